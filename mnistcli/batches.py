@@ -1,0 +1,133 @@
+"""Splits, shuffling, normalisation and augmentation, on the device, a whole batch at a time.
+
+The data set is one tensor that stays where the network is; a batch is one
+gather. Every random choice here comes from a generator of its own, so that
+drawing a batch never disturbs the initialisation, the dropout or another run.
+
+Shapes: N images, C channels (1), H rows, W columns.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnistcli.errors import SettingsError
+from mnistcli.settings import Augmentation
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures as uint8 (N, H, W), 0 background to 255 ink, and their classes as int64 (N,)."""
+
+    images_NHW: Tensor
+    labels_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same examples on `device`."""
+        return Examples(self.images_NHW.to(device), self.labels_N.to(device))
+
+    def take(self, indices_N: Tensor) -> "Examples":
+        """The examples at `indices_N` (int64), in that order."""
+        return Examples(self.images_NHW[indices_N], self.labels_N[indices_N])
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How uint8 pictures become the network's input: mean and SD of a pixel in 0..1, side in px."""
+
+    mean: float
+    std: float
+    input_px: int
+
+
+def split(examples: Examples, val_size: float, seed: int) -> tuple[Examples, Examples]:
+    """Training and validation examples, disjoint and together complete, by a seeded shuffle.
+
+    `val_size` below 1 is a fraction of the examples, else their number. A
+    `val_size` of 0 gives an empty validation set.
+
+    Raises:
+        SettingsError: no example would be left to train on.
+    """
+    num_all = len(examples)
+    num_val = round(num_all * val_size) if val_size < 1 else round(val_size)
+    if num_val >= num_all:
+        raise SettingsError(
+            f"--val-size {val_size:g} leaves nothing to train on.",
+            why=f"The training set has {num_all:,} pictures.",
+            fix=f"Use a fraction below 1, or a count below {num_all}.",
+        )
+    order_N = torch.randperm(num_all, generator=torch.Generator().manual_seed(seed))
+    return examples.take(order_N[num_val:]), examples.take(order_N[:num_val])
+
+
+def num_steps(num_examples: int, batch_size: int) -> int:
+    """Batches in an epoch: full ones only, or one smaller batch where there is no full one."""
+    return max(1, num_examples // batch_size)
+
+
+def shuffled(
+    examples: Examples, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of batches (images_NHW uint8, labels_N) in a fresh random order.
+
+    The last, incomplete batch is dropped, so that all steps weigh the same and
+    batch norm never sees a lone picture; the next epoch's order brings the
+    pictures back. `generator` lives on the device of the examples.
+    """
+    order_N = torch.randperm(len(examples), generator=generator, device=generator.device)
+    for step in range(num_steps(len(examples), batch_size)):
+        chosen_N = order_N[step * batch_size : (step + 1) * batch_size]
+        yield examples.images_NHW[chosen_N], examples.labels_N[chosen_N]
+
+
+def normalise(images_NHW: Tensor, normalisation: Normalisation) -> Tensor:
+    """Float32 (N, 1, H, W) with mean 0 and SD 1 over the data set, from uint8 (N, H, W).
+
+    Pictures of another size than `input_px` are resized by bilinear
+    interpolation. Training, evaluation and prediction all come through here.
+    """
+    x_NCHW = images_NHW.unsqueeze(1).float()
+    if x_NCHW.shape[-1] != normalisation.input_px:
+        size = (normalisation.input_px, normalisation.input_px)
+        x_NCHW = F.interpolate(x_NCHW, size=size, mode="bilinear", align_corners=False)
+    return (x_NCHW / 255 - normalisation.mean) / normalisation.std
+
+
+def augment(images_NHW: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Every uint8 picture (N, H, W) turned, scaled, sheared and shifted by its own random map.
+
+    What comes in from outside the picture is background (0). The maps are
+    applied to the whole batch by one bilinear resampling; the result is float32
+    in 0..255, of the same shape.
+    """
+    num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
+
+    def uniform(limit: float) -> Tensor:
+        draw_N = torch.rand(num, generator=generator, device=generator.device)
+        return (2 * draw_N - 1) * limit
+
+    angle_N = uniform(math.radians(how.rotate_degrees))
+    shear_N = torch.tan(uniform(math.radians(how.shear_degrees)))
+    scale_x_N, scale_y_N = 1 + uniform(how.scale_fraction), 1 + uniform(how.scale_fraction)
+    # affine_grid counts in half pictures: its coordinates run from -1 to 1.
+    shift_x_N, shift_y_N = (uniform(2 * how.shift_px / size_px) for _ in range(2))
+
+    cos_N, sin_N = torch.cos(angle_N), torch.sin(angle_N)
+    row_x_N3 = torch.stack(
+        [scale_x_N * cos_N, scale_y_N * (shear_N * cos_N - sin_N), shift_x_N], dim=1
+    )
+    row_y_N3 = torch.stack(
+        [scale_x_N * sin_N, scale_y_N * (shear_N * sin_N + cos_N), shift_y_N], dim=1
+    )
+    maps_N23 = torch.stack([row_x_N3, row_y_N3], dim=1)
+    x_NCHW = images_NHW.unsqueeze(1).float()
+    grid_NHW2 = F.affine_grid(maps_N23, list(x_NCHW.shape), align_corners=False)
+    return F.grid_sample(x_NCHW, grid_NHW2, align_corners=False).squeeze(1)

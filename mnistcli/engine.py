@@ -1,0 +1,261 @@
+"""Training and evaluation. Knows no disk, no screen and no flags.
+
+`fit` is a generator: it yields one EpochResult after another and leaves what
+to do with them to its caller. Losses and counts add up on the device; the host
+waits for it once an epoch.
+
+Shapes: N images, C channels (1), H rows, W columns, K classes.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mnistcli import registry
+from mnistcli.batches import Examples, Normalisation, augment, normalise, num_steps, shuffled
+from mnistcli.errors import RunError
+from mnistcli.precision import DTYPES
+from mnistcli.settings import TrainSettings
+
+# Called after every step with its number from 1, the steps in an epoch, and the
+# epoch's running (sum of losses, number right) as a float tensor on the device:
+# reading it makes the host wait, so read it no oftener than a person looks.
+OnStep = Callable[[int, int, Tensor], None]
+
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch did.
+
+    Training loss and accuracy are means over the epoch's batches as they were
+    trained on: augmented, with dropout, by weights that changed meanwhile. The
+    validation figures come from the weights that are saved; None without a
+    validation split. Accuracies lie in 0..1, losses are nats an image.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Class probabilities float32 (N, 10) and labels int64 (N,), on the CPU; mean loss in nats."""
+
+    loss: float
+    probabilities_NK: Tensor
+    labels_N: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose most probable class is their label, in 0..1."""
+        predicted_N = self.probabilities_NK.argmax(dim=1)
+        return (predicted_N == self.labels_N).float().mean().item()
+
+
+class Schedule:
+    """A learning-rate schedule that may move after every step, every epoch, or both."""
+
+    def __init__(self, optimizer: Optimizer, settings: TrainSettings, *, steps: int) -> None:
+        total = steps * settings.epochs
+        self._by_step: lr_scheduler.LRScheduler | None = None
+        self._by_epoch: lr_scheduler.StepLR | None = None
+        self._by_loss: lr_scheduler.ReduceLROnPlateau | None = None
+        if settings.schedule == "onecycle":
+            self._by_step = lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=total)
+        elif settings.schedule == "cosine":
+            self._by_step = lr_scheduler.CosineAnnealingLR(optimizer, total)
+        elif settings.schedule == "step":
+            # Two cuts to a tenth, at one and two thirds of the way.
+            every = math.ceil(settings.epochs / 3)
+            self._by_epoch = lr_scheduler.StepLR(optimizer, every, gamma=0.1)
+        elif settings.schedule == "plateau":
+            self._by_loss = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=1)
+
+    def after_step(self) -> None:
+        """Move on by one batch."""
+        if self._by_step:
+            self._by_step.step()
+
+    def after_epoch(self, loss: float) -> None:
+        """Move on by one epoch that ended with `loss`: validation's, else training's."""
+        if self._by_epoch:
+            self._by_epoch.step()
+        if self._by_loss:
+            self._by_loss.step(loss)
+
+
+class Training:
+    """Everything that changes while a network is trained.
+
+    Building one seeds PyTorch's global generator, from which initial weights
+    and dropout are drawn.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, *, num_examples: int, device: str, precision: str
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings = settings
+        self.device = torch.device(device)
+        self.dtype = DTYPES[precision]
+        self.model = registry.build(settings.arch, settings.network).to(
+            self.device, memory_format=torch.channels_last
+        )
+        self.average = _average(self.model, settings.ema) if settings.ema else None
+        self.optimizer = _optimizer(self.model, settings)
+        steps = num_steps(num_examples, settings.batch_size)
+        self.schedule = Schedule(self.optimizer, settings, steps=steps)
+        self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+        self.shuffling = torch.Generator(self.device).manual_seed(settings.seed)
+        self.augmenting = torch.Generator(self.device).manual_seed(settings.seed + 1)
+        self.num_epochs_done = 0
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is judged and saved: the averaged weights where there are any."""
+        return self.average.module if self.average else self.model
+
+
+def fit(
+    training: Training,
+    train: Examples,
+    val: Examples,
+    normalisation: Normalisation,
+    *,
+    on_step: OnStep | None = None,
+) -> Iterator[EpochResult]:
+    """Train epoch by epoch until the settings' number of epochs is done.
+
+    The examples lie on `training.device`. Between two results the caller may
+    read `training.result`; it must not change it.
+
+    Raises:
+        RunError: the loss is no longer finite.
+    """
+    settings = training.settings
+    while training.num_epochs_done < settings.epochs:
+        started = time.perf_counter()
+        lr = training.optimizer.param_groups[0]["lr"]
+        train_loss, train_accuracy = _train_epoch(training, train, normalisation, on_step)
+        trained = time.perf_counter()
+        training.num_epochs_done += 1
+        if not math.isfinite(train_loss):
+            raise RunError(
+                f"The loss became {train_loss} in epoch {training.num_epochs_done}.",
+                why=f"The steps were too large (learning rate {lr:g}).",
+                fix=f"Train with smaller steps: --lr {settings.lr / 10:g}",
+            )
+        judged = evaluate(training.result, val, normalisation) if len(val) else None
+        training.schedule.after_epoch(judged.loss if judged else train_loss)
+        steps = num_steps(len(train), settings.batch_size)
+        yield EpochResult(
+            epoch=training.num_epochs_done,
+            lr=lr,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            val_loss=judged.loss if judged else None,
+            val_accuracy=judged.accuracy if judged else None,
+            seconds=time.perf_counter() - started,
+            images_per_second=min(steps * settings.batch_size, len(train)) / (trained - started),
+        )
+
+
+def _train_epoch(
+    training: Training, train: Examples, normalisation: Normalisation, on_step: OnStep | None
+) -> tuple[float, float]:
+    """Train on every batch once; mean loss (nats) and accuracy (0..1) over the epoch."""
+    settings, device = training.settings, training.device
+    steps = num_steps(len(train), settings.batch_size)
+    totals = torch.zeros(2, device=device)
+    num_seen = 0
+    training.model.train()
+    batches = shuffled(train, settings.batch_size, training.shuffling)
+    for step, (images_NHW, labels_N) in enumerate(batches, start=1):
+        if settings.augment:
+            images_NHW = augment(images_NHW, settings.augmentation, training.augmenting)
+        x_NCHW = normalise(images_NHW, normalisation).to(memory_format=torch.channels_last)
+        with torch.autocast(device.type, training.dtype, enabled=training.dtype != torch.float32):
+            logits_NK = training.model(x_NCHW)
+        loss = _loss(logits_NK.float(), labels_N, settings)
+        training.optimizer.zero_grad()
+        training.scaler.scale(loss).backward()
+        training.scaler.step(training.optimizer)
+        training.scaler.update()
+        training.schedule.after_step()
+        if training.average:
+            training.average.update_parameters(training.model)
+        num_seen += len(labels_N)
+        num_right = (logits_NK.detach().argmax(dim=1) == labels_N).sum()
+        totals += torch.stack([loss.detach() * len(labels_N), num_right])
+        if on_step:
+            on_step(step, steps, totals)
+    loss_sum, num_right_sum = totals.tolist()
+    return loss_sum / num_seen, num_right_sum / num_seen
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, examples: Examples, normalisation: Normalisation) -> Evaluation:
+    """Judge `model` on `examples`, both on one device, in float32 and without dropout.
+
+    Uses no randomness and leaves the model in the mode it was in. Float32 on
+    every device, so that a count of errors means the same everywhere.
+    """
+    was_training = model.training
+    model.eval()
+    logits_NK = torch.cat(
+        [
+            model(normalise(images_NHW, normalisation))
+            for images_NHW in examples.images_NHW.split(EVALUATION_BATCH)
+        ]
+    )
+    model.train(was_training)
+    loss = F.cross_entropy(logits_NK, examples.labels_N).item()
+    return Evaluation(loss, logits_NK.softmax(dim=1).cpu(), examples.labels_N.cpu())
+
+
+def _loss(logits_NK: Tensor, labels_N: Tensor, settings: TrainSettings) -> Tensor:
+    """The mean loss of a batch. Both kinds take logits; without smoothing they are equal."""
+    if settings.loss == "nll":
+        return F.nll_loss(F.log_softmax(logits_NK, dim=1), labels_N)
+    return F.cross_entropy(logits_NK, labels_N, label_smoothing=settings.label_smoothing)
+
+
+def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
+    """The optimiser, with weight decay on weight matrices and kernels only.
+
+    Decaying a bias or a batch-norm scale limits what the network can express
+    and regularises nothing.
+    """
+    parameters = list(model.parameters())
+    groups = [
+        {
+            "params": [p for p in parameters if p.ndim >= 2],
+            "weight_decay": settings.weight_decay,
+        },
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "sgd":
+        momentum = settings.momentum
+        return torch.optim.SGD(groups, settings.lr, momentum, nesterov=momentum > 0, fused=True)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    return kind(groups, settings.lr, fused=True)
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of the weights and of batch norm's statistics."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

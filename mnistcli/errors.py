@@ -1,0 +1,62 @@
+"""What can go wrong, each with its exit code and the way out.
+
+A message has three parts: what happened, why, and what to type or change next.
+`mnistcli.cli` prints them, one line each, and leaves with `exit_code`.
+"""
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Not an error of ours: what a shell expects after Ctrl-C (128 + SIGINT).
+EXIT_INTERRUPTED = 130
+
+
+class MnistError(Exception):
+    """Something failed that the person at the terminal can mend."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+
+class RunError(MnistError):
+    """A run directory cannot be created, written or read."""
+
+
+class SettingsError(MnistError):
+    """A setting, a name or a combination of flags makes no sense."""
+
+    exit_code = 2
+
+
+class DataError(MnistError):
+    """A data set, a checkpoint or a picture is missing or damaged."""
+
+    exit_code = 3
+
+
+class DeviceError(MnistError):
+    """The device that was asked for cannot be used."""
+
+    exit_code = 4
+
+
+class GateError(MnistError):
+    """A demanded bound (`--max-params`, `--min-accuracy`) was missed."""
+
+    exit_code = 5
+
+
+def unknown_name(kind: str, name: str, known: "Iterable[str]") -> SettingsError:
+    """The error for a name that is in no registry, with the nearest one that is."""
+    known = sorted(known)
+    near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    fix = f"Did you mean {near[0]}?" if near else f"Pick one of: {', '.join(known)}"
+    return SettingsError(f"There is no {kind} called '{name}'.", why=f"Known: {', '.join(known)}.", fix=fix)

@@ -1,0 +1,1 @@
+"""One architecture a file. Nothing here imports the rest of the package."""

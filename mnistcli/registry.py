@@ -1,0 +1,331 @@
+"""The five architectures and the eleven recipes, as plain data.
+
+An architecture is a parametric family of networks, named by the class that
+builds it; nothing is imported until `build` is called. A recipe is one member
+of a family with the settings that train it. `docs/results.md` holds what each
+recipe was claimed to reach and what it reaches here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mnistcli.errors import GateError, SettingsError, unknown_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SettingValue = int | float | str | bool | list[int]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A family of networks.
+
+    `factory` is "module:class", `input_px` the side of the square picture the
+    network sees, `default_recipe` what `--arch` alone trains, and
+    `budget_setting` the setting that `--max-params` may choose (None where the
+    size is fixed by the recipe).
+    """
+
+    name: str
+    summary: str
+    factory: str
+    input_px: int
+    default_recipe: str
+    budget_setting: str | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One trained system: the settings of its network and of its training.
+
+    `claim` is the test accuracy its description states, in the description's
+    own precision; empty where it states none.
+    """
+
+    name: str
+    arch: str
+    summary: str
+    model: Mapping[str, SettingValue] = field(default_factory=dict)
+    training: Mapping[str, SettingValue] = field(default_factory=dict)
+    claim: str = ""
+
+
+DEFAULT_RECIPE = "cnn-small"
+
+ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture(
+            "ann",
+            "deep fully connected net on 64x64: batch norm, ReLU, dropout",
+            "mnistcli.models.ann:Ann",
+            input_px=64,
+            default_recipe="ann",
+        ),
+        Architecture(
+            "mlp",
+            "small perceptron on the 784 pixels",
+            "mnistcli.models.mlp:Mlp",
+            input_px=28,
+            default_recipe="mlp-120-84",
+        ),
+        Architecture(
+            "cnn",
+            "the classic: convolution and pooling stages, then linear layers",
+            "mnistcli.models.cnn:Cnn",
+            input_px=28,
+            default_recipe="cnn-26k",
+        ),
+        Architecture(
+            "cnn-deep",
+            "many convolutions on 64x64: batch norm, pooling, dropout",
+            "mnistcli.models.cnn_deep:CnnDeep",
+            input_px=64,
+            default_recipe="cnn-deep",
+        ),
+        Architecture(
+            "cnn-small",
+            "the parameter-budget net: the widest that fits --max-params",
+            "mnistcli.models.cnn_small:CnnSmall",
+            input_px=28,
+            default_recipe="cnn-small",
+            budget_setting="width",
+        ),
+    )
+}
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "ann",
+            "ann",
+            "deep fully connected net on 64x64",
+            model={"hidden": [1024, 512, 256], "dropout": 0.3},
+            training={
+                "epochs": 10,
+                "batch_size": 128,
+                "optimizer": "adamw",
+                "lr": 2e-3,
+                "weight_decay": 0.01,
+                "schedule": "onecycle",
+            },
+            claim="about 89 %",
+        ),
+        Recipe(
+            "cnn-deep",
+            "cnn-deep",
+            "eight convolutions on 64x64",
+            model={"channels": [16, 32, 64, 128], "dropout": 0.1},
+            training={
+                "epochs": 4,
+                "batch_size": 128,
+                "optimizer": "adamw",
+                "lr": 5e-3,
+                "weight_decay": 0.01,
+                "schedule": "onecycle",
+            },
+            claim="about 98.6 %",
+        ),
+        Recipe(
+            "mlp-nll-sgd",
+            "mlp",
+            "784-264-128-64-28-10, NLL loss, SGD",
+            model={"hidden": [264, 128, 64, 28], "dropout": 0.25},
+            training={
+                "epochs": 50,
+                "batch_size": 256,
+                "optimizer": "sgd",
+                "lr": 0.025,
+                "loss": "nll",
+            },
+        ),
+        Recipe(
+            "cnn-linear",
+            "cnn",
+            "two 5x5 convolutions, one linear layer",
+            model={
+                "channels": [32, 64],
+                "kernel_size": 5,
+                "padding": 0,
+                "hidden": [],
+                "dropout": 0.0,
+            },
+            training={"epochs": 20, "batch_size": 64, "optimizer": "adam", "lr": 1e-3},
+        ),
+        Recipe(
+            "cnn-26k",
+            "cnn",
+            "26,698 parameters, learning rate cut on a plateau",
+            model={
+                "channels": [8, 16],
+                "kernel_size": 3,
+                "padding": 1,
+                "hidden": [32],
+                "dropout": 0.0,
+            },
+            training={
+                "epochs": 10,
+                "batch_size": 128,
+                "optimizer": "adam",
+                "lr": 0.01,
+                "schedule": "plateau",
+            },
+            claim="98.63 %",
+        ),
+        Recipe(
+            "cnn-15k",
+            "cnn",
+            "15,106 parameters, dropout",
+            model={
+                "channels": [6, 12],
+                "kernel_size": 3,
+                "padding": 1,
+                "hidden": [24],
+                "dropout": 0.2,
+            },
+            training={
+                "epochs": 12,
+                "batch_size": 128,
+                "optimizer": "adam",
+                "lr": 0.005,
+                "schedule": "plateau",
+            },
+        ),
+        Recipe(
+            "cnn-small",
+            "cnn-small",
+            "under 8,000 parameters, more than 99.4 %",
+            training={
+                "epochs": 30,
+                "batch_size": 128,
+                "optimizer": "adamw",
+                "lr": 0.01,
+                "weight_decay": 0.01,
+                "schedule": "onecycle",
+                "augment": True,
+                "ema": 0.99,
+                "max_params": 8000,
+            },
+            claim="> 99.4 %",
+        ),
+        Recipe(
+            "mlp-120-84",
+            "mlp",
+            "784-120-84-10",
+            model={"hidden": [120, 84], "dropout": 0.0},
+            training={"epochs": 10, "batch_size": 64, "optimizer": "adam", "lr": 1e-3},
+            claim="97 %",
+        ),
+        Recipe(
+            "mlp-50-50",
+            "mlp",
+            "784-50-50-10",
+            model={"hidden": [50, 50], "dropout": 0.0},
+            training={"epochs": 10, "batch_size": 64, "optimizer": "adam", "lr": 1e-2},
+            claim="97 %",
+        ),
+        Recipe(
+            "cnn-10-20",
+            "cnn",
+            "two 5x5 convolutions of 10 and 20, 50 hidden units",
+            model={
+                "channels": [10, 20],
+                "kernel_size": 5,
+                "padding": 0,
+                "hidden": [50],
+                "dropout": 0.0,
+            },
+            training={"epochs": 10, "batch_size": 64, "optimizer": "adam", "lr": 1e-3},
+            claim="99 %",
+        ),
+        Recipe(
+            "cnn-dropout",
+            "cnn",
+            "two 3x3 convolutions of 32 and 64, 128 hidden units, dropout",
+            model={
+                "channels": [32, 64],
+                "kernel_size": 3,
+                "padding": 1,
+                "hidden": [128],
+                "dropout": 0.25,
+            },
+            training={"epochs": 10, "batch_size": 96, "optimizer": "adam", "lr": 1e-3},
+        ),
+    )
+}
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture called `name`; raises SettingsError with the nearest name."""
+    if name not in ARCHITECTURES:
+        raise unknown_name("architecture", name, ARCHITECTURES)
+    return ARCHITECTURES[name]
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`; raises SettingsError with the nearest name."""
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    return RECIPES[name]
+
+
+def build(arch: str, model: Mapping[str, object]) -> "nn.Module":
+    """A freshly initialised network on the CPU, from the global random generator.
+
+    `model` holds the family's settings (`hidden`, `channels`, `width` …).
+
+    Raises:
+        SettingsError: the settings leave no network that can see a picture.
+    """
+    from importlib import import_module
+
+    module_name, class_name = architecture(arch).factory.split(":")
+    network = getattr(import_module(module_name), class_name)
+    try:
+        built: nn.Module = network(**model)
+    except ValueError as error:
+        raise SettingsError(
+            f"This {arch} cannot be built.",
+            why=f"{error}.",
+            fix="Use fewer stages, a smaller --kernel-size or more --padding.",
+        ) from error
+    return built
+
+
+def num_params(arch: str, model: Mapping[str, object]) -> int:
+    """The number of trainable parameters, counted without allocating them."""
+    import torch
+
+    with torch.device("meta"):
+        network = build(arch, model)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def widest(arch: str, max_params: int) -> int:
+    """The largest `budget_setting` whose network has at most `max_params` parameters.
+
+    Raises:
+        GateError: not even the narrowest fits.
+    """
+    setting = architecture(arch).budget_setting
+    assert setting is not None
+
+    def fits(width: int) -> bool:
+        return num_params(arch, {setting: width}) <= max_params
+
+    if not fits(1):
+        raise GateError(
+            f"No {arch} fits {max_params:,} parameters.",
+            why=f"The narrowest has {num_params(arch, {setting: 1}):,}.",
+            fix=f"Raise the budget: --max-params {num_params(arch, {setting: 1})}",
+        )
+    low, high = 1, 2
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

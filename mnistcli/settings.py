@@ -1,0 +1,326 @@
+"""The settings of a training run: their bounds, their defaults, where each came from."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mnistcli import registry
+from mnistcli.errors import GateError, SettingsError, unknown_name
+
+Count = Annotated[int, Field(ge=1, le=65_536)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Sizes = Annotated[tuple[Count, ...], Field(max_length=32)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class AnnModel(_Frozen):
+    """A member of `ann`: hidden layer sizes and the dropout after each."""
+
+    arch: Literal["ann"] = "ann"
+    hidden: Sizes
+    dropout: Dropout
+
+
+class MlpModel(_Frozen):
+    """A member of `mlp`: hidden layer sizes and the dropout after each."""
+
+    arch: Literal["mlp"] = "mlp"
+    hidden: Sizes
+    dropout: Dropout
+
+
+class CnnModel(_Frozen):
+    """A member of `cnn`: channels of each stage, its kernel, the layers after it."""
+
+    arch: Literal["cnn"] = "cnn"
+    channels: Annotated[Sizes, Field(min_length=1)]
+    kernel_size: int = Field(ge=1, le=28)
+    padding: int = Field(ge=0, le=14)
+    hidden: Sizes
+    dropout: Dropout
+
+
+class CnnDeepModel(_Frozen):
+    """A member of `cnn-deep`: channels of each stage, dropout after each."""
+
+    arch: Literal["cnn-deep"] = "cnn-deep"
+    channels: Annotated[Sizes, Field(min_length=1)]
+    dropout: Dropout
+
+
+class CnnSmallModel(_Frozen):
+    """A member of `cnn-small`: its width."""
+
+    arch: Literal["cnn-small"] = "cnn-small"
+    width: int | None = Field(None, ge=1, le=8192, description="None: the widest that fits")
+
+
+ModelSettings = Annotated[
+    AnnModel | MlpModel | CnnModel | CnnDeepModel | CnnSmallModel, Field(discriminator="arch")
+]
+
+# The flags of the panel "Model": which of them a family takes is its class's business.
+MODEL_FIELDS = ("hidden", "channels", "kernel_size", "padding", "dropout", "width")
+
+
+class Augmentation(_Frozen):
+    """Random affine maps, drawn uniformly and independently for every image of a batch."""
+
+    rotate_degrees: float = Field(12.0, ge=0, le=180)
+    scale_fraction: float = Field(0.12, ge=0, lt=1)
+    shear_degrees: float = Field(6.0, ge=0, le=60)
+    shift_px: float = Field(2.0, ge=0, le=14)
+
+
+class TrainSettings(_Frozen):
+    """Everything that decides what a training run computes, and nothing else.
+
+    Where the run is written and where the data lie are not settings: the file
+    `settings.json` of a run can be replayed on another machine.
+    """
+
+    recipe: str
+    model: ModelSettings
+    dataset: Literal["mnist", "fashion-mnist", "kmnist", "digits"] = "mnist"
+    epochs: int = Field(10, ge=1, le=10_000)
+    batch_size: int = Field(128, ge=1, le=60_000)
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    lr: float = Field(1e-3, gt=0, le=100)
+    momentum: float = Field(0.9, ge=0, lt=1, description="for sgd")
+    weight_decay: float = Field(0.0, ge=0, le=10)
+    schedule: Literal["onecycle", "cosine", "step", "plateau", "constant"] = "constant"
+    loss: Literal["cross-entropy", "nll"] = "cross-entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    augment: bool = False
+    augmentation: Augmentation = Augmentation()
+    ema: float = Field(0.0, ge=0, lt=1, description="decay a step of the averaged weights; 0: none")
+    val_size: float = Field(
+        0.1, ge=0, le=59_999, description="below 1 a fraction of the training set, else a count"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_params: int | None = Field(None, ge=1, le=1_000_000_000)
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        if self.label_smoothing and self.loss == "nll":
+            raise ValueError("label_smoothing needs loss cross-entropy")
+        if isinstance(self.model, CnnSmallModel) and not (self.model.width or self.max_params):
+            raise ValueError("cnn-small needs a width or max_params")
+        return self
+
+    @property
+    def arch(self) -> str:
+        """The name of the architecture."""
+        return self.model.arch
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What `registry.build` takes beside the name of the architecture."""
+        return self.model.model_dump(exclude={"arch"})
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings and, for every field that is not a built-in default, where its value came from.
+
+    A source reads "recipe cnn-small", "environment", "flag" or the path of a file.
+    """
+
+    settings: TrainSettings
+    sources: Mapping[str, str]
+
+
+def resolve(
+    flags: Mapping[str, Any], *, config: Path | None = None, environ: Mapping[str, str]
+) -> Resolved:
+    """Built-in defaults < recipe < config file < `MNIST_*` environment < flags.
+
+    `flags` holds only what was given; its key `arch` picks the architecture's
+    default recipe. `environ` is usually `os.environ`.
+
+    Raises:
+        SettingsError: an unknown name, key or value; one line a field.
+        GateError: the network does not fit `max_params`.
+    """
+    in_file = read_config(config) if config else {}
+    in_environ = _read_environ(environ)
+    chosen_recipe = _pick_recipe(flags, in_environ, in_file)
+
+    layers: list[tuple[str, Mapping[str, Any]]] = [
+        (f"recipe {chosen_recipe.name}", {**chosen_recipe.training, **chosen_recipe.model}),
+        (str(config), in_file),
+        ("environment", in_environ),
+        ("flag", flags),
+    ]
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, layer in layers:
+        for name, value in layer.items():
+            values[name], sources[name] = value, source
+    values["recipe"], values["arch"] = chosen_recipe.name, chosen_recipe.arch
+    return Resolved(_validate(values, sources), sources)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a JSON or TOML file, the keys of its `model` table among the others.
+
+    Raises:
+        SettingsError: the file cannot be read, is broken, or holds no table.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot read the settings file {path}.",
+            why=f"{error.strerror}.",
+            fix="Give --config a JSON or TOML file, such as the settings.json of a run.",
+        ) from error
+    except ValueError as error:  # also JSONDecodeError, TOMLDecodeError, UnicodeDecodeError
+        raise SettingsError(
+            f"The settings file {path} is broken.",
+            why=f"{error}.",
+            fix="Mend the file; the settings.json of any run shows the form.",
+        ) from error
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"The settings file {path} holds no settings.",
+            why=f"It holds a {type(values).__name__} where a table of names and values belongs.",
+            fix="The settings.json of any run shows the form.",
+        )
+    model = values.pop("model", {})
+    return {**values, **(model if isinstance(model, dict) else {"model": model})}
+
+
+def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    names = [*TrainSettings.model_fields, "arch", *MODEL_FIELDS]
+    found = {name: environ.get(f"MNIST_{name.upper()}") for name in names}
+    return {
+        name: value.replace(",", " ").split() if name in ("hidden", "channels") else value
+        for name, value in found.items()
+        if value
+    }
+
+
+def _pick_recipe(*layers: Mapping[str, Any]) -> registry.Recipe:
+    """The recipe named by the strongest layer that names a recipe or an architecture."""
+    for layer in layers:
+        recipe, arch = layer.get("recipe"), layer.get("arch")
+        if recipe and arch and registry.recipe(recipe).arch != registry.architecture(arch).name:
+            raise SettingsError(
+                f"The recipe {recipe} is no {arch}.",
+                why=f"It trains the architecture {registry.recipe(recipe).arch}.",
+                fix=f"Leave out --arch, or use --recipe {registry.architecture(arch).default_recipe}",
+            )
+        if recipe:
+            return registry.recipe(recipe)
+        if arch:
+            return registry.recipe(registry.architecture(arch).default_recipe)
+    return registry.recipe(registry.DEFAULT_RECIPE)
+
+
+def fit_budget(settings: TrainSettings) -> TrainSettings:
+    """The same settings with the width chosen, or an error if the network is over `max_params`.
+
+    Raises:
+        GateError: the network has more parameters than allowed.
+    """
+    model, budget = settings.model, settings.max_params
+    if isinstance(model, CnnSmallModel) and model.width is None:
+        assert budget is not None
+        chosen = CnnSmallModel(width=registry.widest(model.arch, budget))
+        return settings.model_copy(update={"model": chosen})
+    if budget is None:
+        return settings
+    num_params = registry.num_params(settings.arch, settings.network)
+    if num_params > budget:
+        raise GateError(
+            f"{settings.recipe} has {num_params:,} parameters, more than {budget:,}.",
+            why="Its size is fixed by its settings.",
+            fix=f"Use --arch cnn-small, or allow more: --max-params {num_params}",
+        )
+    return settings
+
+
+def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainSettings:
+    model = {name: values[name] for name in ("arch", *MODEL_FIELDS) if name in values}
+    rest = {name: value for name, value in values.items() if name not in model}
+    try:
+        return TrainSettings.model_validate({**rest, "model": model})
+    except ValidationError as error:
+        lines = [_explain(problem, values["arch"], sources) for problem in error.errors()]
+        count = "A setting is" if len(lines) == 1 else f"{len(lines)} settings are"
+        raise SettingsError(
+            f"{count} wrong.",
+            why="\n".join(lines),
+            fix="mnist train --help lists every setting.",
+        ) from error
+
+
+def _explain(problem: Any, arch: str, sources: Mapping[str, str]) -> str:
+    """One line for one thing pydantic found wrong: the field, what is wrong, what is right."""
+    path = [part for part in problem["loc"] if part not in ("model", *registry.ARCHITECTURES)]
+    if not path:
+        return f"{problem['msg'].removeprefix('Value error, ')}."
+    name = str(path[0])
+    label = _label(name, sources.get(name, ""))
+    if problem["type"] == "extra_forbidden":
+        return f"{label}: {_unknown(name, arch)}"
+    if problem["type"] == "missing":
+        return f"{label}: {arch} needs it."
+    given = str(problem["input"])
+    shown = given if len(given) <= 40 else f"{given[:40]}…"
+    return f"{label}: {shown} will not do; it must be {_bounds(name, arch) or problem['msg']}."
+
+
+def _label(name: str, source: str) -> str:
+    if source == "flag":
+        return f"--{name.replace('_', '-')}"
+    if source == "environment":
+        return f"MNIST_{name.upper()}"
+    return f"{name} (in {source})" if source else name
+
+
+def _unknown(name: str, arch: str) -> str:
+    if name in MODEL_FIELDS:
+        return f"the architecture {arch} has no such setting."
+    return f"no such setting. {unknown_name('setting', name, TrainSettings.model_fields).fix}"
+
+
+def _bounds(name: str, arch: str) -> str:
+    """What a field takes, in words: "a whole number from 1 to 10,000"."""
+    models = {
+        "ann": AnnModel,
+        "mlp": MlpModel,
+        "cnn": CnnModel,
+        "cnn-deep": CnnDeepModel,
+        "cnn-small": CnnSmallModel,
+    }
+    field = (models[arch].model_fields | TrainSettings.model_fields).get(name)
+    if field is None:
+        return ""
+    if name in ("hidden", "channels"):
+        return "up to 32 whole numbers from 1 to 65,536"
+    if get_origin(field.annotation) is Literal:
+        return f"one of {', '.join(get_args(field.annotation))}"
+    if field.annotation is bool:
+        return "true or false"
+    kind = "a number" if field.annotation is float else "a whole number"
+    limits = {
+        key: value
+        for constraint in field.metadata
+        for key in ("ge", "gt", "le", "lt")
+        if (value := getattr(constraint, key, None)) is not None
+    }
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return f"{kind} {' and '.join(f'{words[key]} {value:,}' for key, value in limits.items())}"
