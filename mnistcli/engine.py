@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mnistcli import registry
 from mnistcli.batches import Examples, Normalisation, augment, normalise, num_steps, shuffled
 from mnistcli.errors import RunError
+from mnistcli.metrics import EpochResult
 from mnistcli.precision import DTYPES
 from mnistcli.settings import TrainSettings
 
@@ -30,26 +31,6 @@ from mnistcli.settings import TrainSettings
 OnStep = Callable[[int, int, Tensor], None]
 
 EVALUATION_BATCH = 1000
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch did.
-
-    Training loss and accuracy are means over the epoch's batches as they were
-    trained on: augmented, with dropout, by weights that changed meanwhile. The
-    validation figures come from the weights that are saved; None without a
-    validation split. Accuracies lie in 0..1, losses are nats an image.
-    """
-
-    epoch: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
-    images_per_second: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +80,7 @@ class Schedule:
             self._by_loss.step(loss)
 
 
-class Training:
+class TrainState:
     """Everything that changes while a network is trained.
 
     Building one seeds PyTorch's global generator, from which initial weights
@@ -132,7 +113,7 @@ class Training:
 
 
 def fit(
-    training: Training,
+    state: TrainState,
     train: Examples,
     val: Examples,
     normalisation: Normalisation,
@@ -141,30 +122,30 @@ def fit(
 ) -> Iterator[EpochResult]:
     """Train epoch by epoch until the settings' number of epochs is done.
 
-    The examples lie on `training.device`. Between two results the caller may
-    read `training.result`; it must not change it.
+    The examples lie on `state.device`. Between two results the caller may
+    read `state.result`; it must not change it.
 
     Raises:
         RunError: the loss is no longer finite.
     """
-    settings = training.settings
-    while training.num_epochs_done < settings.epochs:
+    settings = state.settings
+    while state.num_epochs_done < settings.epochs:
         started = time.perf_counter()
-        lr = training.optimizer.param_groups[0]["lr"]
-        train_loss, train_accuracy = _train_epoch(training, train, normalisation, on_step)
+        lr = state.optimizer.param_groups[0]["lr"]
+        train_loss, train_accuracy = _train_epoch(state, train, normalisation, on_step)
         trained = time.perf_counter()
-        training.num_epochs_done += 1
+        state.num_epochs_done += 1
         if not math.isfinite(train_loss):
             raise RunError(
-                f"The loss became {train_loss} in epoch {training.num_epochs_done}.",
+                f"The loss became {train_loss} in epoch {state.num_epochs_done}.",
                 why=f"The steps were too large (learning rate {lr:g}).",
                 fix=f"Train with smaller steps: --lr {settings.lr / 10:g}",
             )
-        judged = evaluate(training.result, val, normalisation) if len(val) else None
-        training.schedule.after_epoch(judged.loss if judged else train_loss)
+        judged = evaluate(state.result, val, normalisation) if len(val) else None
+        state.schedule.after_epoch(judged.loss if judged else train_loss)
         steps = num_steps(len(train), settings.batch_size)
         yield EpochResult(
-            epoch=training.num_epochs_done,
+            epoch=state.num_epochs_done,
             lr=lr,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
@@ -176,29 +157,29 @@ def fit(
 
 
 def _train_epoch(
-    training: Training, train: Examples, normalisation: Normalisation, on_step: OnStep | None
+    state: TrainState, train: Examples, normalisation: Normalisation, on_step: OnStep | None
 ) -> tuple[float, float]:
     """Train on every batch once; mean loss (nats) and accuracy (0..1) over the epoch."""
-    settings, device = training.settings, training.device
+    settings, device = state.settings, state.device
     steps = num_steps(len(train), settings.batch_size)
     totals = torch.zeros(2, device=device)
     num_seen = 0
-    training.model.train()
-    batches = shuffled(train, settings.batch_size, training.shuffling)
+    state.model.train()
+    batches = shuffled(train, settings.batch_size, state.shuffling)
     for step, (images_NHW, labels_N) in enumerate(batches, start=1):
         if settings.augment:
-            images_NHW = augment(images_NHW, settings.augmentation, training.augmenting)
+            images_NHW = augment(images_NHW, settings.augmentation, state.augmenting)
         x_NCHW = normalise(images_NHW, normalisation).to(memory_format=torch.channels_last)
-        with torch.autocast(device.type, training.dtype, enabled=training.dtype != torch.float32):
-            logits_NK = training.model(x_NCHW)
+        with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):
+            logits_NK = state.model(x_NCHW)
         loss = _loss(logits_NK.float(), labels_N, settings)
-        training.optimizer.zero_grad()
-        training.scaler.scale(loss).backward()
-        training.scaler.step(training.optimizer)
-        training.scaler.update()
-        training.schedule.after_step()
-        if training.average:
-            training.average.update_parameters(training.model)
+        state.optimizer.zero_grad()
+        state.scaler.scale(loss).backward()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.schedule.after_step()
+        if state.average:
+            state.average.update_parameters(state.model)
         num_seen += len(labels_N)
         num_right = (logits_NK.detach().argmax(dim=1) == labels_N).sum()
         totals += torch.stack([loss.detach() * len(labels_N), num_right])
@@ -257,5 +238,16 @@ def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the weights and of batch norm's statistics."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """An exponential moving average of the weights and of batch norm's statistics.
+
+    The decay starts low and grows to its value within about 10 / (1 - decay)
+    steps, so that the random initial weights are soon forgotten and a short
+    run has a useful average too.
+    """
+
+    def update(averaged: list[Tensor], current: list[Tensor], num_updates: Tensor) -> None:
+        done = int(num_updates)
+        warmed_up = min(decay, (1 + done) / (10 + done))
+        get_ema_multi_avg_fn(warmed_up)(averaged, current, num_updates)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)

@@ -46,12 +46,13 @@ def pick_device(wanted: str) -> Choice:
     )
 
 
-def pick_precision(wanted: str, device: str) -> Choice:
+def pick_precision(wanted: str, device: str, *, gains_on_cpu: bool = True) -> Choice:
     """The format of the forward and backward pass: `wanted`, or for "auto" by this table.
 
     cuda with native bfloat16 -> bfloat16; other cuda -> float16 with a scaled
-    loss; a CPU with bfloat16 instructions -> bfloat16; everything else ->
-    float32. Weights, their updates and every evaluation stay in float32.
+    loss; a CPU with bfloat16 instructions -> bfloat16, for an architecture that
+    gains from them; everything else -> float32. Weights, their updates and
+    every evaluation stay in float32.
 
     Raises:
         DeviceError: `wanted` is float16 and the device is no cuda device.
@@ -70,6 +71,8 @@ def pick_precision(wanted: str, device: str) -> Choice:
             capability=torch.cuda.get_device_capability(),
         )
     if device == "cpu":
+        if not gains_on_cpu:
+            return Choice("float32", "a network this simple gains nothing from bfloat16 on a CPU")
         return choose_for_cpu(torch.cpu.get_capabilities())
     return Choice("float32", f"autocast is not worth it on {device}")
 

@@ -25,7 +25,8 @@ class Architecture:
     `factory` is "module:class", `input_px` the side of the square picture the
     network sees, `default_recipe` what `--arch` alone trains, and
     `budget_setting` the setting that `--max-params` may choose (None where the
-    size is fixed by the recipe).
+    size is fixed by the recipe). `gains_from_bfloat16` says whether a CPU with
+    the instructions trains it faster in bfloat16 (`docs/performance.md`).
     """
 
     name: str
@@ -34,6 +35,7 @@ class Architecture:
     input_px: int
     default_recipe: str
     budget_setting: str | None = None
+    gains_from_bfloat16: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     for architecture in (
         Architecture(
             "ann",
-            "deep fully connected net on 64x64: batch norm, ReLU, dropout",
+            "deep fully connected net on 64x64 pixels",
             "mnistcli.models.ann:Ann",
             input_px=64,
             default_recipe="ann",
@@ -70,24 +72,25 @@ ARCHITECTURES: dict[str, Architecture] = {
             "mnistcli.models.mlp:Mlp",
             input_px=28,
             default_recipe="mlp-120-84",
+            gains_from_bfloat16=False,
         ),
         Architecture(
             "cnn",
-            "the classic: convolution and pooling stages, then linear layers",
+            "two convolution stages, then linear layers",
             "mnistcli.models.cnn:Cnn",
             input_px=28,
             default_recipe="cnn-26k",
         ),
         Architecture(
             "cnn-deep",
-            "many convolutions on 64x64: batch norm, pooling, dropout",
+            "eight convolutions on 64x64 pixels",
             "mnistcli.models.cnn_deep:CnnDeep",
             input_px=64,
             default_recipe="cnn-deep",
         ),
         Architecture(
             "cnn-small",
-            "the parameter-budget net: the widest that fits --max-params",
+            "the widest net that fits --max-params",
             "mnistcli.models.cnn_small:CnnSmall",
             input_px=28,
             default_recipe="cnn-small",
@@ -102,7 +105,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "ann",
             "ann",
-            "deep fully connected net on 64x64",
+            "hidden 1024, 512, 256",
             model={"hidden": [1024, 512, 256], "dropout": 0.3},
             training={
                 "epochs": 10,
@@ -117,7 +120,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "cnn-deep",
             "cnn-deep",
-            "eight convolutions on 64x64",
+            "eight convolutions",
             model={"channels": [16, 32, 64, 128], "dropout": 0.1},
             training={
                 "epochs": 4,
@@ -132,7 +135,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "mlp-nll-sgd",
             "mlp",
-            "784-264-128-64-28-10, NLL loss, SGD",
+            "four hidden layers, NLL, SGD",
             model={"hidden": [264, 128, 64, 28], "dropout": 0.25},
             training={
                 "epochs": 50,
@@ -145,7 +148,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "cnn-linear",
             "cnn",
-            "two 5x5 convolutions, one linear layer",
+            "5x5 kernels, one linear layer",
             model={
                 "channels": [32, 64],
                 "kernel_size": 5,
@@ -158,7 +161,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "cnn-26k",
             "cnn",
-            "26,698 parameters, learning rate cut on a plateau",
+            "padded 3x3 kernels",
             model={
                 "channels": [8, 16],
                 "kernel_size": 3,
@@ -178,7 +181,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "cnn-15k",
             "cnn",
-            "15,106 parameters, dropout",
+            "the same, smaller, dropout",
             model={
                 "channels": [6, 12],
                 "kernel_size": 3,
@@ -197,7 +200,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "cnn-small",
             "cnn-small",
-            "under 8,000 parameters, more than 99.4 %",
+            "most accurate under 8,000",
             training={
                 "epochs": 30,
                 "batch_size": 128,
@@ -214,7 +217,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "mlp-120-84",
             "mlp",
-            "784-120-84-10",
+            "hidden 120, 84",
             model={"hidden": [120, 84], "dropout": 0.0},
             training={"epochs": 10, "batch_size": 64, "optimizer": "adam", "lr": 1e-3},
             claim="97 %",
@@ -222,7 +225,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "mlp-50-50",
             "mlp",
-            "784-50-50-10",
+            "hidden 50, 50",
             model={"hidden": [50, 50], "dropout": 0.0},
             training={"epochs": 10, "batch_size": 64, "optimizer": "adam", "lr": 1e-2},
             claim="97 %",
@@ -230,7 +233,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "cnn-10-20",
             "cnn",
-            "two 5x5 convolutions of 10 and 20, 50 hidden units",
+            "5x5 kernels, 50 hidden",
             model={
                 "channels": [10, 20],
                 "kernel_size": 5,
@@ -244,7 +247,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "cnn-dropout",
             "cnn",
-            "two 3x3 convolutions of 32 and 64, 128 hidden units, dropout",
+            "3x3 kernels, dropout",
             model={
                 "channels": [32, 64],
                 "kernel_size": 3,

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mnistcli import registry
 from mnistcli.errors import GateError, SettingsError, unknown_name
 
+def split_list(value: object) -> object:
+    """The parts of a text such as "120,84" or "120 84"; anything else as it is."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
-Sizes = Annotated[tuple[Count, ...], Field(max_length=32)]
+Sizes = Annotated[tuple[Count, ...], Field(max_length=32), BeforeValidator(split_list)]
 
 
 class _Frozen(BaseModel):
@@ -205,11 +210,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     names = [*TrainSettings.model_fields, "arch", *MODEL_FIELDS]
     found = {name: environ.get(f"MNIST_{name.upper()}") for name in names}
-    return {
-        name: value.replace(",", " ").split() if name in ("hidden", "channels") else value
-        for name, value in found.items()
-        if value
-    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _pick_recipe(*layers: Mapping[str, Any]) -> registry.Recipe:

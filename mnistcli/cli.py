@@ -1,0 +1,78 @@
+"""The command line: mounts the commands; the one place where errors become messages."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mnistcli import __version__
+from mnistcli.commands.download import download
+from mnistcli.commands.eval import evaluate
+from mnistcli.commands.options import ListCommand
+from mnistcli.commands.plot import plot
+from mnistcli.commands.predict import predict
+from mnistcli.commands.summary import summary
+from mnistcli.commands.train import train
+from mnistcli.errors import MnistError
+
+app = typer.Typer(
+    name="mnist",
+    rich_markup_mode="rich",
+    # A bug keeps Python's own traceback: it is what a bug report needs.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train", cls=ListCommand)(train)
+app.command("eval")(evaluate)
+app.command("predict")(predict)
+app.command("summary", cls=ListCommand)(summary)
+app.command("plot")(plot)
+app.command("download")(download)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"mnist {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def mnist(
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001 (the callback answers it)
+        bool,
+        typer.Option(
+            "--version", help="Show the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Train, judge and use small networks that read handwritten digits.
+
+    First steps:
+
+    $ mnist train --dataset digits
+
+    $ mnist predict digit.png
+
+    $ mnist train --arch cnn-small --max-params 8000
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 data missing or damaged,
+    4 device unavailable, 5 a demanded bound was missed, 130 interrupted.
+    """
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line `args`, by default the process's own, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        # A console that cannot show a character shows "?" instead of failing.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        app(args=args, prog_name="mnist")
+    except MnistError as error:
+        from mnistcli import render
+
+        render.error(error)
+        sys.exit(error.exit_code)

@@ -1,0 +1,57 @@
+"""What several commands do with data: get it ready, judge a checkpoint on it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnistcli.errors import SettingsError
+
+if TYPE_CHECKING:
+    from mnistcli.datasets import Dataset
+    from mnistcli.metrics import JudgedSplit, Score
+    from mnistcli.runs import LoadedModel
+
+
+def ready(dataset: "Dataset", data_dir: Path, *, offline: bool) -> None:
+    """Download what is missing of `dataset`, saying so; nothing if all is there.
+
+    Raises:
+        DataError: something is missing and `offline`, or no mirror has it.
+    """
+    from mnistcli import datasets, render
+
+    if datasets.is_complete(dataset, data_dir):
+        return
+    if offline:
+        raise datasets.missing(dataset, data_dir)
+    render.note(f"{dataset.name} is not in {data_dir}: downloading it.")
+    with render.download_progress() as on_progress:
+        datasets.download(dataset, data_dir, on_progress=on_progress)
+
+
+def pick_split(name: str) -> "JudgedSplit":
+    """`name` if it is a split to judge on; raises SettingsError if not."""
+    if name == "test" or name == "val":  # noqa: PLR1714 (narrows the type)
+        return name
+    raise SettingsError(f"There is no split '{name}'.", fix="Use --split test or --split val")
+
+
+def judge(
+    loaded: "LoadedModel",
+    *,
+    dataset: str,
+    split: "JudgedSplit",
+    data_dir: Path,
+    offline: bool,
+    device: str = "auto",
+) -> "Score":
+    """The score of a checkpoint, kept in its run if it is the best of one."""
+    from mnistcli import datasets, precision, runs, scoring
+
+    ready(datasets.dataset(dataset), data_dir, offline=offline)
+    chosen = precision.pick_device(device)
+    examples = scoring.load_split(loaded, dataset=dataset, split=split, data_dir=data_dir)
+    score = scoring.judge(
+        loaded, examples, dataset=dataset, split=split, device=chosen.value
+    )
+    runs.keep_score(score)
+    return score

@@ -1,0 +1,80 @@
+"""`mnist eval`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.commands import options
+from mnistcli.commands.options import DATA, OUTPUT, complete_run, one_of
+
+
+def evaluate(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            help="A .pth file, a run's directory or name, or `last`.",
+            show_default="the bundled cnn-small",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            help="test, or val: the images that training held out.",
+            metavar="NAME",
+            rich_help_panel=DATA,
+            autocompletion=one_of(("test", "val")),
+        ),
+    ] = "test",
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    offline: options.Offline = False,
+    device: options.Device = "auto",
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--min-accuracy",
+            help="Fail (exit 5) below this accuracy in percent.",
+            metavar="P",
+            min=0,
+            max=100,
+        ),
+    ] = None,
+    out: options.Out = Path("runs"),
+    json: options.Json = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print the accuracy in percent only.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+) -> None:
+    """Judge a checkpoint: accuracy with its interval, every class, the confusion matrix.
+
+    The result is kept in the run's directory as eval-SPLIT.json, where `mnist plot` finds it.
+
+    Examples:
+
+    $ mnist eval
+
+    $ mnist eval runs/quick --min-accuracy 99
+
+    $ mnist eval last --split val --json
+    """
+    from mnistcli import datasets, metrics, render, runs
+    from mnistcli.commands import data
+
+    loaded = runs.load_model(runs.find_checkpoint(checkpoint, out))
+    score = data.judge(
+        loaded,
+        dataset=dataset or loaded.card.settings.dataset,
+        split=data.pick_split(split),
+        data_dir=datasets.pick_data_dir(data_dir, os.environ),
+        offline=offline,
+        device=device,
+    )
+    render.score(score, loaded, as_json=json, quiet=quiet)
+    metrics.check_accuracy(score, min_percent=min_accuracy)

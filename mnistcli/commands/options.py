@@ -1,0 +1,177 @@
+"""The options that several commands share, and what the shell completes them to.
+
+Values that are settings stay text here: `settings` checks them, with their bounds, and
+knows where else a value may come from.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand
+
+from mnistcli.registry import ARCHITECTURES, RECIPES
+
+MODEL, TRAINING, DATA, OUTPUT = "Model", "Training", "Data", "Output"
+
+# Named here, and not read from `datasets`, because that would load torch for a help page.
+DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
+
+
+def setting(
+    *names: str,
+    help: str,  # noqa: A002 (Typer's word)
+    metavar: str,
+    panel: str,
+    complete: Callable[[str], list[str]] | None = None,
+) -> typer.models.OptionInfo:
+    """An option whose value is a setting; what is not given comes from the recipe."""
+    option: typer.models.OptionInfo = typer.Option(
+        *names,
+        help=help,
+        metavar=metavar,
+        rich_help_panel=panel,
+        autocompletion=complete,
+        show_default="from the recipe",
+    )
+    return option
+
+
+def one_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """A completion to the names that begin with what has been typed."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """The names of the runs in `runs/`, and "last"."""
+    names = ["last", *sorted(path.parent.name for path in Path("runs").glob("*/settings.json"))]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+class ListCommand(TyperCommand):
+    """A command whose list options take every number that follows: `--hidden 120 84`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse `args` after joining the numbers behind a list option with commas."""
+        return super().parse_args(ctx, join_numbers(args))
+
+
+def join_numbers(args: list[str]) -> list[str]:
+    """`["--hidden", "120", "84"]` as `["--hidden", "120,84"]`."""
+    joined: list[str] = []
+    for argument in args:
+        in_list = len(joined) > 1 and joined[-2] in ("--hidden", "--channels")
+        if in_list and argument.isdecimal() and joined[-1].replace(",", "").isdecimal():
+            joined[-1] += f",{argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+Arch = Annotated[
+    str | None,
+    setting(
+        "--arch",
+        "-a",
+        help=f"The architecture: {', '.join(ARCHITECTURES)}.",
+        metavar="NAME",
+        panel=MODEL,
+        complete=one_of(tuple(ARCHITECTURES)),
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    setting(
+        "--recipe",
+        "-r",
+        help="A network with the settings that train it; `mnist summary` lists the eleven.",
+        metavar="NAME",
+        panel=MODEL,
+        complete=one_of(tuple(RECIPES)),
+    ),
+]
+MaxParams = Annotated[
+    str | None,
+    setting(
+        "--max-params",
+        help="The parameter budget. cnn-small takes the widest width that fits; "
+        "a network of fixed size that does not fit is refused (exit 5).",
+        metavar="N",
+        panel=MODEL,
+    ),
+]
+Hidden = Annotated[
+    str | None,
+    setting("--hidden", help="Sizes of the hidden layers: 120 84.", metavar="N…", panel=MODEL),
+]
+Channels = Annotated[
+    str | None,
+    setting(
+        "--channels", help="Channels of the convolution stages: 8 16.", metavar="N…", panel=MODEL
+    ),
+]
+KernelSize = Annotated[
+    str | None,
+    setting("--kernel-size", help="Side of a cnn's kernels.", metavar="PX", panel=MODEL),
+]
+Padding = Annotated[
+    str | None,
+    setting("--padding", help="Padding of a cnn's convolutions.", metavar="PX", panel=MODEL),
+]
+Dropout = Annotated[
+    str | None,
+    setting("--dropout", help="Share of units dropped in training.", metavar="P", panel=MODEL),
+]
+Width = Annotated[
+    str | None,
+    setting(
+        "--width", help="Width of cnn-small, instead of a budget's.", metavar="N", panel=MODEL
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help=f"The data set: {', '.join(DATASETS)}.",
+        metavar="NAME",
+        rich_help_panel=DATA,
+        autocompletion=one_of(DATASETS),
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Where data sets lie.",
+        show_default="$MNIST_DATA_DIR, else the user's cache directory",
+        rich_help_panel=DATA,
+        file_okay=False,
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        help="Never download; a missing data set is an error.",
+        rich_help_panel=DATA,
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", help="The directory runs lie in.", rich_help_panel=OUTPUT),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda or mps.",
+        metavar="NAME",
+        autocompletion=one_of(("auto", "cpu", "cuda", "mps")),
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON on stdout, and nothing else.", rich_help_panel=OUTPUT),
+]

@@ -1,0 +1,206 @@
+"""`mnist plot`."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnistcli.commands import options
+from mnistcli.commands.data import pick_split
+from mnistcli.commands.options import DATA, OUTPUT, complete_run, one_of
+from mnistcli.errors import unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mnistcli.metrics import JudgedSplit, Score
+    from mnistcli.runs import Run
+
+KINDS = ("curves", "confusion", "mistakes", "samples")
+MISTAKES_SHOWN = 25
+SAMPLES_SHOWN = 50
+
+
+def plot(
+    run_names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Runs, by directory or name; curves draws several on one figure.",
+            metavar="RUN…",
+            show_default="the newest",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            "-k",
+            help="curves, confusion, mistakes (the most confident) or samples (of a data set).",
+            metavar="NAME",
+            autocompletion=one_of(KINDS),
+        ),
+    ] = "curves",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to draw: .png, .svg or .pdf; - writes a PNG to stdout.",
+            metavar="FILE",
+            show_default="KIND.png in the run's directory",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            help="test or val, for confusion and mistakes.",
+            metavar="NAME",
+            rich_help_panel=DATA,
+            autocompletion=one_of(("test", "val")),
+        ),
+    ] = "test",
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    offline: options.Offline = False,
+    out: options.Out = Path("runs"),
+    json: options.Json = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print the file's name only.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+) -> None:
+    """Draw a run: its learning curves, its confusion matrix, its worst mistakes.
+
+    Confusion matrix and mistakes come from what `mnist eval` has kept in the run;
+    a run that was not judged yet is judged first.
+
+    Examples:
+
+    $ mnist plot
+
+    $ mnist plot runs/quick runs/slow -o curves.svg
+
+    $ mnist plot last --kind mistakes -o - > mistakes.png
+    """
+    from mnistcli import datasets, plots, render, runs
+
+    if kind not in KINDS:
+        raise unknown_name("kind of plot", kind, KINDS)
+    source = _Source(
+        found=[runs.find(name, out) for name in run_names or ()],
+        split=pick_split(split),
+        dataset=dataset,
+        data_dir=datasets.pick_data_dir(data_dir, os.environ),
+        offline=offline,
+    )
+    if not source.found and kind != "samples":
+        source.found.append(runs.find("last", out))
+    figure = {
+        "curves": _curves,
+        "confusion": _confusion,
+        "mistakes": _mistakes,
+        "samples": _samples,
+    }[kind](source)
+    if output == "-":
+        plots.save(figure, sys.stdout.buffer, format="png")
+        return
+    folder = source.found[0].path if source.found else Path()
+    target = Path(output) if output else folder / f"{kind}.png"
+    plots.save(figure, target, format=None)
+    render.drawn(target, as_json=json, quiet=quiet)
+
+
+@dataclass
+class _Source:
+    """What a figure is drawn from."""
+
+    found: "list[Run]"
+    split: "JudgedSplit"
+    dataset: str | None
+    data_dir: Path
+    offline: bool
+
+
+def _curves(source: _Source) -> "Figure":
+    from mnistcli import plots, runs
+
+    return plots.curves({run.path.name: runs.read_metrics(run) for run in source.found})
+
+
+def _confusion(source: _Source) -> "Figure":
+    import numpy as np
+
+    from mnistcli import plots
+
+    score = _score(source)
+    return plots.confusion(
+        np.array(score.confusion),
+        classes=[each.name for each in score.classes],
+        title=_title(score),
+    )
+
+
+def _mistakes(source: _Source) -> "Figure":
+    from mnistcli import plots, runs, scoring
+
+    score = _score(source)
+    loaded = runs.load_model(source.found[0].best)
+    examples = scoring.load_split(
+        loaded, dataset=score.dataset, split=score.split, data_dir=source.data_dir
+    )
+    shown = score.mistakes[:MISTAKES_SHOWN]
+    return plots.mistakes(
+        examples.images_NHW.numpy()[[mistake.index for mistake in shown]],
+        shown,
+        classes=[each.name for each in score.classes],
+        title=_title(score),
+        total=score.num_errors,
+    )
+
+
+def _samples(source: _Source) -> "Figure":
+    from mnistcli import datasets, plots, runs
+    from mnistcli.commands import data
+
+    trained_on = runs.read_settings(source.found[0]).dataset if source.found else "mnist"
+    dataset = datasets.dataset(source.dataset or trained_on)
+    data.ready(dataset, source.data_dir, offline=source.offline)
+    examples = datasets.load(dataset, "train", source.data_dir)
+    return plots.samples(
+        examples.images_NHW.numpy()[:SAMPLES_SHOWN],
+        examples.labels_N.numpy()[:SAMPLES_SHOWN],
+        classes=dataset.classes,
+        title=f"{dataset.name}, training set",
+    )
+
+
+def _score(source: _Source) -> "Score":
+    """What `mnist eval` has kept of the first run, or the run judged now."""
+    from mnistcli import runs
+    from mnistcli.commands import data
+
+    run = source.found[0]
+    name = source.dataset or runs.read_settings(run).dataset
+    kept = runs.read_score(run, name, source.split)
+    return kept or data.judge(
+        runs.load_model(runs.find_checkpoint(str(run.path), run.path.parent)),
+        dataset=name,
+        split=source.split,
+        data_dir=source.data_dir,
+        offline=source.offline,
+    )
+
+
+def _title(score: "Score") -> str:
+    return (
+        f"{Path(score.checkpoint).parent.name} on {score.dataset}, {score.split} "
+        f"({score.num_errors:,} errors in {score.num_images:,})"
+    )

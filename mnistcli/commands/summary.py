@@ -1,0 +1,74 @@
+"""`mnist summary`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mnistcli.commands import options
+from mnistcli.commands.options import OUTPUT, complete_run
+
+_NOT_SETTINGS = ("checkpoint", "out", "json", "quiet")
+
+
+def summary(
+    ctx: typer.Context,
+    arch: options.Arch = None,
+    recipe: options.Recipe = None,
+    max_params: options.MaxParams = None,
+    hidden: options.Hidden = None,
+    channels: options.Channels = None,
+    kernel_size: options.KernelSize = None,
+    padding: options.Padding = None,
+    dropout: options.Dropout = None,
+    width: options.Width = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            "-c",
+            help="Describe this .pth file or run.",
+            metavar="PATH",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    out: options.Out = Path("runs"),
+    json: options.Json = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print the number of parameters only.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+) -> None:
+    """Show a network layer by layer, or all architectures and recipes side by side.
+
+    Needs no data, and builds nothing: a network of any size is described at once.
+
+    Examples:
+
+    $ mnist summary
+
+    $ mnist summary --arch ann
+
+    $ mnist summary --arch ann --hidden 12288 6144 6144 3072
+    """
+    from mnistcli import layers, render, runs, settings
+
+    if checkpoint:
+        loaded = runs.load_model(runs.find_checkpoint(checkpoint, out))
+        described = layers.describe(loaded.card.settings)
+        render.network(described, loaded=loaded, as_json=json, quiet=quiet)
+    elif flags := _flags(ctx):
+        resolved = settings.resolve(flags, environ=os.environ)
+        described = layers.describe(settings.fit_budget(resolved.settings))
+        render.network(described, as_json=json, quiet=quiet)
+    else:
+        render.registry(layers.describe_all(), as_json=json)
+
+
+def _flags(ctx: typer.Context) -> dict[str, Any]:
+    """The settings that were given on the command line."""
+    given = {name: value for name, value in ctx.params.items() if value is not None}
+    return {name: value for name, value in given.items() if name not in _NOT_SETTINGS}

@@ -1,0 +1,222 @@
+"""`mnist train`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mnistcli.commands import options
+from mnistcli.commands.options import DATA, OUTPUT, TRAINING, one_of, setting
+from mnistcli.errors import EXIT_INTERRUPTED
+
+# Options of this command that say where and how, not what is computed.
+_NOT_SETTINGS = ("config", "name", "out", "data_dir", "offline", "dry_run", "json", "quiet")
+
+Value = str | None
+
+
+def train(
+    ctx: typer.Context,
+    arch: options.Arch = None,
+    recipe: options.Recipe = None,
+    max_params: options.MaxParams = None,
+    hidden: options.Hidden = None,
+    channels: options.Channels = None,
+    kernel_size: options.KernelSize = None,
+    padding: options.Padding = None,
+    dropout: options.Dropout = None,
+    width: options.Width = None,
+    epochs: Annotated[
+        Value, setting("--epochs", "-e", help="Passes over the data.", metavar="N", panel=TRAINING)
+    ] = None,
+    batch_size: Annotated[
+        Value,
+        setting("--batch-size", "-b", help="Pictures a step.", metavar="N", panel=TRAINING),
+    ] = None,
+    lr: Annotated[
+        Value, setting("--lr", help="Learning rate (its peak).", metavar="X", panel=TRAINING)
+    ] = None,
+    optimizer: Annotated[
+        Value,
+        setting(
+            "--optimizer",
+            help="sgd, adam or adamw.",
+            metavar="NAME",
+            panel=TRAINING,
+            complete=one_of(("sgd", "adam", "adamw")),
+        ),
+    ] = None,
+    momentum: Annotated[
+        Value, setting("--momentum", help="Of sgd.", metavar="X", panel=TRAINING)
+    ] = None,
+    schedule: Annotated[
+        Value,
+        setting(
+            "--schedule",
+            help="onecycle, cosine, step, plateau or constant.",
+            metavar="NAME",
+            panel=TRAINING,
+            complete=one_of(("onecycle", "cosine", "step", "plateau", "constant")),
+        ),
+    ] = None,
+    weight_decay: Annotated[
+        Value,
+        setting(
+            "--weight-decay",
+            help="Of weight matrices and kernels only.",
+            metavar="X",
+            panel=TRAINING,
+        ),
+    ] = None,
+    loss: Annotated[
+        Value,
+        setting(
+            "--loss",
+            help="cross-entropy, or nll: the same function of the logits, written in two steps.",
+            metavar="NAME",
+            panel=TRAINING,
+            complete=one_of(("cross-entropy", "nll")),
+        ),
+    ] = None,
+    label_smoothing: Annotated[
+        Value,
+        setting(
+            "--label-smoothing",
+            help="Share of the target spread over all classes.",
+            metavar="P",
+            panel=TRAINING,
+        ),
+    ] = None,
+    augment: Annotated[
+        bool | None,
+        typer.Option(
+            "--augment/--no-augment",
+            help="Turn, scale, shear and shift every picture at random.",
+            rich_help_panel=TRAINING,
+            show_default="from the recipe",
+        ),
+    ] = None,
+    ema: Annotated[
+        Value,
+        setting(
+            "--ema",
+            help="Decay a step of a moving average of the weights; 0 for none.",
+            metavar="P",
+            panel=TRAINING,
+        ),
+    ] = None,
+    seed: Annotated[
+        Value,
+        setting("--seed", "-s", help="Of every random choice.", metavar="N", panel=TRAINING),
+    ] = None,
+    device: Annotated[
+        Value,
+        setting(
+            "--device",
+            help="auto, cpu, cuda or mps.",
+            metavar="NAME",
+            panel=TRAINING,
+            complete=one_of(("auto", "cpu", "cuda", "mps")),
+        ),
+    ] = None,
+    precision: Annotated[
+        Value,
+        setting(
+            "--precision",
+            help="auto, float32, bfloat16 or float16.",
+            metavar="NAME",
+            panel=TRAINING,
+            complete=one_of(("auto", "float32", "bfloat16", "float16")),
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Settings from a JSON or TOML file, such as a run's settings.json.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    dataset: options.Dataset = None,
+    val_size: Annotated[
+        Value,
+        setting(
+            "--val-size",
+            help="Held out for validation: below 1 a share of the training set, else a count.",
+            metavar="X",
+            panel=DATA,
+        ),
+    ] = None,
+    data_dir: options.DataDir = None,
+    offline: options.Offline = False,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            "-n",
+            help="The run's name.",
+            show_default="recipe and time",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    out: options.Out = Path("runs"),
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show every setting and where it comes from; train nothing.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    json: options.Json = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print the run's directory only.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+) -> None:
+    """Train a network and keep it as a run.
+
+    Every setting that is not given comes from the recipe. The best epoch is chosen
+    on images held out from the training set; the test set is left to `mnist eval`.
+
+    Examples:
+
+    $ mnist train --arch cnn-small --max-params 8000
+
+    $ mnist train --recipe cnn-26k --epochs 3 --name quick
+
+    $ mnist train --dataset digits
+    """
+    from mnistcli import datasets, render, runs, settings, training
+    from mnistcli.commands import data
+
+    resolved = settings.resolve(_flags(ctx), config=config, environ=os.environ)
+    plan = training.plan(resolved.settings)
+    if dry_run:
+        render.settings(plan, resolved.sources, as_json=json)
+        return
+    folder = datasets.pick_data_dir(data_dir, os.environ)
+    data.ready(plan.dataset, folder, offline=offline)
+    examples, val = training.load(plan, folder)
+    run = runs.create(out, name, plan.settings)
+
+    history = []
+    with render.training(plan, run, len(examples), len(val), quiet=quiet or json) as display:
+        try:
+            epochs_done = training.execute(plan, run, examples, val, on_step=display.on_step)
+            for epoch in epochs_done:
+                history.append(epoch)
+                display.on_epoch(epoch)
+        except KeyboardInterrupt:
+            display.interrupted(run, history)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+    render.trained(plan, run, history, as_json=json, quiet=quiet)
+
+
+def _flags(ctx: typer.Context) -> dict[str, Any]:
+    """The settings that were given on the command line."""
+    given = {name: value for name, value in ctx.params.items() if value is not None}
+    return {name: value for name, value in given.items() if name not in _NOT_SETTINGS}

@@ -1,0 +1,29 @@
+"""Writing a file all at once or not at all."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Give `target` what `write` writes; if anything fails, leave it as it was.
+
+    The content goes to a temporary name of its own in the same directory, is
+    flushed to the disk and renamed, so that no reader, no crash and no second
+    writer ever meets half a file.
+
+    Raises:
+        OSError: the directory is missing, read-only or full.
+    """
+    temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        # "x" rather than the tempfile module, whose files only their owner can read.
+        with temporary.open("xb") as handle:
+            write(handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

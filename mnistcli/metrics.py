@@ -1,0 +1,142 @@
+"""What training and evaluation are judged by. Pure functions of arrays; no torch.
+
+Shapes: N images, K classes.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.errors import GateError
+
+JudgedSplit = Literal["val", "test"]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch did.
+
+    Training loss and accuracy are means over the epoch's batches as they were
+    trained on: augmented, with dropout, by weights that changed meanwhile. The
+    validation figures come from the weights that are saved; None without a
+    validation split. Accuracies lie in 0..1, losses are nats an image.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fares; all but the counts lie in 0..1, and are 0 where undefined."""
+
+    name: str
+    num_images: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image that was misread: its place in the split, what it is, what it was taken for.
+
+    The probabilities (0..1) are those of the predicted and of the true class.
+    """
+
+    index: int
+    label: int
+    predicted: int
+    probability: float
+    label_probability: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a checkpoint fares on a split.
+
+    `loss` is the mean cross-entropy in nats, `interval` the 95 % Wilson
+    interval of the accuracy; `confusion` has a row a true class. Mistakes come
+    most confident first.
+    """
+
+    checkpoint: str
+    dataset: str
+    split: JudgedSplit
+    num_images: int
+    num_errors: int
+    loss: float
+    accuracy: float
+    interval: tuple[float, float]
+    classes: list[ClassScore]
+    confusion: list[list[int]]
+    mistakes: list[Mistake]
+
+
+def confusion_matrix(
+    labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], *, num_classes: int
+) -> NDArray[np.int64]:
+    """Counts int64 (K, K): row the true class, column the predicted one."""
+    cells_N = labels_N * num_classes + predicted_N
+    counts = np.bincount(cells_N, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def class_scores(confusion_KK: NDArray[np.int64], names: tuple[str, ...]) -> list[ClassScore]:
+    """Precision, recall and F1 of every class from a confusion matrix."""
+    right_K = np.diag(confusion_KK).astype(float)
+    precision_K = _share(right_K, confusion_KK.sum(axis=0))
+    recall_K = _share(right_K, confusion_KK.sum(axis=1))
+    f1_K = _share(2 * precision_K * recall_K, precision_K + recall_K)
+    return [
+        ClassScore(name, int(num), float(precision), float(recall), float(f1))
+        for name, num, precision, recall, f1 in zip(
+            names, confusion_KK.sum(axis=1), precision_K, recall_K, f1_K, strict=True
+        )
+    ]
+
+
+def check_accuracy(score: Score, *, min_percent: float | None) -> None:
+    """Raise GateError if the accuracy is below `min_percent` (0..100)."""
+    if min_percent is not None and 100 * score.accuracy < min_percent:
+        raise GateError(
+            f"The accuracy is {100 * score.accuracy:.2f} %, below {min_percent:g} %.",
+            why=f"{score.num_errors:,} of {score.num_images:,} images were misread.",
+            fix="Train longer (--epochs), with --augment, or another --arch.",
+        )
+
+
+def wilson_interval(
+    num_right: int, num_all: int, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """The score interval of a proportion, in 0..1 (Wilson 1927).
+
+    Unlike the textbook's p ± z·SE it stays inside 0..1 and keeps its coverage
+    near 1, where the accuracies of this tool lie.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    if num_all < 1:
+        raise ValueError("an interval needs at least one image")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p, z2_n = num_right / num_all, z * z / num_all
+    centre = (p + z2_n / 2) / (1 + z2_n)
+    half = z * math.sqrt(p * (1 - p) / num_all + z2_n / (4 * num_all)) / (1 + z2_n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _share(part_K: NDArray[np.float64], whole_K: NDArray[np.generic]) -> NDArray[np.float64]:
+    """`part / whole`, 0 where the whole is 0."""
+    whole_K = whole_K.astype(float)
+    return np.divide(part_K, whole_K, out=np.zeros_like(part_K), where=whole_K > 0)

@@ -1,0 +1,484 @@
+"""Everything a person or a program sees: results on stdout, all else on stderr.
+
+Text that comes from the user (paths, names) goes through `Text`, never through
+Rich's markup, so that brackets in it stay brackets.
+"""
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from mnistcli.errors import MnistError
+from mnistcli.registry import ARCHITECTURES, RECIPES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mnistcli.datasets import Dataset, FileState, OnProgress
+    from mnistcli.images import DigitImage
+    from mnistcli.layers import Network
+    from mnistcli.metrics import EpochResult, Score
+    from mnistcli.predict import Prediction
+    from mnistcli.runs import LoadedModel, Run
+    from mnistcli.training import Plan
+
+SCHEMA_VERSION = 1
+# How often a bar is redrawn: reading the running loss makes a GPU wait.
+REDRAW_SECONDS = 0.1
+
+
+def _stdout() -> Console:
+    return Console(highlight=False, soft_wrap=False)
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _print_json(record: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **record}) + "\n")
+
+
+def _print_line(text: str) -> None:
+    """A line for a program: never wrapped, never coloured."""
+    sys.stdout.write(f"{text}\n")
+
+
+def _plain_table(*columns: Column | str) -> Table:
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def _number(header: str) -> Column:
+    return Column(header, justify="right", no_wrap=True)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def note(message: str) -> None:
+    """One line about what is going on."""
+    _stderr().print(Text(message, style="dim"), soft_wrap=True)
+
+
+def error(problem: MnistError) -> None:
+    """What happened, why, and what to do next."""
+    console = _stderr()
+    console.print(Text.assemble(("Error: ", "bold red"), problem.what), soft_wrap=True)
+    for line in problem.why.splitlines():
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    if problem.fix:
+        console.print(Text(f"  {problem.fix}", style="bold"), soft_wrap=True)
+
+
+@contextmanager
+def download_progress(*, quiet: bool = False) -> "Iterator[OnProgress]":
+    """A bar a file on a terminal, a line a file elsewhere."""
+    console = _stderr()
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        disable=quiet or not sys.stderr.isatty(),
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def on_progress(name: str, num_bytes: int, total_bytes: int | None) -> None:
+        if name not in tasks:
+            tasks[name] = progress.add_task(name, total=total_bytes)
+            if progress.disable and not quiet:
+                console.print(Text(f"fetching {name}"))
+        progress.update(tasks[name], completed=num_bytes, total=total_bytes)
+
+    with progress:
+        yield on_progress
+
+
+def files(
+    dataset: "Dataset", data_dir: Path, states: "Sequence[FileState]", *, as_json: bool, quiet: bool
+) -> None:
+    """What became of the files of a data set."""
+    if as_json:
+        records = [{**asdict(state), "path": str(state.path)} for state in states]
+        _print_json({"dataset": dataset.name, "data_dir": str(data_dir), "files": records})
+    elif quiet:
+        _print_line(str(data_dir))
+    elif not states:
+        _print_line(f"{dataset.name} needs no download: {dataset.summary}.")
+    else:
+        table = _plain_table("file", "state")
+        for state in states:
+            bad = state.state in ("missing", "damaged")
+            table.add_row(Text(state.path.name), Text(state.state, style="red" if bad else "green"))
+        _stdout().print(table)
+        _stdout().print(Text(f"{dataset.name} lies in {states[0].path.parent}"), soft_wrap=True)
+
+
+def settings(plan: "Plan", sources: Mapping[str, str], *, as_json: bool) -> None:
+    """Every setting of a run that is not made, and where its value comes from."""
+    values = plan.settings.model_dump(mode="json")
+    model = values.pop("model")
+    if as_json:
+        _print_json({"settings": {**values, "model": model}, "sources": dict(sources)})
+        return
+    table = _plain_table("setting", "value", "from")
+    for name, value in {**model, **values}.items():
+        shown = json.dumps(value) if isinstance(value, dict) else _plain(value)
+        table.add_row(name, Text(shown), Text(sources.get(name, _default_source(name))))
+    _header(_stdout(), plan)
+    _stdout().print(table)
+
+
+def _default_source(name: str) -> str:
+    return {"arch": "recipe", "recipe": "flag or default", "width": "budget"}.get(name, "default")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(str(item) for item in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def _header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
+    """What is about to be trained, on what, and why so."""
+    chosen = plan.settings
+    model = ", ".join(f"{name} {_plain(value)}" for name, value in chosen.network.items())
+    schedule = f"{chosen.epochs} epochs of batch {chosen.batch_size}, {chosen.optimizer}"
+    grid = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2))
+    for label, value in (
+        ("network", f"{chosen.arch}: {plan.num_params:,} parameters ({model})"),
+        ("recipe", f"{chosen.recipe}: {schedule}, lr {chosen.lr:g} {chosen.schedule}"),
+        ("device", f"{plan.device.value} ({plan.device.reason})"),
+        ("precision", f"{plan.precision.value} ({plan.precision.reason})"),
+        *lines,
+    ):
+        grid.add_row(label, Text(value))
+    console.print(grid)
+
+
+class TrainingDisplay:
+    """A row an epoch and, on a terminal, a live bar under the rows."""
+
+    def __init__(self, plan: "Plan", console: Console, progress: Progress | None) -> None:
+        self._console = console
+        self._num_epochs = plan.settings.epochs
+        self._batch_size = plan.settings.batch_size
+        self._epoch = 0
+        self._best = -1.0
+        self._progress = progress
+        self._task = progress.add_task("epoch 1", total=None, figures="") if progress else None
+        self._epoch_started = self._drawn = time.perf_counter()
+
+    @property
+    def on_step(self) -> "Callable[[int, int, Tensor], None] | None":
+        """What the engine calls after a step; None where there is no bar to move."""
+        return self._move_bar if self._progress else None
+
+    def _move_bar(self, step: int, num_steps: int, totals: "Tensor") -> None:
+        now = time.perf_counter()
+        if step == 1:
+            self._epoch_started = now
+        if now - self._drawn < REDRAW_SECONDS and step < num_steps:
+            return
+        self._drawn = now
+        loss, accuracy = (totals / (step * self._batch_size)).tolist()
+        speed = (step - 1) * self._batch_size / max(now - self._epoch_started, 1e-9)
+        assert self._progress
+        assert self._task is not None
+        self._progress.update(
+            self._task,
+            description=f"epoch {self._epoch + 1}/{self._num_epochs}",
+            completed=self._epoch * num_steps + step,
+            total=self._num_epochs * num_steps,
+            figures=f"loss {loss:.4f}  {100 * accuracy:5.2f} %  {speed:,.0f} img/s",
+        )
+        self._progress.refresh()
+
+    def on_epoch(self, epoch: "EpochResult") -> None:
+        """Print the row of an epoch; a star marks the best validation accuracy so far."""
+        if not self._epoch:
+            self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
+        self._epoch = epoch.epoch
+        star = epoch.val_accuracy is not None and epoch.val_accuracy > self._best
+        self._best = max(self._best, epoch.val_accuracy or 0)
+        self._console.print(_row(epoch, self._num_epochs, star=star), soft_wrap=True)
+
+    def interrupted(self, run: "Run", history: "Sequence[EpochResult]") -> None:
+        """Say what an interrupted run has kept."""
+        if self._progress:
+            self._progress.stop()
+        kept = f"epoch {history[-1].epoch} is in {run.last}" if history else "no epoch was finished"
+        self._console.print(Text(f"Interrupted: {kept}.", style="yellow"), soft_wrap=True)
+
+
+_ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time"
+
+
+def _row(epoch: "EpochResult", num_epochs: int, *, star: bool) -> str:
+    val_loss = "-" if epoch.val_loss is None else f"{epoch.val_loss:.4f}"
+    return (
+        f"{epoch.epoch:>3}/{num_epochs:<3} {epoch.lr:>9.2g}  {epoch.train_loss:>10.4f}"
+        f"  {_percent(epoch.train_accuracy):>9}  {val_loss:>9}  {_percent(epoch.val_accuracy):>9}"
+        f"{'*' if star else ' '}  {epoch.seconds:>5.1f} s"
+    )
+
+
+@contextmanager
+def training(
+    plan: "Plan", run: "Run", num_train: int, num_val: int, *, quiet: bool
+) -> Iterator[TrainingDisplay]:
+    """The header, and a display for what follows it."""
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
+    _header(console, plan, ("data", data), ("run", str(run.path)))
+    console.print()
+    if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield TrainingDisplay(plan, console, None)
+        return
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        expand=True,
+    )
+    with progress:
+        yield TrainingDisplay(plan, console, progress)
+
+
+def trained(
+    plan: "Plan", run: "Run", history: "Sequence[EpochResult]", *, as_json: bool, quiet: bool
+) -> None:
+    """What a finished run has reached, where it lies, and what to type next."""
+    from mnistcli.training import best
+
+    kept = best(list(history))
+    if as_json:
+        _print_json(
+            {
+                "run": str(run.path),
+                "checkpoint": str(run.best),
+                "num_params": plan.num_params,
+                "device": asdict(plan.device),
+                "precision": asdict(plan.precision),
+                "settings": plan.settings.model_dump(mode="json"),
+                "best": asdict(kept),
+                "epochs": [asdict(epoch) for epoch in history],
+            }
+        )
+        return
+    if quiet:
+        _print_line(str(run.path))
+        return
+    seconds = sum(epoch.seconds for epoch in history)
+    console = _stdout()
+    console.print()
+    reached = (
+        f"validation accuracy {_percent(kept.val_accuracy)}, loss {kept.val_loss:.4f}"
+        if kept.val_loss is not None
+        else "nothing was held out to validate on"
+    )
+    console.print(
+        Text.assemble((f"Epoch {kept.epoch} is the best: {reached}.", "bold")), soft_wrap=True
+    )
+    console.print(f"Trained {plan.num_params:,} parameters in {seconds:.1f} s.", soft_wrap=True)
+    console.print(Text(f"Kept in {run.path}"), soft_wrap=True)
+    path = shlex.quote(str(run.path))
+    console.print("\nNext:")
+    for command in (f"eval {path}", f"plot {path}", f"predict digit.png -c {path}"):
+        console.print(Text(f"  mnist {command}", style="cyan"), soft_wrap=True)
+
+
+def score(result: "Score", loaded: "LoadedModel", *, as_json: bool, quiet: bool) -> None:
+    """A checkpoint's figures on a split."""
+    if as_json:
+        _print_json(asdict(result))
+        return
+    if quiet:
+        _print_line(f"{100 * result.accuracy:.2f}")
+        return
+    console = _stdout()
+    low, high = result.interval
+    recipe = loaded.card.settings.recipe
+    console.print(Text(f"{result.checkpoint} ({recipe})", style="dim"), soft_wrap=True)
+    console.print(
+        Text.assemble(
+            (f"Accuracy {_percent(result.accuracy)}", "bold"),
+            f" on {result.num_images:,} {result.split} images of {result.dataset}",
+        )
+    )
+    console.print(
+        f"95 % interval {100 * low:.2f} to {_percent(high)} (Wilson), "
+        f"{result.num_errors:,} errors, loss {result.loss:.4f}\n"
+    )
+    console.print(_class_table(result))
+    console.print(Text("\nRows: the true class. Columns: what was read."))
+    console.print(_confusion_table(result))
+
+
+def _class_table(result: "Score") -> Table:
+    table = _plain_table("class", *map(_number, ("images", "precision", "recall", "F1")))
+    for each in result.classes:
+        figures = (each.precision, each.recall, each.f1)
+        table.add_row(Text(each.name), f"{each.num_images:,}", *map(_percent, figures))
+    return table
+
+
+def _confusion_table(result: "Score") -> Table:
+    names = [each.name for each in result.classes]
+    table = _plain_table("", *(_number(name[:4]) for name in names))
+    for row, name in enumerate(names):
+        counts = result.confusion[row]
+        cells = [
+            Text(str(count) if count else ".", style=_cell_style(row == column, count))
+            for column, count in enumerate(counts)
+        ]
+        table.add_row(Text(name[:11]), *cells)
+    return table
+
+
+def _cell_style(is_diagonal: bool, count: int) -> str:
+    if is_diagonal:
+        return "green"
+    return "red" if count else "dim"
+
+
+def network(
+    described: "Network", *, loaded: "LoadedModel | None" = None, as_json: bool, quiet: bool
+) -> None:
+    """The layers of a network and their totals."""
+    chosen = described.settings
+    if as_json:
+        _print_json(_network_record(described))
+        return
+    if quiet:
+        _print_line(str(described.num_params))
+        return
+    table = _plain_table(
+        "layer", "kind", _number("output"), _number("parameters"), _number("MACs")
+    )
+    for layer in described.layers:
+        shape = " x ".join(map(str, layer.output_shape))
+        params = f"{layer.num_params:,}" if layer.num_params else ""
+        macs = f"{layer.num_macs:,}" if layer.num_macs else ""
+        table.add_row(layer.name, layer.kind, shape, params, macs)
+    console = _stdout()
+    title = f"{chosen.arch} (recipe {chosen.recipe})"
+    console.print(Text(f"{loaded.path}: {title}" if loaded else title, style="bold"))
+    side = described.input_px
+    console.print(f"Sees one grey picture of {side} x {side} pixels.\n")
+    console.print(table)
+    console.print(
+        f"\n{described.num_params:,} parameters, {described.num_bytes / 1000:,.1f} KB as float32; "
+        f"{described.num_macs:,} MACs a picture"
+    )
+
+
+def _network_record(described: "Network") -> dict[str, Any]:
+    return {
+        "recipe": described.settings.recipe,
+        "model": described.settings.model.model_dump(mode="json"),
+        "input_px": described.input_px,
+        "num_params": described.num_params,
+        "num_bytes": described.num_bytes,
+        "num_macs": described.num_macs,
+        "layers": [asdict(layer) for layer in described.layers],
+    }
+
+
+def registry(networks: "Sequence[Network]", *, as_json: bool) -> None:
+    """The architectures and the recipes side by side."""
+    if as_json:
+        _print_json({"recipes": [_network_record(each) for each in networks]})
+        return
+    by_recipe = {each.settings.recipe: each for each in networks}
+    architectures = _plain_table("architecture", "what it is", _number("parameters"))
+    for each in ARCHITECTURES.values():
+        num_params = by_recipe[each.default_recipe].num_params
+        architectures.add_row(each.name, each.summary, f"{num_params:,}")
+    recipes = _plain_table(
+        "recipe", "arch", "what it trains", _number("parameters"), _number("MACs")
+    )
+    for name, described in by_recipe.items():
+        recipe = RECIPES[name]
+        recipes.add_row(
+            name,
+            recipe.arch,
+            recipe.summary,
+            f"{described.num_params:,}",
+            f"{described.num_macs / 1e6:,.1f} M",
+        )
+    console = _stdout()
+    console.print(architectures)
+    console.print()
+    console.print(recipes)
+    console.print("\nLayer by layer: mnist summary --arch NAME, or --recipe NAME")
+
+
+def prediction(
+    name: str,
+    digit: "DigitImage",
+    predicted: "Prediction",
+    *,
+    top: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """What a picture was read as."""
+    if as_json:
+        _print_json(
+            {
+                "file": name,
+                "digit": predicted.label,
+                "probability": predicted.probability,
+                "probabilities": predicted.probabilities,
+                "box": digit.box,
+            }
+        )
+        return
+    if quiet:
+        _print_line(predicted.label)
+        return
+    console = _stdout()
+    console.print(Text.assemble(f"{name}: ", (predicted.label, "bold green")), soft_wrap=True)
+    bars = Table.grid(padding=(0, 1))
+    for label, probability in predicted.top(top):
+        bar = ProgressBar(total=1, completed=probability, width=30)
+        bars.add_row(f"  {label}", bar, f"{100 * probability:6.2f} %")
+    console.print(bars)
+
+
+def drawn(target: Path, *, as_json: bool, quiet: bool) -> None:
+    """Where a figure was written."""
+    if as_json:
+        _print_json({"file": str(target)})
+    else:
+        _print_line(str(target) if quiet else f"Drew {target}")

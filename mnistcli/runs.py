@@ -1,0 +1,405 @@
+"""A run directory and the checkpoints in it.
+
+`runs/<name>/` holds `settings.json` (replayable with `--config`),
+`environment.json`, `metrics.csv`, `best.pth` (by validation), `last.pth` and,
+once judged, `eval-<data set>-<split>.json`. Every file is replaced as a whole, so that
+none of them is ever half written. Reading records does not load torch.
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mnistcli import __version__, registry
+from mnistcli.errors import DataError, MnistError, RunError, SettingsError
+from mnistcli.files import write_atomically
+from mnistcli.metrics import EpochResult, JudgedSplit, Score
+from mnistcli.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SCHEMA_VERSION = 1
+BUNDLED = Path(__file__).parent / "weights" / "cnn-small.pth"
+
+
+class CheckpointCard(BaseModel):
+    """What a checkpoint says of itself, beside its tensors.
+
+    `mean` and `std` are of a pixel in 0..1; `epoch` is the one the weights are
+    from, `val_accuracy` (0..1) what they reached there, None without a
+    validation split.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format: Literal[1] = 1
+    settings: TrainSettings
+    classes: Annotated[tuple[str, ...], Field(min_length=10, max_length=10)]
+    mean: float
+    std: float = Field(gt=0)
+    input_px: int = Field(ge=1, le=1024)
+    epoch: int = Field(ge=1)
+    val_accuracy: float | None = Field(None, ge=0, le=1)
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with trained weights, in evaluation mode on the CPU, and its card."""
+
+    path: Path
+    network: "nn.Module"
+    card: CheckpointCard
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory."""
+
+    path: Path
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the highest validation accuracy."""
+        return self.path / "best.pth"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.path / "last.pth"
+
+
+def create(out: Path, name: str | None, settings: TrainSettings) -> Run:
+    """A new run directory with its `settings.json`.
+
+    Without a `name` it is the recipe's with the local time.
+
+    Raises:
+        SettingsError: the name is taken, or is no plain directory name.
+        RunError: the directory cannot be written.
+    """
+    name = name or f"{settings.recipe}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    if Path(name).name != name or name in (".", "..", "last"):
+        raise SettingsError(
+            f"'{name}' cannot name a run.",
+            why="A run's name is the name of one directory, and 'last' means the newest run.",
+            fix="Use letters, digits, dots and dashes; --out DIR says where runs lie.",
+        )
+    run = Run(out / name)
+    try:
+        run.path.mkdir(parents=True)
+    except FileExistsError as error:
+        raise SettingsError(
+            f"There is a run {run.path} already.",
+            why="A run is never overwritten.",
+            fix="Choose another --name, or remove that directory.",
+        ) from error
+    except OSError as error:
+        raise _cannot_write(run.path, error) from error
+    write_record(run, "settings.json", settings.model_dump(mode="json"))
+    return run
+
+
+def read_settings(run: Run) -> TrainSettings:
+    """The settings of a run; raises DataError if they are missing or damaged."""
+    record = read_record(run, "settings.json")
+    try:
+        return TrainSettings.model_validate(record)
+    except ValidationError as error:
+        raise _damaged(run.path / "settings.json", str(error.errors()[0]["msg"])) from error
+
+
+def write_record(run: Run, name: str, record: Mapping[str, Any]) -> None:
+    """Write a JSON record; raises RunError if the directory cannot be written."""
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    _write(run.path / name, text.encode())
+
+
+def read_record(run: Run, name: str) -> dict[str, Any]:
+    """Read a JSON record.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = run.path / name
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read.",
+            why=f"{error.strerror}.",
+            fix="Name the directory of a run: it holds settings.json and metrics.csv.",
+        ) from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(record, dict):
+        raise _damaged(path, "it holds no record")
+    return record
+
+
+def environment(**choices: Any) -> dict[str, Any]:
+    """Where and with what a run was made: machine, versions, command and `choices`."""
+    import torch
+
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": ["mnist", *sys.argv[1:]],
+        "versions": versions(),
+        "platform": platform.platform(),
+        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "num_cores": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        **choices,
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what is computed."""
+    import torch
+
+    # str: torch's version is a subclass, which a checkpoint of plain types may not hold.
+    return {
+        "mnistcli": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+
+
+def write_metrics(run: Run, epochs: Sequence[EpochResult]) -> None:
+    """Write `metrics.csv`, a row an epoch; raises RunError if the directory cannot be written."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(EpochResult)])
+    writer.writeheader()
+    writer.writerows(asdict(epoch) for epoch in epochs)
+    _write(run.path / "metrics.csv", text.getvalue().encode())
+
+
+def read_metrics(run: Run) -> list[EpochResult]:
+    """The epochs of a run.
+
+    Raises:
+        DataError: `metrics.csv` is missing or damaged.
+    """
+    path = run.path / "metrics.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return [_read_epoch(row) for row in csv.DictReader(handle)]
+    except OSError as error:
+        raise DataError(
+            f"{run.path} holds no metrics.",
+            why=f"metrics.csv: {error.strerror}.",
+            fix="Name the directory of a run that has finished an epoch.",
+        ) from error
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _read_epoch(row: Mapping[str, str]) -> EpochResult:
+    values = {
+        name: float(row[name]) if row[name] else None
+        for name in (field.name for field in fields(EpochResult))
+        if name != "epoch"
+    }
+    return EpochResult(epoch=int(row["epoch"]), **values)  # type: ignore[arg-type]
+
+
+def keep_score(score: Score) -> Path | None:
+    """Write a score into the run whose best checkpoint it judged; None if it is no run's.
+
+    Raises:
+        RunError: the run directory cannot be written.
+    """
+    run = run_of(Path(score.checkpoint))
+    if run is None or run.best != Path(score.checkpoint):
+        return None
+    name = _score_name(score.dataset, score.split)
+    write_record(run, name, {"schema_version": SCHEMA_VERSION, **asdict(score)})
+    return run.path / name
+
+
+def read_score(run: Run, dataset: str, split: JudgedSplit) -> Score | None:
+    """The score that `keep_score` wrote, or None if it has not.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    name = _score_name(dataset, split)
+    if not (run.path / name).exists():
+        return None
+    record = read_record(run, name)
+    record.pop("schema_version", None)
+    try:
+        return TypeAdapter(Score).validate_python(record)
+    except ValidationError as error:
+        raise _damaged(run.path / name, str(error.errors()[0]["msg"])) from error
+
+
+def _score_name(dataset: str, split: JudgedSplit) -> str:
+    return f"eval-{dataset}-{split}.json"
+
+
+def save_checkpoint(path: Path, network: "nn.Module", card: CheckpointCard) -> None:
+    """Write weights and card as plain types and tensors on the CPU.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    import torch
+
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+    }
+    content = {"card": card.model_dump(mode="json"), "weights": weights}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    _write(path, buffer.getvalue())
+
+
+def load_model(path: Path) -> LoadedModel:
+    """The network in a checkpoint file. No code in the file is ever run.
+
+    Raises:
+        DataError: the file is missing, damaged, or no checkpoint of this tool.
+    """
+    content = _load_plain(path)
+    try:
+        card = CheckpointCard.model_validate(content["card"])
+        network = _fill(card, content["weights"])
+    except ValidationError as error:
+        raise _no_checkpoint(path, f"Its card is wrong: {error.errors()[0]['msg']}.") from error
+    except (KeyError, TypeError, RuntimeError, AttributeError, MnistError) as error:
+        raise _no_checkpoint(path, f"{str(error).splitlines()[0].rstrip('.:')}.") from error
+    return LoadedModel(path, network, card)
+
+
+def _load_plain(path: Path) -> Any:
+    """What a checkpoint file holds, if that is plain types and tensors."""
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise DataError(
+            f"The checkpoint {path} cannot be read.",
+            why=f"{error.strerror or error}.",
+            fix="Name a .pth file or a run: mnist train makes one.",
+        ) from error
+    except pickle.UnpicklingError as error:
+        why = "It holds more than plain numbers and tensors, so it was not opened: it could run code."
+        raise _no_checkpoint(path, why) from error
+    except (RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
+        raise _no_checkpoint(path, "The file is damaged or of another kind.") from error
+
+
+def _fill(card: CheckpointCard, weights: Mapping[str, Any]) -> "nn.Module":
+    """The network of `card` with `weights`, allocating nothing but what the file brought."""
+    import torch
+
+    with torch.device("meta"):
+        network = registry.build(card.settings.arch, card.settings.network)
+    network.load_state_dict(weights, assign=True)
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise DataError("Its weights are not finite")
+    return network.float().eval().requires_grad_(requires_grad=False)
+
+
+def find(name: str, out: Path) -> Run:
+    """The run called `name`: a directory, a name in `out`, or "last" for the newest.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name == "last":
+        return _newest(out)
+    for path in (Path(name), out / name):
+        if path.is_dir():
+            return Run(path)
+    known = ", ".join(run.path.name for run in all_runs(out)[:5])
+    raise DataError(
+        f"There is no run '{name}'.",
+        why=f"Neither {name} nor {out / name} is a directory.",
+        fix=f"The newest runs in {out}: {known}" if known else "Train one: mnist train",
+    )
+
+
+def find_checkpoint(name: str | None, out: Path) -> Path:
+    """The checkpoint meant by `name`: a file, or a run's best; None means the bundled one.
+
+    Raises:
+        DataError: there is no such file or run, or the run has no checkpoint yet.
+    """
+    if name is None:
+        return BUNDLED
+    if Path(name).suffix == ".pth" or Path(name).is_file():
+        return Path(name)
+    run = find(name, out)
+    if not run.best.is_file():
+        raise DataError(
+            f"The run {run.path} has no checkpoint.",
+            why="It has not finished an epoch.",
+            fix="Train again: mnist train",
+        )
+    return run.best
+
+
+def run_of(checkpoint: Path) -> Run | None:
+    """The run that a checkpoint file belongs to, if it lies in one."""
+    return Run(checkpoint.parent) if (checkpoint.parent / "settings.json").is_file() else None
+
+
+def all_runs(out: Path) -> list[Run]:
+    """The runs in `out`, newest first."""
+    marks = [path for path in out.glob("*/settings.json") if path.is_file()]
+    marks.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return [Run(path.parent) for path in marks]
+
+
+def _newest(out: Path) -> Run:
+    found = all_runs(out)
+    if not found:
+        raise DataError(
+            f"There is no run in {out}.",
+            why="Nothing has been trained there.",
+            fix="Train one: mnist train",
+        )
+    return found[0]
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, lambda handle: handle.write(content))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"Cannot write {path}.",
+        why=f"{error.strerror or error}.",
+        fix="Make room or choose another directory: --out DIR",
+    )
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged.", why=f"{why}.", fix="Train again, or name another run.")
+
+
+def _no_checkpoint(path: Path, why: str) -> DataError:
+    return DataError(
+        f"{path} is no checkpoint of this tool.",
+        why=why,
+        fix="Name a .pth file or a run that mnist train wrote.",
+    )

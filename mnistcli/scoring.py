@@ -1,0 +1,102 @@
+"""A checkpoint judged on a split: the figures `eval` prints and `plot` draws.
+
+Shapes: N images, K classes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mnistcli import batches, datasets, engine
+from mnistcli.errors import SettingsError
+from mnistcli.metrics import (
+    JudgedSplit,
+    Mistake,
+    Score,
+    class_scores,
+    confusion_matrix,
+    wilson_interval,
+)
+from mnistcli.runs import LoadedModel
+
+
+def load_split(
+    loaded: LoadedModel, *, dataset: str, split: JudgedSplit, data_dir: Path
+) -> batches.Examples:
+    """The examples to judge a checkpoint on; "val" is what its training held out.
+
+    Raises:
+        SettingsError: there is no such validation split.
+        DataError: the data set is missing or damaged.
+    """
+    source = datasets.dataset(dataset)
+    if split == "test":
+        return datasets.load(source, "test", data_dir)
+    settings = loaded.card.settings
+    if dataset != settings.dataset or settings.val_size == 0:
+        raise SettingsError(
+            f"{loaded.path} has no validation split of {dataset}.",
+            why=f"It was trained on {settings.dataset} with --val-size {settings.val_size:g}.",
+            fix="Judge it on the test set: --split test",
+        )
+    examples = datasets.load(source, "train", data_dir)
+    return batches.split(examples, settings.val_size, settings.seed)[1]
+
+
+def judge(
+    loaded: LoadedModel,
+    examples: batches.Examples,
+    *,
+    dataset: str,
+    split: JudgedSplit,
+    device: str = "cpu",
+) -> Score:
+    """Evaluate a checkpoint on `examples`, the `split` of `dataset`."""
+    target = torch.device(device)
+    result = engine.evaluate(
+        loaded.network.to(target), examples.to(target), normalisation_of(loaded)
+    )
+    probabilities_NK = result.probabilities_NK.numpy()
+    labels_N, predicted_N = result.labels_N.numpy(), probabilities_NK.argmax(axis=1)
+    confusion_KK = confusion_matrix(labels_N, predicted_N, num_classes=len(loaded.card.classes))
+    num_right = int(np.trace(confusion_KK))
+    return Score(
+        checkpoint=str(loaded.path),
+        dataset=dataset,
+        split=split,
+        num_images=len(labels_N),
+        num_errors=len(labels_N) - num_right,
+        loss=result.loss,
+        accuracy=num_right / len(labels_N),
+        interval=wilson_interval(num_right, len(labels_N)),
+        classes=class_scores(confusion_KK, loaded.card.classes),
+        confusion=confusion_KK.tolist(),
+        mistakes=_mistakes(labels_N, predicted_N, probabilities_NK),
+    )
+
+
+def normalisation_of(loaded: LoadedModel) -> batches.Normalisation:
+    """The normalisation a checkpoint was trained with."""
+    card = loaded.card
+    return batches.Normalisation(card.mean, card.std, card.input_px)
+
+
+def _mistakes(
+    labels_N: NDArray[np.int64],
+    predicted_N: NDArray[np.int64],
+    probabilities_NK: NDArray[np.float32],
+) -> list[Mistake]:
+    """Every misread image, the most confident first."""
+    found = [
+        Mistake(
+            index=int(i),
+            label=int(labels_N[i]),
+            predicted=int(predicted_N[i]),
+            probability=float(probabilities_NK[i, predicted_N[i]]),
+            label_probability=float(probabilities_NK[i, labels_N[i]]),
+        )
+        for i in np.flatnonzero(labels_N != predicted_N)
+    ]
+    return sorted(found, key=lambda mistake: mistake.probability, reverse=True)
