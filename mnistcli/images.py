@@ -213,11 +213,11 @@ def contrast_to_paper(grey_HW: Grey) -> Grey:
     difference_HW = paper(grey_HW) - grey_HW
     strength = float((difference_HW.astype(np.float64) ** 3).sum())
     contrast_HW = difference_HW if strength >= 0 else -difference_HW
-    narrow_HW = top_hat(contrast_HW)
+    narrow_HW = top_hat(contrast_HW) if WINDOW else contrast_HW
     return narrow_HW - paper(narrow_HW)
 
 
-WINDOW = 2.5
+WINDOW = 3.5
 
 def top_hat(contrast_HW: Grey) -> Grey:
     """Only what is narrower than a third of the picture: strokes, but no shadows."""

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from mnistcli.errors import RunError, SettingsError
 from mnistcli.files import write_atomically
-from mnistcli.metrics import EpochResult, class_scores
+from mnistcli.metrics import EpochResult, Mistake, class_scores
 
 FORMATS: Final = ("png", "svg", "pdf")
 
@@ -47,6 +47,7 @@ CENTRED: Final[dict[str, Any]] = {"ha": "center", "va": "center"}
 STYLE: Final[dict[Any, Any]] = {
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
+    **{f"figure.constrained_layout.{side}_pad": 0.08 for side in "hw"},  # inches
     "savefig.facecolor": "white",
     "savefig.bbox": "standard",
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
@@ -120,8 +121,8 @@ def curves(histories: Mapping[str, Sequence[EpochResult]]) -> Figure:
 
     Validation is solid, training dashed and lighter, one colour a run; a marker
     sits on the epoch with the best validation accuracy. The accuracy axis may
-    begin above the first epochs (see `REACH`); a note above the panel then says
-    how many points are not shown.
+    begin above the first epochs (see `REACH`); a note over the panel then says
+    how far down they go.
 
     Args:
         histories: the epochs of each run by the run's name. Runs without an
@@ -181,7 +182,7 @@ def _finish_panel(ax: Axes, title: str) -> None:
     first, last = ax.dataLim.intervalx
     pad = 0.03 * (last - first) or 0.5
     ax.set_xlim(first - min(pad, 0.9), last + pad)  # no tick at an epoch 0
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
 def _finish_loss(ax: Axes, runs: Sequence[Run]) -> None:
@@ -208,14 +209,14 @@ def _finish_accuracy(ax: Axes, runs: Sequence[Run]) -> None:
     curves = [curve[~np.isnan(curve)] for curve in curves if not np.isnan(curve).all()]
     points = np.concatenate(curves)
     worst_peak = min(curve.max() for curve in curves)
-    reach = min(100 - REACH * (100 - worst_peak), points.max() - 1)
-    low = max(points.min(), reach)
-    pad = max(0.05 * (points.max() - low), 0.1)
+    # At least one point of accuracy, or a curve that ends at 100 % would hide all others.
+    low = max(points.min(), min(100 - REACH * (100 - worst_peak), points.max() - 1))
+    span = points.max() - low
+    pad = max(0.05 * span, 0.1) if span else 0.5
     ax.set_ylim(low - pad, min(points.max(), 100) + pad)
     hidden = points[points < low - pad]
     if hidden.size:
-        plural = "" if hidden.size == 1 else "s"
-        note = f"not shown: {hidden.size} point{plural} down to {hidden.min():.1f} %"
+        note = f"points down to {hidden.min():.1f} % cut off"
         ax.set_title(note, loc="right", color=GREY, fontsize=8)
 
 
@@ -275,9 +276,7 @@ def _draw_cells(ax: Axes, counts_KK: NDArray[np.int64], *, font_size: float) -> 
 @mpl.rc_context(STYLE)
 def mistakes(
     images_NHW: NDArray[np.uint8],
-    labels_N: NDArray[np.int64],
-    predicted_N: NDArray[np.int64],
-    probabilities_NK: NDArray[np.floating],
+    misread: Sequence[Mistake],
     *,
     classes: Sequence[str],
     title: str,
@@ -290,9 +289,7 @@ def mistakes(
 
     Args:
         images_NHW: uint8 (N, H, W), 0 background to 255 ink; N may be 0.
-        labels_N: the true classes, in 0..K-1.
-        predicted_N: the predicted classes, in 0..K-1.
-        probabilities_NK: in 0..1.
+        misread: what each was and what it was taken for.
         classes: K names.
         title: what was judged, and on which images.
         total: mistakes made in all, N or more.
@@ -302,12 +299,17 @@ def mistakes(
             f"None of {total:,} mistakes is shown." if total else "No mistakes: all read correctly."
         )
         return _nothing(title, none)
-    captions, notes = [], []
-    for true, wrong, probability_K in zip(labels_N, predicted_N, probabilities_NK, strict=True):
-        captions.append(f"{classes[true]} → {classes[wrong]}")
-        notes.append([f"{classes[k]}  {100 * probability_K[k]:.1f} %" for k in (wrong, true)])
+    captions = [f"{classes[each.label]} → {classes[each.predicted]}" for each in misread]
+    notes = [
+        [
+            f"{classes[each.predicted]}  {100 * each.probability:.1f} %",
+            f"{classes[each.label]}  {100 * each.label_probability:.1f} %",
+        ]
+        for each in misread
+    ]
     num = len(captions)
-    which = f"The {num} most confident of {total:,} mistakes" if num < total else "Every mistake"
+    count = "The most" if num == 1 else f"The {num} most"
+    which = f"{count} confident of {total:,} mistakes" if num < total else "Every mistake"
     heading = f"{title}\n{which}: true → predicted"
     return _picture_grid(images_NHW, captions, heading=heading, widest=6, notes=notes)
 
@@ -351,7 +353,7 @@ def _picture_grid(
     cell_width, cell_height = max(0.95, longest + 0.15), 1.42 if notes else 1.12
     columns = _num_columns(len(captions), widest)
     rows = math.ceil(len(captions) / columns)
-    width = max(columns * cell_width + 0.1, 4.2)
+    width = max(columns * cell_width + 0.1, 4.5)
     heading = _wrapped(heading, width)
     height = rows * cell_height + 0.17 * (heading.count("\n") + 1) + 0.2
     figure = Figure(figsize=(width, height))
@@ -400,8 +402,8 @@ def _wrapped(heading: str, width: float) -> str:
 
 
 def _nothing(heading: str, message: str) -> Figure:
-    figure = Figure(figsize=(4.2, 1.2))
-    figure.suptitle(_wrapped(heading, 4.2), x=0.02, ha="left", fontsize=10)
+    figure = Figure(figsize=(4.5, 1.2))
+    figure.suptitle(_wrapped(heading, 4.5), x=0.02, ha="left", fontsize=10)
     figure.text(0.5, 0.35, message, color=GREY, **CENTRED)
     return figure
 

@@ -186,7 +186,7 @@ def write_metrics(run: Run, epochs: Sequence[EpochResult]) -> None:
 
 
 def read_metrics(run: Run) -> list[EpochResult]:
-    """The epochs of a run.
+    """The epochs of a run, at least one.
 
     Raises:
         DataError: `metrics.csv` is missing or damaged.
@@ -194,7 +194,7 @@ def read_metrics(run: Run) -> list[EpochResult]:
     path = run.path / "metrics.csv"
     try:
         with path.open(encoding="utf-8", newline="") as handle:
-            return [_read_epoch(row) for row in csv.DictReader(handle)]
+            epochs = [_read_epoch(row) for row in csv.DictReader(handle)]
     except OSError as error:
         raise DataError(
             f"{run.path} holds no metrics.",
@@ -203,6 +203,9 @@ def read_metrics(run: Run) -> list[EpochResult]:
         ) from error
     except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise _damaged(path, str(error)) from error
+    if not epochs:
+        raise _damaged(path, "it holds no epoch")
+    return epochs
 
 
 def _read_epoch(row: Mapping[str, str]) -> EpochResult:

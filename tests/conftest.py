@@ -1,0 +1,160 @@
+"""What all tests share: a guard around each, real handwriting, the command line in process."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before torch is imported: many small tests on few cores are faster on one thread each,
+# and a result does not depend on how many cores the machine has.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+class Guard:
+    """Notes every connection off this machine and every write outside the allowed directories.
+
+    Python's audit hooks cannot be removed, so there is one, and it is switched on a test.
+    """
+
+    def __init__(self) -> None:
+        self.allowed: list[Path] | None = None
+        self.violations: list[str] = []
+        sys.addaudithook(self._hook)
+
+    def _hook(self, event: str, args: tuple[Any, ...]) -> None:
+        if self.allowed is None:
+            return
+        if event == "socket.connect":
+            address = args[1]
+            if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+                self.violations.append(f"connection to {address}")
+        elif event == "open":
+            path, mode, flags = args
+            writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+            if isinstance(path, str | bytes | os.PathLike) and (writes or "w" in (mode or "")):
+                self._check(path)
+        elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate"):
+            self._check(args[0])
+        elif event == "os.rename":
+            self._check(args[1])
+
+    def _check(self, path: Any) -> None:
+        assert self.allowed is not None
+        full = Path(os.fsdecode(path)).absolute()
+        if full.is_relative_to("/dev") or "__pycache__" in full.parts:
+            return
+        if not any(full.is_relative_to(directory) for directory in self.allowed):
+            self.violations.append(f"write to {full}")
+
+
+_GUARD = Guard()
+
+
+@pytest.fixture(autouse=True)
+def guard(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Guard]:
+    """Fail a test that reaches off this machine or writes outside its own directory.
+
+    Every test starts in its `tmp_path`, with no settings from the environment.
+    """
+    for name in [name for name in os.environ if name.startswith("MNIST_")]:
+        if name != "MNIST_DATA_DIR":
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("MNIST_DATA_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    _GUARD.allowed = [tmp_path_factory.getbasetemp().absolute(), REPOSITORY / ".hypothesis"]
+    _GUARD.violations.clear()
+    yield _GUARD
+    _GUARD.allowed = None
+    assert not _GUARD.violations
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command line did."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+Mnist = Callable[..., Result]
+
+
+@pytest.fixture
+def mnist(capfd: pytest.CaptureFixture[str]) -> Mnist:
+    """Run a command line in this process: `mnist("eval", "last")`."""
+    from mnistcli.cli import main
+
+    def run(*args: str | Path) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(arg) for arg in args])
+        captured = capfd.readouterr()
+        code = left.value.code
+        return Result(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run: three epochs of cnn-26k on scikit-learn's digits. Read only."""
+    from mnistcli.cli import main
+
+    out = tmp_path_factory.mktemp("trained")
+    arguments = "train --recipe cnn-26k --dataset digits --epochs 3 --name small -q --out"
+    with pytest.raises(SystemExit) as left:
+        main([*arguments.split(), str(out)])
+    assert not left.value.code
+    return out / "small"
+
+
+def _mnist_source() -> Path | None:
+    """A directory that holds the real MNIST files, as torchvision lays them or flat."""
+    places = [os.environ.get("MNIST_DATA_DIR"), REPOSITORY.parent / "shared" / "mnist"]
+    for place in places:
+        for folder in (Path(place or "-"), Path(place or "-") / "MNIST" / "raw"):
+            if (folder / "train-images-idx3-ubyte.gz").is_file():
+                return folder
+    return None
+
+
+MNIST_SOURCE = _mnist_source()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs data or hardware that is not here, and say so."""
+    import torch
+
+    no_data = pytest.mark.skip(reason="the real MNIST files are not here (set MNIST_DATA_DIR)")
+    no_gpu = pytest.mark.skip(reason="there is no CUDA device")
+    for item in items:
+        if "mnist" in item.keywords and MNIST_SOURCE is None:
+            item.add_marker(no_data)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+
+
+@pytest.fixture(scope="session")
+def mnist_source() -> Path:
+    """The directory with the four real files."""
+    assert MNIST_SOURCE
+    return MNIST_SOURCE
+
+
+@pytest.fixture(scope="session")
+def mnist_dir(mnist_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with the real MNIST in it."""
+    from mnistcli import datasets
+
+    data_dir = tmp_path_factory.mktemp("data")
+    datasets.import_from(datasets.dataset("mnist"), data_dir, mnist_source)
+    return data_dir
