@@ -41,22 +41,18 @@ def mnist(
     ctx: typer.Context,
     version: Annotated[  # noqa: ARG001 (the callback answers it)
         bool,
-        typer.Option(
-            "--version", help="Show the version.", callback=_print_version, is_eager=True
-        ),
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Train, judge and use small networks that read handwritten digits.
 
     First steps:
-
     $ mnist train --dataset digits
-
     $ mnist predict digit.png
-
     $ mnist train --arch cnn-small --max-params 8000
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 data missing or damaged,
+    Exit codes:
+    0 done, 1 failed, 2 wrong usage or settings, 3 data missing or damaged,
     4 device unavailable, 5 a demanded bound was missed, 130 interrupted.
     """
     if ctx.invoked_subcommand is None:

@@ -12,10 +12,9 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -231,7 +230,12 @@ def read_idx(content: bytes, *, name: str) -> np.ndarray[tuple[int, ...], np.dty
             f"{len(content) - header_bytes:,} are there.",
             fix="Get it again: mnist download",
         )
-    return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape).copy()
+    try:
+        return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape).copy()
+    except ValueError as error:  # more axes than NumPy has, or a size of 0 beside huge ones
+        raise DataError(
+            f"{name} is damaged.", why=f"{error}.", fix="Get it again: mnist download"
+        ) from error
 
 
 def verify(dataset: Dataset, data_dir: Path) -> list[FileState]:
@@ -274,8 +278,10 @@ def import_from(dataset: Dataset, data_dir: Path, source: Path) -> list[FileStat
     A file that is already there and right is left alone.
 
     Raises:
-        DataError: a file is not in `source`, or is not the published one.
+        DataError: a file is not in `source`, is not the published one, or cannot be written.
     """
+    if not dataset.files:
+        return []
     folder = _make_folder(dataset, data_dir)
     return [_import_file(file, folder, source, dataset) for file in dataset.files]
 
@@ -290,18 +296,28 @@ def download(
     """Fetch what is missing or damaged, from `mirrors` and then from torchvision's.
 
     Raises:
-        DataError: no mirror had a file; says of each mirror why.
+        DataError: no mirror had a file, and of each mirror why; or it cannot be written.
         SettingsError: a mirror is no http or https address.
     """
     for mirror in mirrors:
-        if urlsplit(mirror).scheme not in ("http", "https"):
+        if not _is_web_address(mirror):
             raise SettingsError(
                 f"'{mirror}' is no mirror.",
                 why="A mirror is an http or https address that holds the .gz files.",
                 fix="For files on this machine: mnist download --from DIR",
             )
+    if not dataset.files:
+        return []
     folder = _make_folder(dataset, data_dir)
     return [_fetch_file(file, folder, dataset, mirrors, on_progress) for file in dataset.files]
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        address = urlsplit(text)
+    except ValueError:
+        return False
+    return address.scheme in ("http", "https") and bool(address.hostname)
 
 
 def _folder(dataset: Dataset, data_dir: Path) -> Path:
@@ -313,12 +329,23 @@ def _make_folder(dataset: Dataset, data_dir: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(
-            f"Cannot write to {folder}.",
-            why=f"{error.strerror}.",
-            fix="Choose another directory: --data-dir DIR, or set MNIST_DATA_DIR",
-        ) from error
+        raise _unwritable(folder, error) from error
     return folder
+
+
+def _write(target: Path, content: bytes) -> None:
+    try:
+        write_atomically(target, lambda handle: handle.write(content))
+    except OSError as error:
+        raise _unwritable(target.parent, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"Cannot write to {folder}.",
+        why=f"{error.strerror}.",
+        fix="Choose another directory: --data-dir DIR, or set MNIST_DATA_DIR",
+    )
 
 
 def _find(file: DataFile, folder: Path) -> Path | None:
@@ -385,7 +412,10 @@ def _import_file(file: DataFile, folder: Path, source: Path, dataset: Dataset) -
             fix=f"Download it instead: mnist download --dataset {dataset.name}",
         )
     target = folder / found[0].name
-    write_atomically(target, lambda handle: handle.write(content))
+    _write(target, content)
+    if target.suffix != ".gz":
+        # A damaged one would be preferred to what has just been imported.
+        (folder / f"{file.name}.gz").unlink(missing_ok=True)
     return FileState(file.name, "imported", target, str(found[0]))
 
 
@@ -406,7 +436,7 @@ def _fetch_file(
         failure = _try_mirror(url, target, file, on_progress)
         if not failure:
             return FileState(file.name, "downloaded", target, url)
-        failures.append(f"{mirror}: {failure}")
+        failures.append(f"{mirror}: {' '.join(failure.split())}")
     raise DataError(
         f"No mirror gave {file.name}.gz.",
         why="\n".join(failures),
@@ -416,58 +446,59 @@ def _fetch_file(
 
 
 def _all_mirrors(dataset: Dataset, mirrors: Sequence[str]) -> Iterator[str]:
-    yield from mirrors
+    yield from dict.fromkeys(mirrors)
     # Imported only when the given mirrors have failed: it takes seconds.
     import torchvision.datasets
 
-    yield from getattr(torchvision.datasets, dataset.folder).mirrors
+    usual = getattr(torchvision.datasets, dataset.folder).mirrors
+    yield from (mirror for mirror in usual if mirror not in mirrors)
 
 
-def _try_mirror(
-    url: str, target: Path, file: DataFile, on_progress: OnProgress | None
-) -> str:
+def _try_mirror(url: str, target: Path, file: DataFile, on_progress: OnProgress | None) -> str:
     """Fetch `url` to `target`; what went wrong, or nothing."""
     failure = ""
     for attempt in range(TRIES_A_MIRROR):
         if attempt:
             time.sleep(1.0)
         try:
-            write_atomically(target, partial(_stream, url, file, on_progress))
+            content = _fetch(url, file, on_progress)
         except HTTPError as error:
             error.close()
             failure = f"HTTP status {error.code}"
             if error.code < 500:
                 return failure
-        except _WrongContent as error:
+        except (_WrongContentError, UnicodeError) as error:
             return str(error)
         except (OSError, HTTPException) as error:
             failure = str(getattr(error, "reason", "") or error) or type(error).__name__
         else:
+            _write(target, content)
             return ""
     return failure
 
 
-class _WrongContent(Exception):
+class _WrongContentError(Exception):
     """A mirror answered with something that is not the published file."""
 
 
-def _stream(url: str, file: DataFile, on_progress: OnProgress | None, handle: IO[bytes]) -> None:
-    """Write what `url` answers to `handle`, and raise unless it is the published file."""
+def _fetch(url: str, file: DataFile, on_progress: OnProgress | None) -> bytes:
+    """What `url` answers; raises unless it is the published file."""
     request = Request(url, headers={"User-Agent": f"mnistcli/{__version__}"})  # noqa: S310
-    digest, num_bytes = hashlib.md5(usedforsecurity=False), 0
+    content = bytearray()
     with urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 (http only)
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
         while chunk := response.read(CHUNK_BYTES):
-            num_bytes += len(chunk)
-            if num_bytes > MAX_FILE_BYTES:
-                raise _WrongContent(f"more than {MAX_FILE_BYTES >> 20} MiB came")
-            digest.update(chunk)
-            handle.write(chunk)
+            content += chunk
+            if len(content) > MAX_FILE_BYTES:
+                raise _WrongContentError(f"more than {MAX_FILE_BYTES >> 20} MiB came")
             if on_progress:
-                on_progress(file.name, num_bytes, total)
-    if digest.hexdigest() != file.gz_md5:
-        raise _WrongContent(f"wrong checksum ({num_bytes:,} bytes came)")
+                on_progress(file.name, len(content), total)
+    if len(content) < (total or 0):
+        raise ConnectionError(f"ended after {len(content):,} of {total:,} bytes")
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != file.gz_md5:
+        raise _WrongContentError(f"wrong checksum ({len(content):,} bytes came)")
+    return bytes(content)
 
 
 def _load_digits(split: Split) -> Examples:
@@ -488,7 +519,7 @@ def _load_digits(split: Split) -> Examples:
 
 
 def _centre_by_mass(ink_NHW: torch.Tensor) -> torch.Tensor:
-    """Pictures (N, 20, 20) in 0..255 shifted by whole pixels into the middle of uint8 (N, 28, 28)."""
+    """Pictures (N, 20, 20) in 0..255, shifted into the middle of uint8 (N, 28, 28)."""
     places = torch.arange(20.0)
     mass_N = ink_NHW.sum(dim=(1, 2))
     top_N = (13.5 - (ink_NHW.sum(dim=2) * places).sum(dim=1) / mass_N).round().clamp(0, 8)

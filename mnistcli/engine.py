@@ -30,6 +30,8 @@ from mnistcli.settings import TrainSettings
 # reading it makes the host wait, so read it no oftener than a person looks.
 OnStep = Callable[[int, int, Tensor], None]
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 EVALUATION_BATCH = 1000
 
 
@@ -45,7 +47,7 @@ class Evaluation:
     def accuracy(self) -> float:
         """The share of images whose most probable class is their label, in 0..1."""
         predicted_N = self.probabilities_NK.argmax(dim=1)
-        return (predicted_N == self.labels_N).float().mean().item()
+        return int((predicted_N == self.labels_N).sum()) / len(self.labels_N)
 
 
 class Schedule:
@@ -57,7 +59,13 @@ class Schedule:
         self._by_epoch: lr_scheduler.StepLR | None = None
         self._by_loss: lr_scheduler.ReduceLROnPlateau | None = None
         if settings.schedule == "onecycle":
-            self._by_step = lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=total)
+            # For SGD the momentum is a setting; it is not the schedule's to cycle.
+            self._by_step = lr_scheduler.OneCycleLR(
+                optimizer,
+                settings.lr,
+                total_steps=total,
+                cycle_momentum=settings.optimizer != "sgd",
+            )
         elif settings.schedule == "cosine":
             self._by_step = lr_scheduler.CosineAnnealingLR(optimizer, total)
         elif settings.schedule == "step":
@@ -94,9 +102,8 @@ class TrainState:
         self.settings = settings
         self.device = torch.device(device)
         self.dtype = DTYPES[precision]
-        self.model = registry.build(settings.arch, settings.network).to(
-            self.device, memory_format=torch.channels_last
-        )
+        self.model = registry.build(settings.arch, settings.network)
+        self.model.to(self.device).to(memory_format=torch.channels_last)
         self.average = _average(self.model, settings.ema) if settings.ema else None
         self.optimizer = _optimizer(self.model, settings)
         steps = num_steps(num_examples, settings.batch_size)
@@ -135,14 +142,15 @@ def fit(
         train_loss, train_accuracy = _train_epoch(state, train, normalisation, on_step)
         trained = time.perf_counter()
         state.num_epochs_done += 1
-        if not math.isfinite(train_loss):
-            raise RunError(
-                f"The loss became {train_loss} in epoch {state.num_epochs_done}.",
-                why=f"The steps were too large (learning rate {lr:g}).",
-                fix=f"Train with smaller steps: --lr {settings.lr / 10:g}",
-            )
         judged = evaluate(state.result, val, normalisation) if len(val) else None
-        state.schedule.after_epoch(judged.loss if judged else train_loss)
+        for loss in (train_loss, judged.loss if judged else train_loss):
+            if not math.isfinite(loss):
+                raise RunError(
+                    f"The loss became {loss} in epoch {state.num_epochs_done}.",
+                    why=f"The steps were too large (learning rate {lr:g}).",
+                    fix=f"Train with smaller steps: --lr {settings.lr / 10:g}",
+                )
+        state.schedule.after_epoch(loss)
         steps = num_steps(len(train), settings.batch_size)
         yield EpochResult(
             epoch=state.num_epochs_done,
@@ -167,9 +175,12 @@ def _train_epoch(
     state.model.train()
     batches = shuffled(train, settings.batch_size, state.shuffling)
     for step, (images_NHW, labels_N) in enumerate(batches, start=1):
-        if settings.augment:
-            images_NHW = augment(images_NHW, settings.augmentation, state.augmenting)
-        x_NCHW = normalise(images_NHW, normalisation).to(memory_format=torch.channels_last)
+        seen_NHW = (
+            augment(images_NHW, settings.augmentation, state.augmenting)
+            if settings.augment
+            else images_NHW
+        )
+        x_NCHW = normalise(seen_NHW, normalisation).to(memory_format=torch.channels_last)
         with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):
             logits_NK = state.model(x_NCHW)
         loss = _loss(logits_NK.float(), labels_N, settings)
@@ -233,8 +244,9 @@ def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     if settings.optimizer == "sgd":
         momentum = settings.momentum
         return torch.optim.SGD(groups, settings.lr, momentum, nesterov=momentum > 0, fused=True)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-    return kind(groups, settings.lr, fused=True)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, settings.lr, fused=True)
+    return torch.optim.Adam(groups, settings.lr, fused=True)
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:
@@ -245,7 +257,7 @@ def _average(model: nn.Module, decay: float) -> AveragedModel:
     run has a useful average too.
     """
 
-    def update(averaged: list[Tensor], current: list[Tensor], num_updates: Tensor) -> None:
+    def update(averaged: Tensors, current: Tensors, num_updates: Tensor | int) -> None:
         done = int(num_updates)
         warmed_up = min(decay, (1 + done) / (10 + done))
         get_ema_multi_avg_fn(warmed_up)(averaged, current, num_updates)

@@ -59,4 +59,6 @@ def unknown_name(kind: str, name: str, known: "Iterable[str]") -> SettingsError:
     known = sorted(known)
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     fix = f"Did you mean {near[0]}?" if near else f"Pick one of: {', '.join(known)}"
-    return SettingsError(f"There is no {kind} called '{name}'.", why=f"Known: {', '.join(known)}.", fix=fix)
+    return SettingsError(
+        f"There is no {kind} called '{name}'.", why=f"Known: {', '.join(known)}.", fix=fix
+    )

@@ -109,7 +109,9 @@ def open_picture(data: bytes, *, name: str) -> Image.Image:
     """The first frame of a picture file, decoded and turned upright."""
     if not data:
         raise DataError(
-            f"'{name}' is empty.", why="The file has 0 bytes.", fix="Save or copy the picture again."
+            f"'{name}' is empty.",
+            why="The file has 0 bytes.",
+            fix="Save or copy the picture again.",
         )
     # Pillow warns of odd metadata, which says nothing about the pixels.
     with warnings.catch_warnings():
@@ -210,25 +212,44 @@ def contrast_to_paper(grey_HW: Grey) -> Grey:
     The side of the paper's level on which the strong differences lie is the
     ink's, so dark on light and light on dark come out alike.
     """
-    difference_HW = paper(grey_HW) - grey_HW
-    strength = float((difference_HW.astype(np.float64) ** 3).sum())
-    contrast_HW = difference_HW if strength >= 0 else -difference_HW
-    narrow_HW = top_hat(contrast_HW) if WINDOW else contrast_HW
+    contrast_HW = paper(grey_HW) - grey_HW
+    side_px = min(grey_HW.shape)
+    uneven = (
+        float((contrast_HW < -MIN_CONTRAST).mean()) > UNEVEN
+        and float((contrast_HW > MIN_CONTRAST).mean()) > UNEVEN
+    )
+    if not uneven:
+        return contrast_HW if skew(contrast_HW) >= 0 else -contrast_HW
+    hats = 0
+    pass
+    narrow_HW = top_hat(contrast_HW, side_px / WINDOW)
     return narrow_HW - paper(narrow_HW)
 
 
-WINDOW = 3.5
+def skew(v):
+    return float((v.astype(np.float64) ** 3).sum())
 
-def top_hat(contrast_HW: Grey) -> Grey:
+
+UNEVEN = 0.02
+LOW = 0.65
+
+WINDOW = 4
+
+
+def top_hat(contrast_HW: Grey, window) -> Grey:
     """Only what is narrower than a third of the picture: strokes, but no shadows."""
-    window_px = int(min(contrast_HW.shape) / WINDOW)|1
-    even_HW = box_mean(contrast_HW) if min(contrast_HW.shape)>64 else contrast_HW
+    window_px = int(window) | 1
+    even_HW = box_mean(contrast_HW) if min(contrast_HW.shape) > 64 else contrast_HW
     opened_HW = -window_max(-even_HW, window_px)
     return contrast_HW - window_max(opened_HW, window_px)
 
+
 def box_mean(v):
-    p=np.pad(v,1,mode='edge')
-    return sum(p[i:i+v.shape[0],j:j+v.shape[1]] for i in range(3) for j in range(3))/np.float32(9)
+    p = np.pad(v, 1, mode="edge")
+    return sum(
+        p[i : i + v.shape[0], j : j + v.shape[1]] for i in range(3) for j in range(3)
+    ) / np.float32(9)
+
 
 def window_max(values_HW: Grey, size_px: int) -> Grey:
     """The maximum in a square window of odd size around each pixel"""
@@ -272,7 +293,7 @@ def find_ink(contrast_HW: Grey) -> Grey:
         return np.zeros_like(contrast_HW)
     threshold = otsu(candidates_N)
     # Hysteresis (Canny 1986): faint stretches count where they join a strong one.
-    faint_HW = contrast_HW > max(threshold / 2, NOISE_SDS * noise)
+    faint_HW = contrast_HW > max(threshold * LOW, NOISE_SDS * noise)
     mask_HW = main_parts(faint_HW, contrast_HW, threshold)
     if not mask_HW.any():
         return np.zeros_like(contrast_HW)
@@ -285,7 +306,11 @@ def find_ink(contrast_HW: Grey) -> Grey:
 
 def noise_sd(contrast_HW: Grey) -> float:
     """The paper's noise: its spread on the side of its level where ink never lies."""
-    return 1.48 * float(np.median(-contrast_HW[contrast_HW <= 0], axis=None)) if (contrast_HW <= 0).any() else 0.0
+    return (
+        1.48 * float(np.median(-contrast_HW[contrast_HW <= 0], axis=None))
+        if (contrast_HW <= 0).any()
+        else 0.0
+    )
 
 
 def otsu(values_N: NDArray[np.float32]) -> float:
@@ -314,10 +339,11 @@ def main_parts(mask_HW: Mask, contrast_HW: Grey, threshold: float) -> Mask:
     strong_K = np.bincount(labels_HW.ravel(), contrast_HW.ravel() > threshold, minlength=num) > 0
     ink_K[~strong_K] = 0
     ink_K[0] = 0
-    edge_K = np.zeros(num, dtype=bool)
-    for line in (labels_HW[0], labels_HW[-1], labels_HW[:, 0], labels_HW[:, -1]):
-        edge_K[line] = True
-    main = int((ink_K * np.where(edge_K, 0.25, 1)).argmax())
+    border_N = np.concatenate([labels_HW[0], labels_HW[-1], labels_HW[:, 0], labels_HW[:, -1]])
+    share_K = np.bincount(border_N, minlength=num) / border_N.size
+    edge_K = share_K > 0
+    likely_K = np.where(share_K > 0.15, 0.05, np.where(edge_K, 0.25, 1))
+    main = int((ink_K * likely_K).argmax())
     keep_K = (ink_K > SPECK_SHARE * ink_K[main]) & ~edge_K
     keep_K[main] = ink_K[main] > 0
     kept_HW = keep_K[labels_HW]

@@ -108,7 +108,8 @@ def class_scores(confusion_KK: NDArray[np.int64], names: tuple[str, ...]) -> lis
 
 def check_accuracy(score: Score, *, min_percent: float | None) -> None:
     """Raise GateError if the accuracy is below `min_percent` (0..100)."""
-    if min_percent is not None and 100 * score.accuracy < min_percent:
+    # Rounded, because in binary 100 * 0.9943 is less than 99.43.
+    if min_percent is not None and round(100 * score.accuracy, 9) < min_percent:
         raise GateError(
             f"The accuracy is {100 * score.accuracy:.2f} %, below {min_percent:g} %.",
             why=f"{score.num_errors:,} of {score.num_images:,} images were misread.",
@@ -136,7 +137,8 @@ def wilson_interval(
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _share(part_K: NDArray[np.float64], whole_K: NDArray[np.generic]) -> NDArray[np.float64]:
+def _share(
+    part_K: NDArray[np.float64], whole_K: NDArray[np.float64] | NDArray[np.int64]
+) -> NDArray[np.float64]:
     """`part / whole`, 0 where the whole is 0."""
-    whole_K = whole_K.astype(float)
     return np.divide(part_K, whole_K, out=np.zeros_like(part_K), where=whole_K > 0)

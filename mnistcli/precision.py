@@ -35,7 +35,9 @@ def pick_device(wanted: str) -> Choice:
     for device in ("cuda", "mps") if wanted == "auto" else (wanted,):
         failure = _probe(device)
         if not failure:
-            return Choice(device, f"{_device_name(device)} works" if wanted == "auto" else "asked for")
+            return Choice(
+                device, f"{_device_name(device)} works" if wanted == "auto" else "asked for"
+            )
         failures.append(f"{device}: {failure}")
     if wanted == "auto":
         return Choice("cpu", "; ".join(failures))
@@ -102,7 +104,8 @@ def _probe(device: str) -> str:
         ones = torch.ones(8, 8, device=device)
         right = (ones @ ones).sum().item() == 8**3
     except RuntimeError as error:
-        return f"its kernels fail ({str(error).splitlines()[0]})"
+        first_line, _, _ = str(error).partition("\n")
+        return f"its kernels fail ({first_line})"
     return "" if right else "its kernels compute wrong results"
 
 

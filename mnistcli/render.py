@@ -382,9 +382,7 @@ def network(
     if quiet:
         _print_line(str(described.num_params))
         return
-    table = _plain_table(
-        "layer", "kind", _number("output"), _number("parameters"), _number("MACs")
-    )
+    table = _plain_table("layer", "kind", _number("output"), _number("parameters"), _number("MACs"))
     for layer in described.layers:
         shape = " x ".join(map(str, layer.output_shape))
         params = f"{layer.num_params:,}" if layer.num_params else ""

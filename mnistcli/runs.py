@@ -301,7 +301,9 @@ def _load_plain(path: Path) -> Any:
             fix="Name a .pth file or a run: mnist train makes one.",
         ) from error
     except pickle.UnpicklingError as error:
-        why = "It holds more than plain numbers and tensors, so it was not opened: it could run code."
+        why = (
+            "It holds more than plain numbers and tensors, so it was not opened: it could run code."
+        )
         raise _no_checkpoint(path, why) from error
     except (RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
         raise _no_checkpoint(path, "The file is damaged or of another kind.") from error
@@ -320,20 +322,20 @@ def _fill(card: CheckpointCard, weights: Mapping[str, Any]) -> "nn.Module":
 
 
 def find(name: str, out: Path) -> Run:
-    """The run called `name`: a directory, a name in `out`, or "last" for the newest.
+    """The run called `name`: a name in `out`, a directory, or "last" for the newest.
 
     Raises:
         DataError: there is none.
     """
     if name == "last":
         return _newest(out)
-    for path in (Path(name), out / name):
+    for path in (out / name, Path(name)):
         if path.is_dir():
             return Run(path)
     known = ", ".join(run.path.name for run in all_runs(out)[:5])
     raise DataError(
         f"There is no run '{name}'.",
-        why=f"Neither {name} nor {out / name} is a directory.",
+        why=f"Neither {out / name} nor {name} is a directory.",
         fix=f"The newest runs in {out}: {known}" if known else "Train one: mnist train",
     )
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from mnistcli import registry
 from mnistcli.errors import GateError, SettingsError, unknown_name
+
 
 def split_list(value: object) -> object:
     """The parts of a text such as "120,84" or "120 84"; anything else as it is."""
@@ -216,17 +218,19 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
 def _pick_recipe(*layers: Mapping[str, Any]) -> registry.Recipe:
     """The recipe named by the strongest layer that names a recipe or an architecture."""
     for layer in layers:
-        recipe, arch = layer.get("recipe"), layer.get("arch")
-        if recipe and arch and registry.recipe(recipe).arch != registry.architecture(arch).name:
-            raise SettingsError(
-                f"The recipe {recipe} is no {arch}.",
-                why=f"It trains the architecture {registry.recipe(recipe).arch}.",
-                fix=f"Leave out --arch, or use --recipe {registry.architecture(arch).default_recipe}",
-            )
-        if recipe:
-            return registry.recipe(recipe)
+        named = {key: str(layer[key]) for key in ("recipe", "arch") if layer.get(key) is not None}
+        arch = registry.architecture(named["arch"]) if "arch" in named else None
+        if "recipe" in named:
+            recipe = registry.recipe(named["recipe"])
+            if arch and recipe.arch != arch.name:
+                raise SettingsError(
+                    f"The recipe {recipe.name} is no {arch.name}.",
+                    why=f"It trains the architecture {recipe.arch}.",
+                    fix=f"Leave out --arch, or use --recipe {arch.default_recipe}",
+                )
+            return recipe
         if arch:
-            return registry.recipe(registry.architecture(arch).default_recipe)
+            return registry.recipe(arch.default_recipe)
     return registry.recipe(registry.DEFAULT_RECIPE)
 
 
@@ -257,7 +261,7 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainSet
     model = {name: values[name] for name in ("arch", *MODEL_FIELDS) if name in values}
     rest = {name: value for name, value in values.items() if name not in model}
     try:
-        return TrainSettings.model_validate({**rest, "model": model})
+        return TrainSettings.model_validate({"model": model, **rest})
     except ValidationError as error:
         lines = [_explain(problem, values["arch"], sources) for problem in error.errors()]
         count = "A setting is" if len(lines) == 1 else f"{len(lines)} settings are"
@@ -270,11 +274,13 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainSet
 
 def _explain(problem: Any, arch: str, sources: Mapping[str, str]) -> str:
     """One line for one thing pydantic found wrong: the field, what is wrong, what is right."""
-    path = [part for part in problem["loc"] if part not in ("model", *registry.ARCHITECTURES)]
+    path = problem["loc"]
     if not path:
         return f"{problem['msg'].removeprefix('Value error, ')}."
-    name = str(path[0])
-    label = _label(name, sources.get(name, ""))
+    if path[0] == "model" and len(path) > 1:
+        path = path[2:]  # ("model", its architecture, the field)
+    name = ".".join(part for part in path if isinstance(part, str))
+    label = _label(name, sources.get(path[0], ""))
     if problem["type"] == "extra_forbidden":
         return f"{label}: {_unknown(name, arch)}"
     if problem["type"] == "missing":
@@ -295,23 +301,31 @@ def _label(name: str, source: str) -> str:
 def _unknown(name: str, arch: str) -> str:
     if name in MODEL_FIELDS:
         return f"the architecture {arch} has no such setting."
-    return f"no such setting. {unknown_name('setting', name, TrainSettings.model_fields).fix}"
+    return f"no such setting. {unknown_name('setting', name, {*_fields(arch), *MODEL_FIELDS}).fix}"
 
 
-def _bounds(name: str, arch: str) -> str:
-    """What a field takes, in words: "a whole number from 1 to 10,000"."""
-    models = {
+def _fields(arch: str) -> dict[str, FieldInfo]:
+    """All settings by name, those of one architecture and of nested tables among them."""
+    models: dict[str, type[BaseModel]] = {
         "ann": AnnModel,
         "mlp": MlpModel,
         "cnn": CnnModel,
         "cnn-deep": CnnDeepModel,
         "cnn-small": CnnSmallModel,
     }
-    field = (models[arch].model_fields | TrainSettings.model_fields).get(name)
+    nested = {f"augmentation.{name}": field for name, field in Augmentation.model_fields.items()}
+    return models[arch].model_fields | TrainSettings.model_fields | nested
+
+
+def _bounds(name: str, arch: str) -> str:
+    """What a field takes, in words: "a whole number from 1 to 10,000"."""
+    field = _fields(arch).get(name)
     if field is None:
         return ""
     if name in ("hidden", "channels"):
         return "up to 32 whole numbers from 1 to 65,536"
+    if name in ("model", "augmentation"):
+        return "a table of settings"
     if get_origin(field.annotation) is Literal:
         return f"one of {', '.join(get_args(field.annotation))}"
     if field.annotation is bool:

@@ -30,8 +30,10 @@ def ready(dataset: "Dataset", data_dir: Path, *, offline: bool) -> None:
 
 def pick_split(name: str) -> "JudgedSplit":
     """`name` if it is a split to judge on; raises SettingsError if not."""
-    if name == "test" or name == "val":  # noqa: PLR1714 (narrows the type)
-        return name
+    if name == "test":
+        return "test"
+    if name == "val":
+        return "val"
     raise SettingsError(f"There is no split '{name}'.", fix="Use --split test or --split val")
 
 
@@ -50,8 +52,6 @@ def judge(
     ready(datasets.dataset(dataset), data_dir, offline=offline)
     chosen = precision.pick_device(device)
     examples = scoring.load_split(loaded, dataset=dataset, split=split, data_dir=data_dir)
-    score = scoring.judge(
-        loaded, examples, dataset=dataset, split=split, device=chosen.value
-    )
+    score = scoring.judge(loaded, examples, dataset=dataset, split=split, device=chosen.value)
     runs.keep_score(score)
     return score

@@ -45,16 +45,13 @@ def download(
         ),
     ] = False,
 ) -> None:
-    """Get a data set, checked file by file against its published checksums.
+    """Get a data set, checked against its published checksums.
 
     What is there and right is not fetched again.
 
     Examples:
-
     $ mnist download
-
     $ mnist download --dataset fashion-mnist --mirror http://127.0.0.1:8000/
-
     $ mnist download --from ~/Downloads
     """
     from mnistcli import datasets, render

@@ -52,16 +52,15 @@ def evaluate(
         ),
     ] = False,
 ) -> None:
-    """Judge a checkpoint: accuracy with its interval, every class, the confusion matrix.
+    """Judge a checkpoint on the test set, class by class.
 
-    The result is kept in the run's directory as eval-SPLIT.json, where `mnist plot` finds it.
+    Prints the accuracy with its interval, a table of the classes and the
+    confusion matrix. The result of a run's best checkpoint is kept in the run,
+    where `mnist plot` finds it.
 
     Examples:
-
     $ mnist eval
-
     $ mnist eval runs/quick --min-accuracy 99
-
     $ mnist eval last --split val --json
     """
     from mnistcli import datasets, metrics, render, runs

@@ -13,7 +13,8 @@ from typer.core import TyperCommand
 
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
-MODEL, TRAINING, DATA, OUTPUT = "Model", "Training", "Data", "Output"
+MODEL, TRAINING = "Model (unset: from the recipe)", "Training (unset: from the recipe)"
+DATA, OUTPUT = "Data", "Output"
 
 # Named here, and not read from `datasets`, because that would load torch for a help page.
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
@@ -25,15 +26,16 @@ def setting(
     metavar: str,
     panel: str,
     complete: Callable[[str], list[str]] | None = None,
+    default: str | bool = False,
 ) -> typer.models.OptionInfo:
-    """An option whose value is a setting; what is not given comes from the recipe."""
+    """An option whose value is a setting; `default` is what no recipe changes."""
     option: typer.models.OptionInfo = typer.Option(
         *names,
         help=help,
         metavar=metavar,
         rich_help_panel=panel,
         autocompletion=complete,
-        show_default="from the recipe",
+        show_default=default,
     )
     return option
 
@@ -125,9 +127,7 @@ Dropout = Annotated[
 ]
 Width = Annotated[
     str | None,
-    setting(
-        "--width", help="Width of cnn-small, instead of a budget's.", metavar="N", panel=MODEL
-    ),
+    setting("--width", help="Width of cnn-small, instead of a budget's.", metavar="N", panel=MODEL),
 ]
 Dataset = Annotated[
     str | None,

@@ -72,22 +72,17 @@ def plot(
     json: options.Json = False,
     quiet: Annotated[
         bool,
-        typer.Option(
-            "--quiet", "-q", help="Print the file's name only.", rich_help_panel=OUTPUT
-        ),
+        typer.Option("--quiet", "-q", help="Print the file's name only.", rich_help_panel=OUTPUT),
     ] = False,
 ) -> None:
-    """Draw a run: its learning curves, its confusion matrix, its worst mistakes.
+    """Draw learning curves, a confusion matrix, mistakes or samples.
 
-    Confusion matrix and mistakes come from what `mnist eval` has kept in the run;
-    a run that was not judged yet is judged first.
+    Confusion matrix and mistakes come from what `mnist eval` has kept in the
+    run; a run that was not judged yet is judged first.
 
     Examples:
-
     $ mnist plot
-
     $ mnist plot runs/quick runs/slow -o curves.svg
-
     $ mnist plot last --kind mistakes -o - > mistakes.png
     """
     from mnistcli import datasets, plots, render, runs
@@ -132,7 +127,13 @@ class _Source:
 def _curves(source: _Source) -> "Figure":
     from mnistcli import plots, runs
 
-    return plots.curves({run.path.name: runs.read_metrics(run) for run in source.found})
+    names = [run.path.name for run in source.found]
+    return plots.curves(
+        {
+            name if names.count(name) == 1 else str(run.path): runs.read_metrics(run)
+            for name, run in zip(names, source.found, strict=True)
+        }
+    )
 
 
 def _confusion(source: _Source) -> "Figure":

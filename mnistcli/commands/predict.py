@@ -28,9 +28,7 @@ def predict(
     ] = None,
     top: Annotated[
         int,
-        typer.Option(
-            "--top", "-k", help="Classes to show, most probable first.", min=1, max=10
-        ),
+        typer.Option("--top", "-k", help="Classes to show, most probable first.", min=1, max=10),
     ] = 3,
     out: options.Out = Path("runs"),
     json: options.Json = False,
@@ -43,16 +41,13 @@ def predict(
 ) -> None:
     """Read the digit in a picture.
 
-    Any picture of one digit will do: a scan, a photo, a drawing, dark on light or
-    light on dark. A picture that cannot be read is named, and the others are read.
-    With --json, one object a line.
+    Any picture of one digit will do: a scan, a photo, a drawing, dark on light
+    or light on dark. A picture that cannot be read is named, and the others are
+    read. With --json, one object a line.
 
     Examples:
-
     $ mnist predict digit.png
-
     $ mnist predict scans/*.png --json
-
     $ mnist predict photo.jpg -c runs/quick --top 10
     """
     from mnistcli import images, render, runs
@@ -68,8 +63,8 @@ def predict(
             continue
         prediction = classify(loaded, [digit])[0]
         render.prediction(picture, digit, prediction, top=top, as_json=json, quiet=quiet)
-    for error in failures[:-1]:
-        render.error(error)
+    for failure in failures[:-1]:
+        render.error(failure)
     if failures:
         raise failures[-1]
 

@@ -42,16 +42,14 @@ def summary(
         ),
     ] = False,
 ) -> None:
-    """Show a network layer by layer, or all architectures and recipes side by side.
+    """Show a network layer by layer, or all of them side by side.
 
-    Needs no data, and builds nothing: a network of any size is described at once.
+    Needs no data and allocates no weights: a network of any size is described
+    at once.
 
     Examples:
-
     $ mnist summary
-
     $ mnist summary --arch ann
-
     $ mnist summary --arch ann --hidden 12288 6144 6144 3072
     """
     from mnistcli import layers, render, runs, settings

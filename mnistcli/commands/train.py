@@ -48,7 +48,8 @@ def train(
         ),
     ] = None,
     momentum: Annotated[
-        Value, setting("--momentum", help="Of sgd.", metavar="X", panel=TRAINING)
+        Value,
+        setting("--momentum", help="Of sgd.", metavar="X", panel=TRAINING, default="0.9"),
     ] = None,
     schedule: Annotated[
         Value,
@@ -94,7 +95,6 @@ def train(
             "--augment/--no-augment",
             help="Turn, scale, shear and shift every picture at random.",
             rich_help_panel=TRAINING,
-            show_default="from the recipe",
         ),
     ] = None,
     ema: Annotated[
@@ -108,7 +108,14 @@ def train(
     ] = None,
     seed: Annotated[
         Value,
-        setting("--seed", "-s", help="Of every random choice.", metavar="N", panel=TRAINING),
+        setting(
+            "--seed",
+            "-s",
+            help="Of every random choice.",
+            metavar="N",
+            panel=TRAINING,
+            default="0",
+        ),
     ] = None,
     device: Annotated[
         Value,
@@ -117,6 +124,7 @@ def train(
             help="auto, cpu, cuda or mps.",
             metavar="NAME",
             panel=TRAINING,
+            default="auto",
             complete=one_of(("auto", "cpu", "cuda", "mps")),
         ),
     ] = None,
@@ -127,6 +135,7 @@ def train(
             help="auto, float32, bfloat16 or float16.",
             metavar="NAME",
             panel=TRAINING,
+            default="auto",
             complete=one_of(("auto", "float32", "bfloat16", "float16")),
         ),
     ] = None,
@@ -146,6 +155,7 @@ def train(
             help="Held out for validation: below 1 a share of the training set, else a count.",
             metavar="X",
             panel=DATA,
+            default="0.1",
         ),
     ] = None,
     data_dir: options.DataDir = None,
@@ -156,7 +166,7 @@ def train(
             "--name",
             "-n",
             help="The run's name.",
-            show_default="recipe and time",
+            show_default="the recipe and the time",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -179,15 +189,13 @@ def train(
 ) -> None:
     """Train a network and keep it as a run.
 
-    Every setting that is not given comes from the recipe. The best epoch is chosen
-    on images held out from the training set; the test set is left to `mnist eval`.
+    Every setting that is not given comes from the recipe. The best epoch is
+    chosen on images held out from the training set; the test set is left to
+    `mnist eval`.
 
     Examples:
-
     $ mnist train --arch cnn-small --max-params 8000
-
     $ mnist train --recipe cnn-26k --epochs 3 --name quick
-
     $ mnist train --dataset digits
     """
     from mnistcli import datasets, render, runs, settings, training

@@ -12,8 +12,8 @@ class CnnDeep(nn.Module):
     """Stages of two 3x3 convolutions with batch norm and ReLU, 2x2 pooling and dropout.
 
     Each stage halves the picture; the mean over what is left feeds one linear
-    layer. Channels (16, 32, 64, 128) make eight convolutions and 294,794
-    parameters; (64, 256, 512, 1024) make 18,387,402, about the original's size.
+    layer. Channels (16, 32, 64, 128) make eight convolutions and 295,002
+    parameters; (64, 256, 512, 1024) make 18,487,114, about the original's size.
 
     Raises:
         ValueError: the stages leave no pixel to look at.

@@ -1,0 +1,290 @@
+"""`mnist train`: what it writes, what it says, what it refuses."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnistcli import runs
+from mnistcli.registry import RECIPES
+from tests.conftest import Mnist
+
+QUICK = ("--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "2")
+
+
+def test_a_run_is_made_and_said_where(mnist: Mnist) -> None:
+    result = mnist("train", *QUICK, "--name", "one")
+    assert result.exit_code == 0
+    assert "Kept in runs/one" in result.stdout
+    assert "mnist eval runs/one" in result.stdout
+    for words in (
+        "mlp: 42,310 parameters",
+        "digits: 1,293 to train on, 144 to validate",
+        "runs/one",
+    ):
+        assert words in result.stderr
+    assert len(re.findall(r"^ +\d/2 ", result.stderr, re.MULTILINE)) == 2
+    assert "\x1b" not in result.stdout + result.stderr
+    assert "\r" not in result.stderr
+
+
+def test_a_run_without_a_name_is_called_after_recipe_and_time(mnist: Mnist) -> None:
+    path = mnist("train", *QUICK, "-q").stdout.strip()
+    assert re.fullmatch(r"runs/mlp-50-50-\d{8}-\d{6}", path)
+    assert Path(path, "best.pth").is_file()
+
+
+def test_quiet_prints_the_directory_only(mnist: Mnist) -> None:
+    result = mnist("train", *QUICK, "-q", "--name", "one")
+    assert (result.stdout, result.stderr) == ("runs/one\n", "")
+
+
+def test_json_says_everything_and_nothing_else(mnist: Mnist) -> None:
+    result = mnist("train", *QUICK, "--json", "--name", "one")
+    record = json.loads(result.stdout)
+    assert not result.stderr
+    assert record["schema_version"] == 1
+    assert record["run"] == "runs/one"
+    assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
+    assert record["best"] in record["epochs"]
+    assert record["num_params"] == 42_310
+    assert record["precision"]["reason"]
+
+
+def test_flags_end_up_in_the_settings(mnist: Mnist) -> None:
+    flags = "--lr 0.02 --batch-size 50 --optimizer sgd --momentum 0.5 --schedule cosine --seed 7"
+    flags += " --weight-decay 0.001 --label-smoothing 0.1 --augment --ema 0.9 --val-size 100"
+    flags += " --hidden 20 30 --dropout 0.1 --precision float32 --device cpu --max-params 50000"
+    result = mnist("train", *QUICK, *flags.split(), "--name", "one")
+    assert result.exit_code == 0, result.stderr
+    settings = json.loads(Path("runs/one/settings.json").read_text())
+    assert settings["model"] == {"arch": "mlp", "hidden": [20, 30], "dropout": 0.1}
+    expected = {
+        "lr": 0.02,
+        "batch_size": 50,
+        "optimizer": "sgd",
+        "momentum": 0.5,
+        "schedule": "cosine",
+        "seed": 7,
+        "weight_decay": 0.001,
+        "label_smoothing": 0.1,
+        "augment": True,
+        "ema": 0.9,
+        "val_size": 100,
+        "precision": "float32",
+        "device": "cpu",
+        "max_params": 50000,
+    }
+    assert {name: settings[name] for name in expected} == expected
+
+
+def weights(path: str) -> dict[str, torch.Tensor]:
+    content: dict[str, dict[str, torch.Tensor]] = torch.load(path, weights_only=True)
+    return content["weights"]
+
+
+def test_settings_json_replays_to_the_same_bits(mnist: Mnist) -> None:
+    mnist("train", "--recipe", "cnn-15k", "--dataset", "digits", "-e", "2", "--augment", "-n", "a")
+    mnist("train", "--config", "runs/a/settings.json", "--name", "b")
+    first, second = weights("runs/a/last.pth"), weights("runs/b/last.pth")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert Path("runs/a/settings.json").read_text() == Path("runs/b/settings.json").read_text()
+
+
+def test_another_seed_gives_other_weights(mnist: Mnist) -> None:
+    for seed in ("0", "1"):
+        mnist("train", *QUICK, "--seed", seed, "--name", seed)
+    first, second = weights("runs/0/last.pth"), weights("runs/1/last.pth")
+    assert not any(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_best_is_the_epoch_with_the_highest_validation_accuracy(mnist: Mnist) -> None:
+    mnist("train", *QUICK, "--epochs", "6", "--lr", "0.05", "--name", "one")
+    with Path("runs/one/metrics.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    best = runs.load_model(Path("runs/one/best.pth")).card
+    last = runs.load_model(Path("runs/one/last.pth")).card
+    assert best.val_accuracy == max(float(row["val_accuracy"]) for row in rows)
+    assert last.epoch == 6
+    assert float(rows[best.epoch - 1]["val_accuracy"]) == best.val_accuracy
+
+
+def test_without_validation_the_last_epoch_is_kept(mnist: Mnist) -> None:
+    result = mnist("train", *QUICK, "--val-size", "0", "--name", "one")
+    assert result.exit_code == 0
+    assert "nothing was held out" in result.stdout
+    assert runs.load_model(Path("runs/one/best.pth")).card.epoch == 2
+
+
+def test_a_dry_run_shows_values_and_sources_and_writes_nothing(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNIST_EPOCHS", "4")
+    result = mnist("train", "--arch", "cnn-small", "--lr", "0.5", "--dry-run", "--json")
+    record = json.loads(result.stdout)
+    assert record["settings"]["model"] == {"arch": "cnn-small", "width": 16}
+    assert record["settings"]["epochs"] == 4
+    assert record["sources"]["epochs"] == "environment"
+    assert record["sources"]["lr"] == "flag"
+    assert record["sources"]["ema"] == "recipe cnn-small"
+    assert not list(Path().iterdir())
+    assert "environment" in mnist("train", "--dry-run").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        (["--arch", "cnn-smal"], 2, "Did you mean cnn-small?"),
+        (["--recipe", "cnn26k"], 2, "Did you mean cnn-26k?"),
+        (["--arch", "mlp", "--recipe", "cnn-26k"], 2, "The recipe cnn-26k is no mlp."),
+        (["--epochs", "0"], 2, "--epochs: 0 will not do"),
+        (["--epochs", "-3"], 2, "at least 1 and at most 10,000"),
+        (["--epochs", "many"], 2, "--epochs: many will not do"),
+        (["--lr", "0"], 2, "above 0 and at most 100"),
+        (["--lr", "nan"], 2, "--lr: nan will not do"),
+        (["--batch-size", "1e9"], 2, "--batch-size"),
+        (["--optimizer", "lion"], 2, "one of sgd, adam, adamw"),
+        (["--dataset", "mnits"], 2, "--dataset: mnits will not do"),
+        (["--width", "3", "--arch", "mlp"], 2, "the architecture mlp has no such setting"),
+        (["--hidden", "0", "--arch", "mlp"], 2, "whole numbers from 1 to 65,536"),
+        (["--loss", "nll", "--label-smoothing", "0.1"], 2, "label_smoothing needs"),
+        (["--val-size", "5000"], 2, "leaves nothing to train on"),
+        (["--config", "none.json"], 2, "No such file"),
+        (["--name", "../up"], 2, "cannot name a run"),
+        (["--arch", "cnn", "--max-params", "100"], 5, "26,698 parameters, more than 100"),
+        (["--arch", "cnn-small", "--max-params", "50"], 5, "No cnn-small fits 50 parameters."),
+        (["--device", "cuda"], 4, "--device auto"),
+        (["--precision", "float16", "--device", "cpu"], 4, "bfloat16, float32 or auto"),
+    ],
+)
+def test_wrong_settings_end_in_a_message_and_leave_nothing(
+    mnist: Mnist, arguments: list[str], exit_code: int, words: str
+) -> None:
+    if arguments[-1] == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    result = mnist("train", "--dataset", "digits", *arguments)
+    assert result.exit_code == exit_code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not result.stdout
+    assert not Path("runs").exists()
+
+
+def test_several_wrong_settings_are_named_together(mnist: Mnist) -> None:
+    result = mnist("train", "--epochs", "0", "--lr", "-1")
+    assert "2 settings are wrong" in result.stderr
+    assert "--epochs: 0" in result.stderr
+    assert "--lr: -1" in result.stderr
+
+
+@pytest.mark.parametrize("text", ['{"epoch": 3}', "{", "[1]", '{"epochs": "x"}'])
+def test_a_wrong_config_file_is_named(mnist: Mnist, text: str) -> None:
+    Path("my.json").write_text(text)
+    result = mnist("train", "--config", "my.json")
+    assert result.exit_code == 2
+    assert "my.json" in result.stderr
+
+
+def test_a_name_that_is_taken_costs_no_training(mnist: Mnist) -> None:
+    mnist("train", *QUICK, "--name", "one")
+    before = Path("runs/one/last.pth").stat().st_mtime_ns
+    result = mnist("train", *QUICK, "--name", "one")
+    assert result.exit_code == 2
+    assert "runs/one already" in result.stderr
+    assert Path("runs/one/last.pth").stat().st_mtime_ns == before
+
+
+def test_an_output_place_that_is_a_file_is_an_error(mnist: Mnist) -> None:
+    Path("file").write_text("")
+    result = mnist("train", *QUICK, "--out", "file")
+    assert result.exit_code == 1
+    assert "--out DIR" in result.stderr
+
+
+def test_missing_data_with_offline_says_which_command_gets_it(mnist: Mnist, tmp_path: Path) -> None:
+    result = mnist("train", "--offline", "--data-dir", tmp_path / "data")
+    assert result.exit_code == 3
+    assert "mnist download" in result.stderr
+    assert "train-images-idx3-ubyte.gz" in result.stderr
+    assert not Path("runs").exists()
+
+
+def test_a_full_disk_ends_in_a_message() -> None:
+    """A limit on the size of written files stands in for the disk: the system says no alike."""
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "sys.dont_write_bytecode = True\n"
+        "from mnistcli.cli import main\n"
+        "main('train --recipe mlp-50-50 --dataset digits -e 1 --name one'.split())\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "Cannot write runs/one/last.pth" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert {path.name for path in Path("runs/one").iterdir()} == {
+        "settings.json",
+        "environment.json",
+    }
+
+
+def test_ctrl_c_keeps_the_last_epoch_and_exits_130() -> None:
+    command = "-m mnistcli train --recipe cnn-26k --dataset digits --epochs 10000 --name one"
+    process = subprocess.Popen(
+        [sys.executable, *command.split()],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not Path("runs/one/metrics.csv").exists():
+        assert time.monotonic() < deadline, "no epoch was finished"
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"Interrupted: epoch \d+ is in runs/one/last\.pth", stderr)
+    assert "Traceback" not in stderr
+    assert runs.load_model(Path("runs/one/last.pth")).card.epoch >= 1
+    assert not list(Path("runs/one").glob(".*"))
+
+
+@pytest.mark.mnist
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains_on_real_mnist_and_predicts(
+    recipe: str, mnist: Mnist, mnist_dir: Path
+) -> None:
+    """One epoch of each; the two on 64x64 see a tenth of the images, which takes long enough."""
+    slow = RECIPES[recipe].arch in ("ann", "cnn-deep")
+    share = ("--val-size", "0.9") if slow else ()
+    result = mnist(
+        *("train", "--recipe", recipe, "--epochs", "1", "--name", recipe, "--json"),
+        *("--data-dir", mnist_dir, *share),
+    )
+    assert result.exit_code == 0, result.stderr
+    # What one epoch of plain SGD without momentum would not reach, none of these may miss.
+    assert json.loads(result.stdout)["best"]["val_accuracy"] > 0.85
+    digit = draw_a_seven(Path("seven.png"))
+    answer = mnist("predict", digit, "-c", recipe, "-q")
+    assert answer.exit_code == 0, answer.stderr
+    assert answer.stdout.strip() in set("0123456789")
+
+
+def draw_a_seven(path: Path) -> Path:
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("L", (100, 100), 255)
+    ImageDraw.Draw(picture).line([(25, 22), (75, 22), (45, 80)], fill=0, width=8)
+    picture.save(path)
+    return path

@@ -1,0 +1,217 @@
+"""The front door: help, exit codes, start-up, the documents."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mnistcli import __version__
+from mnistcli.cli import app
+from mnistcli.commands.options import join_numbers
+from tests.conftest import REPOSITORY, Mnist
+
+COMMANDS = ("train", "eval", "predict", "summary", "plot", "download")
+HEAVY = {"torch", "torchvision", "matplotlib", "numpy", "pydantic", "sklearn", "PIL"}
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_there_are_six_commands() -> None:
+    assert sorted(command.name or "" for command in app.registered_commands) == sorted(COMMANDS)
+
+
+def test_a_bare_mnist_shows_the_help(mnist: Mnist) -> None:
+    result = mnist()
+    assert result.exit_code == 0
+    assert "Usage: mnist" in result.stdout
+    assert "130 interrupted" in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_help_page_has_three_examples(mnist: Mnist, command: str, flag: str) -> None:
+    result = mnist(command, flag)
+    assert result.exit_code == 0
+    assert result.stdout.count(f"$ mnist {command}") == 3
+    assert not result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_80_columns(mnist: Mnist, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, mnist(command, "--help").stdout.splitlines())) <= 80
+
+
+def test_the_version(mnist: Mnist) -> None:
+    assert mnist("--version").stdout == f"mnist {__version__}\n"
+
+
+def test_python_dash_m_is_the_same() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "mnistcli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"mnist {__version__}\n"
+
+
+def test_a_mistyped_command_suggests_the_right_one(mnist: Mnist) -> None:
+    result = mnist("trian")
+    assert result.exit_code == 2
+    assert "train" in result.stderr
+    assert not result.stdout
+
+
+def test_an_unknown_option_is_wrong_usage(mnist: Mnist) -> None:
+    result = mnist("train", "--epoch", "3")
+    assert result.exit_code == 2
+    assert "--epochs" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        [],
+        *([command, "--help"] for command in COMMANDS),
+        ["trian"],
+        ["train", "--nonsense"],
+        ["predict"],
+    ],
+)
+def test_nothing_heavy_is_loaded_for_help_and_usage_errors(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from mnistcli.cli import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        f"print('LOADED', *sorted({HEAVY!r} & set(sys.modules)))\n"
+    )
+    result = run_python(code)
+    assert result.stdout.splitlines()[-1] == "LOADED", result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_takes_under_a_fifth_of_a_second(arguments: list[str]) -> None:
+    script = Path(sys.executable).with_name("mnist")
+    command = [str(script)] if script.exists() else [sys.executable, "-m", "mnistcli"]
+    subprocess.run([*command, *arguments], capture_output=True, check=True)
+    seconds = []
+    # The fastest of several: a busy machine makes every other figure a matter of luck.
+    for _ in range(15):
+        started = time.perf_counter()
+        subprocess.run([*command, *arguments], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.2
+
+
+def test_completion_knows_names_without_loading_anything_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from mnistcli.commands import options\n"
+        "from mnistcli.registry import RECIPES\n"
+        "print(*options.one_of(tuple(RECIPES))('cnn-2'))\n"
+        f"print('LOADED', *sorted({HEAVY!r} & set(sys.modules)))\n"
+    )
+    assert run_python(code).stdout.splitlines() == ["cnn-26k", "LOADED"]
+
+
+def test_completion_knows_data_sets_and_runs(tmp_path: Path) -> None:
+    from mnistcli.commands import options
+    from mnistcli.datasets import DATASETS
+
+    assert tuple(DATASETS) == options.DATASETS
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "settings.json").write_text("{}")
+    assert options.complete_run("") == ["last", "first"]
+    assert options.complete_run("fi") == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "joined"),
+    [
+        (["--hidden", "120", "84"], ["--hidden", "120,84"]),
+        (["--hidden", "120", "84", "--lr", "1"], ["--hidden", "120,84", "--lr", "1"]),
+        (["--channels", "8", "16", "32"], ["--channels", "8,16,32"]),
+        (["--hidden", "5", "x"], ["--hidden", "5", "x"]),
+        (["--epochs", "5", "6"], ["--epochs", "5", "6"]),
+        (["--hidden", "8,9", "7"], ["--hidden", "8,9,7"]),
+        (["--hidden"], ["--hidden"]),
+    ],
+)
+def test_a_list_option_takes_all_numbers_that_follow(
+    arguments: list[str], joined: list[str]
+) -> None:
+    assert join_numbers(arguments) == joined
+
+
+def test_brackets_in_names_do_not_break_messages(mnist: Mnist) -> None:
+    result = mnist("predict", "[red]x[/nope].png")
+    assert result.exit_code == 3
+    assert "[red]x[/nope].png" in result.stderr
+
+
+def test_a_console_of_another_encoding_gets_replacements_not_a_crash() -> None:
+    code = "from mnistcli.cli import main; main(['summary', '--arch', 'mlp'])"
+    for encoding in ("cp1252", "ascii"):
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            env={"PYTHONIOENCODING": encoding, "PATH": "", "OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert b"105,214 parameters" in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_in_the_reference(mnist: Mnist, command: str) -> None:
+    reference = (REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8")
+    section = reference.split(f"## mnist {command}\n")[1].split("\n## ")[0]
+    shown = mnist(command, "--help").stdout
+    # An option's own row begins with its name; other names on the page are prose.
+    options = set(re.findall(r"^│ \*?\s*(--[a-z-]+)", shown, re.MULTILINE)) - {"--help"}
+    missing = {option for option in options if f"`{option}" not in section}
+    assert options
+    assert not missing
+    documented = set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE))
+    assert documented == options
+
+
+def documented_commands() -> list[str]:
+    """Every command line in the help-like blocks of the documents that tests can run as it is."""
+    found = []
+    for path in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]:
+        for block in re.findall(
+            r"```(?:sh|console)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL
+        ):
+            found += re.findall(r"^(?:\$ )?(mnist [^\n#]*)", block, re.MULTILINE)
+    return sorted({command.strip() for command in found})
+
+
+@pytest.mark.parametrize("line", documented_commands())
+def test_every_documented_command_line_is_understood(line: str, mnist: Mnist) -> None:
+    """Each is parsed as typed, up to `--help`, which stops before anything is done."""
+    import shlex
+
+    words = shlex.split(line.replace("|", "").split(">")[0])
+    result = mnist(*words[1:], "--help")
+    assert result.exit_code == 0, f"{line}: {result.stderr}"
+
+
+def test_json_schema_versions_agree() -> None:
+    from mnistcli import render, runs
+
+    assert render.SCHEMA_VERSION == runs.SCHEMA_VERSION == 1
+
+
+def test_json_is_all_there_is_on_stdout(mnist: Mnist) -> None:
+    result = mnist("summary", "--arch", "mlp", "--json")
+    assert json.loads(result.stdout)["num_params"] == 105_214
+    assert result.stdout.count("\n") == 1

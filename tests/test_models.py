@@ -1,0 +1,103 @@
+"""What every network promises: logits, gradients everywhere, and nothing of the package inside."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import mnistcli.models
+from mnistcli import registry
+from mnistcli.settings import TrainSettings, fit_budget, resolve
+
+MODEL_FILES = sorted(Path(mnistcli.models.__path__[0]).glob("*.py"))
+every_recipe = pytest.mark.parametrize("recipe", registry.RECIPES)
+
+
+def settings(recipe: str) -> TrainSettings:
+    return fit_budget(resolve({"recipe": recipe}, environ={}).settings)
+
+
+def network(recipe: str) -> nn.Module:
+    torch.manual_seed(0)
+    chosen = settings(recipe)
+    return registry.build(chosen.arch, chosen.network)
+
+
+def pictures(recipe: str, num: int = 4) -> Tensor:
+    input_px = registry.architecture(settings(recipe).arch).input_px
+    return torch.randn(num, 1, input_px, input_px, generator=torch.Generator().manual_seed(1))
+
+
+@every_recipe
+def test_a_network_gives_ten_logits_a_picture(recipe: str) -> None:
+    logits_NK = network(recipe).eval()(pictures(recipe, 3))
+    assert logits_NK.shape == (3, 10)
+    assert logits_NK.dtype == torch.float32
+    assert logits_NK.isfinite().all()
+
+
+@every_recipe
+def test_a_network_ends_without_softmax(recipe: str) -> None:
+    logits_NK = network(recipe).eval()(pictures(recipe))
+    ones_N = torch.ones(len(logits_NK))
+    assert not torch.allclose(logits_NK.sum(dim=1), ones_N, atol=1e-3)
+    assert not torch.allclose(logits_NK.exp().sum(dim=1), ones_N, atol=1e-3)
+    assert (logits_NK < 0).any()
+    assert (logits_NK > 0).any()
+
+
+@every_recipe
+def test_gradients_reach_every_parameter(recipe: str) -> None:
+    model = network(recipe).train()
+    labels_N = torch.arange(16) % 10
+    loss = F.cross_entropy(model(pictures(recipe, 16)), labels_N)
+    torch.autograd.backward(loss)
+    dead = [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
+    assert not dead
+
+
+@every_recipe
+def test_a_network_in_eval_mode_gives_the_same_answer_twice(recipe: str) -> None:
+    model, x_NCHW = network(recipe).eval(), pictures(recipe)
+    assert torch.equal(model(x_NCHW), model(x_NCHW))
+
+
+@every_recipe
+def test_a_picture_is_judged_alone_whatever_its_batch(recipe: str) -> None:
+    model, x_NCHW = network(recipe).eval(), pictures(recipe)
+    torch.testing.assert_close(model(x_NCHW)[:1], model(x_NCHW[:1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "recipe", [name for name, recipe in registry.RECIPES.items() if recipe.model.get("dropout")]
+)
+def test_dropout_acts_in_training_only(recipe: str) -> None:
+    model, x_NCHW = network(recipe).train(), pictures(recipe)
+    assert not torch.equal(model(x_NCHW), model(x_NCHW))
+
+
+@pytest.mark.parametrize("recipe", ["cnn-26k", "mlp-50-50"])
+def test_without_dropout_training_mode_changes_nothing(recipe: str) -> None:
+    model, x_NCHW = network(recipe), pictures(recipe)
+    assert torch.equal(model.train()(x_NCHW), model.eval()(x_NCHW))
+
+
+def test_there_is_one_file_an_architecture() -> None:
+    named = {arch.factory.split(":")[0] for arch in registry.ARCHITECTURES.values()}
+    files = {f"mnistcli.models.{path.stem}" for path in MODEL_FILES if path.stem != "__init__"}
+    assert files == named
+
+
+@pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: path.stem)
+def test_a_model_imports_nothing_of_the_package(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    imported = [
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    ]
+    imported += [node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert {name.split(".")[0] for name in imported} <= {"torch", "collections"}

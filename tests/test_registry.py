@@ -1,0 +1,189 @@
+"""Five families, eleven recipes, and exactly as many parameters as their pages say."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from itertools import pairwise
+
+import pytest
+import torch
+import torch._dynamo  # shapes on meta load it; it makes its own cache directory
+
+from mnistcli import layers, registry
+from mnistcli.errors import GateError, SettingsError
+from mnistcli.settings import fit_budget, resolve
+
+NUM_PARAMS = {
+    "ann": 4_855_818,
+    "cnn-deep": 295_002,
+    "mlp-nll-sgd": 251_526,
+    "cnn-linear": 62_346,
+    "cnn-26k": 26_698,
+    "cnn-15k": 15_106,
+    "cnn-small": 7_976,
+    "mlp-120-84": 105_214,
+    "mlp-50-50": 42_310,
+    "cnn-10-20": 21_840,
+    "cnn-dropout": 421_642,
+}
+
+# Every member of a family whose size its class's docstring states.
+STATED = [
+    ("ann", {"hidden": [1024, 512, 256], "dropout": 0.3}, 4_855_818),
+    ("ann", {"hidden": [12288, 6144, 6144, 3072], "dropout": 0.5}, 182_538_250),
+    ("mlp", {"hidden": [120, 84], "dropout": 0.0}, 105_214),
+    ("mlp", {"hidden": [50, 50], "dropout": 0.0}, 42_310),
+    ("cnn", registry.RECIPES["cnn-26k"].model, 26_698),
+    ("cnn", registry.RECIPES["cnn-15k"].model, 15_106),
+    ("cnn", registry.RECIPES["cnn-linear"].model, 62_346),
+    ("cnn", registry.RECIPES["cnn-10-20"].model, 21_840),
+    ("cnn-deep", {"channels": [16, 32, 64, 128], "dropout": 0.1}, 295_002),
+    ("cnn-deep", {"channels": [64, 256, 512, 1024], "dropout": 0.1}, 18_487_114),
+    ("cnn-small", {"width": 16}, 7_976),
+]
+
+
+def docstring(arch: str) -> str:
+    module_name, class_name = registry.architecture(arch).factory.split(":")
+    return str(getattr(import_module(module_name), class_name).__doc__)
+
+
+def test_there_are_five_architectures_and_eleven_recipes() -> None:
+    assert list(registry.ARCHITECTURES) == ["ann", "mlp", "cnn", "cnn-deep", "cnn-small"]
+    assert list(registry.RECIPES) == list(NUM_PARAMS)
+
+
+@pytest.mark.parametrize("recipe", registry.RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_every_recipe_trains_a_known_architecture(recipe: registry.Recipe) -> None:
+    assert recipe.arch in registry.ARCHITECTURES
+    assert registry.recipe(recipe.name) is recipe
+
+
+@pytest.mark.parametrize("arch", registry.ARCHITECTURES.values(), ids=lambda arch: arch.name)
+def test_the_default_recipe_of_an_architecture_trains_it(arch: registry.Architecture) -> None:
+    assert registry.recipe(arch.default_recipe).arch == arch.name
+    assert registry.architecture(arch.name) is arch
+
+
+def test_the_default_recipe_exists() -> None:
+    assert registry.recipe(registry.DEFAULT_RECIPE).name == "cnn-small"
+
+
+@pytest.mark.parametrize(("name", "num_params"), NUM_PARAMS.items())
+def test_a_recipe_has_exactly_its_parameters(name: str, num_params: int) -> None:
+    settings = fit_budget(resolve({"recipe": name}, environ={}).settings)
+    assert layers.describe(settings).num_params == num_params
+    assert registry.num_params(settings.arch, settings.network) == num_params
+
+
+@pytest.mark.parametrize(("arch", "model", "num_params"), STATED)
+def test_a_docstring_states_the_true_number_of_parameters(
+    arch: str, model: Mapping[str, object], num_params: int
+) -> None:
+    assert registry.num_params(arch, model) == num_params
+    assert f"{num_params:,}" in docstring(arch)
+
+
+@pytest.mark.parametrize("arch", registry.ARCHITECTURES)
+def test_a_docstring_states_no_number_that_is_not_checked(arch: str) -> None:
+    stated = set(re.findall(r"\d{1,3}(?:,\d{3})+", docstring(arch))) - {"8,000"}
+    assert stated == {f"{num:,}" for family, _, num in STATED if family == arch}
+
+
+def test_counting_allocates_nothing_and_draws_nothing() -> None:
+    before = torch.get_rng_state()
+    registry.num_params("ann", {"hidden": [65_536] * 8, "dropout": 0.0})
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_network_is_built_from_the_global_generator() -> None:
+    def built(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return next(registry.build("cnn-small", {"width": 3}).parameters())
+
+    assert torch.equal(built(1), built(1))
+    assert not torch.equal(built(1), built(2))
+
+
+@pytest.mark.parametrize("budget", [100, 500, 2000, 4506, 7975, 7976, 8000, 26_698, 1_000_000])
+def test_the_widest_network_fits_and_the_next_does_not(budget: int) -> None:
+    width = registry.widest("cnn-small", budget)
+    assert registry.num_params("cnn-small", {"width": width}) <= budget
+    assert registry.num_params("cnn-small", {"width": width + 1}) > budget
+
+
+def test_the_widest_network_under_8000_parameters_has_7976() -> None:
+    assert registry.widest("cnn-small", 8000) == 16
+    assert registry.widest("cnn-small", 7975) == 15
+
+
+def test_a_wider_network_never_has_fewer_parameters() -> None:
+    sizes = [registry.num_params("cnn-small", {"width": width}) for width in range(1, 40)]
+    assert all(narrow < wide for narrow, wide in pairwise(sizes))
+
+
+def test_the_smallest_budget_that_fits_gives_the_narrowest_network() -> None:
+    smallest = registry.num_params("cnn-small", {"width": 1})
+    assert registry.widest("cnn-small", smallest) == 1
+
+
+def test_a_budget_that_nothing_fits_is_refused_with_the_smallest_that_does() -> None:
+    smallest = registry.num_params("cnn-small", {"width": 1})
+    with pytest.raises(GateError) as caught:
+        registry.widest("cnn-small", smallest - 1)
+    assert caught.value.exit_code == 5
+    assert caught.value.why == f"The narrowest has {smallest}."
+    assert caught.value.fix == f"Raise the budget: --max-params {smallest}"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("cnn_small", "cnn-small"), ("MLP", "mlp")])
+def test_an_unknown_architecture_suggests_the_nearest(typed: str, meant: str) -> None:
+    with pytest.raises(SettingsError, match="no architecture") as caught:
+        registry.architecture(typed)
+    assert caught.value.fix == f"Did you mean {meant}?"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("cnn-26", "cnn-26k"), ("mlp-50", "mlp-50-50")])
+def test_an_unknown_recipe_suggests_the_nearest(typed: str, meant: str) -> None:
+    with pytest.raises(SettingsError, match="no recipe") as caught:
+        registry.recipe(typed)
+    assert caught.value.fix == f"Did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("arch", "model"),
+    [
+        ("cnn", {"channels": [4] * 5, "kernel_size": 3, "padding": 1}),
+        ("cnn", {"channels": [4] * 3, "kernel_size": 5, "padding": 0}),
+        ("cnn", {"channels": [4], "kernel_size": 28, "padding": 0}),
+        ("cnn-deep", {"channels": [4] * 7}),
+    ],
+)
+def test_stages_that_leave_no_pixel_are_refused(arch: str, model: dict[str, object]) -> None:
+    rest = {"hidden": [], "dropout": 0.0} if arch == "cnn" else {"dropout": 0.0}
+    with pytest.raises(SettingsError, match=f"This {arch} cannot be built") as caught:
+        registry.build(arch, model | rest)
+    assert caught.value.why.endswith("to nothing.")
+
+
+@pytest.mark.parametrize(
+    ("arch", "model", "input_px"),
+    [
+        ("cnn", {"channels": [4] * 4, "kernel_size": 3, "padding": 1, "hidden": []}, 28),
+        ("cnn", {"channels": [4], "kernel_size": 27, "padding": 0, "hidden": []}, 28),
+        ("cnn-deep", {"channels": [4] * 6}, 64),
+    ],
+)
+def test_stages_that_leave_one_pixel_still_read_it(
+    arch: str, model: dict[str, object], input_px: int
+) -> None:
+    network = registry.build(arch, {**model, "dropout": 0.0}).eval()
+    assert network(torch.zeros(2, 1, input_px, input_px)).shape == (2, 10)
+
+
+def test_the_registry_loads_without_torch() -> None:
+    code = "import sys, mnistcli.registry; print('torch' in sys.modules, 'pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
