@@ -16,22 +16,34 @@ stroke; all float32. `mask` is bool.
 """
 
 import io
+import itertools
 import math
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mnistcli.errors import DataError
 
 Grey = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
+Value = TypeVar("Value", bound=np.generic)
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+# Other files that people try: offset, first bytes in lower case, what it is.
+OTHER_KINDS = (
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftypmif", "HEIC"),
+    (4, b"ftypavif", "AVIF"),
+    (0, b"%pdf", "PDF"),
+    (0, b"<svg", "SVG"),
+    (0, b"<?xml", "SVG or other XML"),
+)
 MAX_PIXELS = 64_000_000
 # Large enough for a digit that fills a tenth of the page, small enough for a few milliseconds.
 WORKING_SIDE_PX = 600
@@ -46,11 +58,18 @@ MIN_CONTRAST = 0.04
 NOISE_SDS = 4.0
 # A part with less ink than this share of the main one is a speck.
 SPECK_SHARE = 0.03
+# Pixels above this share of the threshold count where they join some above it:
+# faint stretches of a stroke do, the lines of squared paper do not.
+HYSTERESIS = 0.65
+# The median distance from the level, times this, is the SD of Gaussian noise.
+MAD_TO_SD = 1.48
+# Less ink than this is no visible part of a stroke.
+VISIBLE_INK = 0.05
 # Ink that is smaller both ways is dust.
 MIN_INK_PX = 3
 
-# MNIST's strokes are 2.5 px wide on average, 90 % of them over 1.8 px, as
-# `stroke_width_px` measures them. Thinner ones are widened to the second number.
+# As `stroke_width_px` measures them, MNIST's test digits have strokes of 2.5 px on
+# average, 99 % over 1.45 px. Thinner ones are widened to the second number.
 THIN_STROKE_PX, STROKE_PX = 1.45, 2.2
 # Strokes are widened on this many pixels for each one of the result.
 OVERSAMPLING = 8
@@ -88,72 +107,75 @@ def read_digit(data: bytes, *, name: str) -> DigitImage:
         DataError: `data` is no whole picture in one of `FORMATS`, has more than
             `MAX_PIXELS` pixels, or shows no ink.
     """
-    picture = open_picture(data, name=name)
-    grey_HW = shrunk_grey(picture)
+    grey_HW, size = open_grey(data, name=name)
     ink_HW = find_ink(contrast_to_paper(grey_HW))
     if not ink_HW.any():
         raise DataError(
             f"There is no digit in '{name}'.",
-            why="The picture is blank, or its ink is too faint or too small to tell from the paper.",
+            why="The picture is blank, or its ink too faint or too small to tell from the paper.",
             fix="Draw the digit larger and darker, or crop the picture around it.",
         )
-    box = ink_box(ink_HW)
-    left, top, right, bottom = box
-    fitted_HW = fit(ink_HW[top:bottom, left:right])
-    pixels_HW = np.rint(255 * centre(fitted_HW)).astype(np.uint8)
-    scale = max(picture.size) / max(grey_HW.shape)
-    return DigitImage(pixels_HW, scale_box(box, scale, picture.size))
+    box = left, top, right, bottom = ink_box(ink_HW)
+    pixels_HW = np.rint(255 * centre(fit(ink_HW[top:bottom, left:right]))).astype(np.uint8)
+    return DigitImage(pixels_HW, scale_box(box, max(size) / max(grey_HW.shape), size))
 
 
-def open_picture(data: bytes, *, name: str) -> Image.Image:
-    """The first frame of a picture file, decoded and turned upright."""
-    if not data:
-        raise DataError(
-            f"'{name}' is empty.",
-            why="The file has 0 bytes.",
-            fix="Save or copy the picture again.",
-        )
+def open_grey(data: bytes, *, name: str) -> tuple[Grey, tuple[int, int]]:
+    """A picture file's first frame, upright, grey and shrunk; and its full width and height."""
     # Pillow warns of odd metadata, which says nothing about the pixels.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         picture = identify(data, name=name)
-        num_pixels = picture.width * picture.height
-        if num_pixels > MAX_PIXELS:
-            raise too_large(name, f"It has {num_pixels / 1e6:,.0f} million pixels.")
+        if picture.width * picture.height > MAX_PIXELS:
+            raise too_large(name)
         try:
             picture.load()
+            picture = upright(picture)
+            return shrunk_grey(picture), picture.size
+        # Decoders of damaged data raise whatever they stumble over.
         except Exception as error:
             raise DataError(
                 f"'{name}' is damaged.",
-                why=f"Its {picture.format} data end early or make no sense ({error}).",
+                why=f"Its {picture.format} data are cut short or make no sense ({error}).",
                 fix="Save or copy the picture again.",
             ) from error
-        return upright(picture)
 
 
 def identify(data: bytes, *, name: str) -> Image.Image:
-    """The picture's header, its pixels not yet decoded."""
+    """The picture with its header read and its pixels not yet decoded."""
+    if not data:
+        fix = "Save or copy the picture again."
+        raise DataError(f"'{name}' is empty.", why="The file has 0 bytes.", fix=fix)
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise too_large(name, "It unpacks to far more pixels than any photo has.") from error
+        raise too_large(name) from error
     except Exception as error:
-        formats = "PNG, JPEG, BMP, GIF, WebP or TIFF"
         raise DataError(
-            f"'{name}' is not a picture in a format that can be read.",
-            why=f"{other_format(data)} is no {formats}.",
-            fix=f"Save the picture as {formats}.",
+            f"'{name}' is no picture that can be read.",
+            why=f"Its content is {kind_of(data)}, whatever its name says.",
+            fix="Save it as PNG, JPEG, BMP, GIF, WebP or TIFF.",
         ) from error
 
 
-def other_format(data: bytes) -> str:
-    return "This"
+def kind_of(data: bytes) -> str:
+    """What a file holds that is in none of `FORMATS`, in words."""
+    for offset, magic, kind in OTHER_KINDS:
+        if data[offset : offset + len(magic)].lower() == magic:
+            return kind
+    try:
+        return f"in the format {Image.open(io.BytesIO(data)).format}"
+    except Exception:  # noqa: BLE001 - a guess for a message must not fail
+        return "no picture, or its first bytes are damaged"
 
 
-def too_large(name: str, why: str) -> DataError:
+def too_large(name: str) -> DataError:
     """The error for a picture that would fill the memory."""
     limit = f"{MAX_PIXELS // 10**6} million pixels"
-    return DataError(f"'{name}' is too large.", why=why, fix=f"Scale it down to at most {limit}.")
+    return DataError(
+        f"'{name}' is too large.",
+        why=f"It unpacks to more than {limit}.",
+        fix="Scale it down, or crop it around the digit.",
+    )
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -189,12 +211,12 @@ def stretch(values_HW: Grey) -> Grey:
     """Any finite range of values -> 0..1: 32-bit pictures have no agreed white."""
     values_HW = np.nan_to_num(values_HW, posinf=0, neginf=0)
     low, high = float(values_HW.min()), float(values_HW.max())
-    return (values_HW - low) / max(high - low, 1e-6)
+    return np.asarray((values_HW - low) / (high - low or 1), dtype=np.float32)
 
 
 def luma(rgb_HWC: Grey) -> Grey:
     """Brightness as Pillow and JPEG define it."""
-    return rgb_HWC @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return np.asarray(rgb_HWC @ np.array([0.299, 0.587, 0.114], dtype=np.float32))
 
 
 def composite(rgba_HWC: Grey) -> Grey:
@@ -213,52 +235,8 @@ def contrast_to_paper(grey_HW: Grey) -> Grey:
     ink's, so dark on light and light on dark come out alike.
     """
     contrast_HW = paper(grey_HW) - grey_HW
-    side_px = min(grey_HW.shape)
-    uneven = (
-        float((contrast_HW < -MIN_CONTRAST).mean()) > UNEVEN
-        and float((contrast_HW > MIN_CONTRAST).mean()) > UNEVEN
-    )
-    if not uneven:
-        return contrast_HW if skew(contrast_HW) >= 0 else -contrast_HW
-    hats = 0
-    pass
-    narrow_HW = top_hat(contrast_HW, side_px / WINDOW)
-    return narrow_HW - paper(narrow_HW)
-
-
-def skew(v):
-    return float((v.astype(np.float64) ** 3).sum())
-
-
-UNEVEN = 0.02
-LOW = 0.65
-
-WINDOW = 4
-
-
-def top_hat(contrast_HW: Grey, window) -> Grey:
-    """Only what is narrower than a third of the picture: strokes, but no shadows."""
-    window_px = int(window) | 1
-    even_HW = box_mean(contrast_HW) if min(contrast_HW.shape) > 64 else contrast_HW
-    opened_HW = -window_max(-even_HW, window_px)
-    return contrast_HW - window_max(opened_HW, window_px)
-
-
-def box_mean(v):
-    p = np.pad(v, 1, mode="edge")
-    return sum(
-        p[i : i + v.shape[0], j : j + v.shape[1]] for i in range(3) for j in range(3)
-    ) / np.float32(9)
-
-
-def window_max(values_HW: Grey, size_px: int) -> Grey:
-    """The maximum in a square window of odd size around each pixel"""
-    for axis in (0, 1):
-        pad = [(0, 0), (0, 0)]
-        pad[axis] = (size_px // 2, size_px // 2)
-        values_HW = np.pad(values_HW, pad, constant_values=-np.inf)
-        values_HW = np.lib.stride_tricks.sliding_window_view(values_HW, size_px, axis=axis).max(-1)
-    return values_HW
+    skew = float((contrast_HW * contrast_HW * contrast_HW).sum(dtype=np.float64))
+    return contrast_HW if skew >= 0 else -contrast_HW
 
 
 def paper(grey_HW: Grey) -> Grey:
@@ -268,49 +246,50 @@ def paper(grey_HW: Grey) -> Grey:
     It starts as the median of the picture's frame, where there is seldom ink,
     and is fitted again and again to the pixels that lie near it.
     """
-    height, width = grey_HW.shape
-    step = max(1, max(height, width) // 100)
-    y_HW, x_HW = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
-    terms_HWT = np.stack([x_HW**0, x_HW, y_HW, x_HW * y_HW, x_HW**2, y_HW**2], axis=-1)
-    sample_N, terms_NT = grey_HW[::step, ::step].ravel(), terms_HWT[::step, ::step].reshape(-1, 6)
+    terms_HWT = quadratic_terms(*grey_HW.shape)
+    step = max(1, max(grey_HW.shape) // 100)
+    grey_N, terms_NT = grey_HW[::step, ::step].ravel(), terms_HWT[::step, ::step].reshape(-1, 6)
     frame_N = (np.abs(terms_NT[:, 1:3]) > 0.9).any(axis=1)
-    surface_N = np.full_like(sample_N, np.median(sample_N[frame_N]))
-    weights_T = np.zeros(6, np.float32)
-    weights_T[0] = surface_N[0]
+    paper_N = np.full_like(grey_N, np.median(grey_N[frame_N]))
     for _ in range(8):
-        distance_N = np.abs(sample_N - surface_N)
-        near_N = distance_N <= max(MIN_CONTRAST / 2, 2.5 * 1.48 * np.median(distance_N[frame_N]))
-        weights_T = np.linalg.lstsq(terms_NT[near_N], sample_N[near_N])[0]
-        surface_N = terms_NT @ weights_T
-    return (terms_HWT @ weights_T).astype(np.float32)
+        distance_N = np.abs(grey_N - paper_N)
+        spread = MAD_TO_SD * float(np.median(distance_N[frame_N]))
+        near_N = distance_N <= max(MIN_CONTRAST / 2, 2.5 * spread)
+        weights_T = np.linalg.lstsq(terms_NT[near_N], grey_N[near_N])[0]
+        paper_N = terms_NT @ weights_T
+    return np.asarray(terms_HWT @ weights_T)
+
+
+def quadratic_terms(height: int, width: int) -> Grey:
+    """1, x, y, xy, x², y² at every pixel, (H, W, 6), with x and y from -1 to 1."""
+    y_H1 = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x_1W = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    one_HW = np.ones((height, width), dtype=np.float32)
+    x_HW, y_HW = x_1W * one_HW, y_H1 * one_HW
+    return np.stack([one_HW, x_HW, y_HW, x_HW * y_HW, x_HW**2, y_HW**2], axis=-1)
 
 
 def find_ink(contrast_HW: Grey) -> Grey:
-    """The strokes, (H, W): 0 on paper to 1 where the pen pressed, specks left out."""
+    """The digit's strokes, (H, W): 0 on paper to 1 where the pen pressed; all 0 if there are none."""
     noise = noise_sd(contrast_HW)
-    candidates_N = contrast_HW[contrast_HW > max(MIN_CONTRAST, NOISE_SDS * noise)]
+    visible = max(MIN_CONTRAST, NOISE_SDS * noise)
+    candidates_N = contrast_HW[contrast_HW > visible]
     if not candidates_N.size:
         return np.zeros_like(contrast_HW)
     threshold = otsu(candidates_N)
-    # Hysteresis (Canny 1986): faint stretches count where they join a strong one.
-    faint_HW = contrast_HW > max(threshold * LOW, NOISE_SDS * noise)
-    mask_HW = main_parts(faint_HW, contrast_HW, threshold)
+    mask_HW = main_parts(contrast_HW, max(HYSTERESIS * threshold, visible), threshold)
     if not mask_HW.any():
         return np.zeros_like(contrast_HW)
     full = float(np.percentile(contrast_HW[mask_HW & (contrast_HW > threshold)], 75))
-    floor = 2 * noise
-    ink_HW = np.clip((contrast_HW - floor) / (full - floor), 0, 1)
+    ink_HW = np.clip((contrast_HW - 2 * noise) / (full - 2 * noise), 0, 1)
     # One pixel more all round: the grey edges of the strokes.
-    return np.where(widen(mask_HW, 1), ink_HW, 0)
+    return np.where(widen(mask_HW, 1), ink_HW, np.float32(0))
 
 
 def noise_sd(contrast_HW: Grey) -> float:
     """The paper's noise: its spread on the side of its level where ink never lies."""
-    return (
-        1.48 * float(np.median(-contrast_HW[contrast_HW <= 0], axis=None))
-        if (contrast_HW <= 0).any()
-        else 0.0
-    )
+    paper_N = contrast_HW[contrast_HW <= 0]
+    return MAD_TO_SD * float(np.median(-paper_N)) if paper_N.size else 0.0
 
 
 def otsu(values_N: NDArray[np.float32]) -> float:
@@ -326,79 +305,80 @@ def otsu(values_N: NDArray[np.float32]) -> float:
     return float(edges[1 + int(between_B.argmax())])
 
 
-def main_parts(mask_HW: Mask, contrast_HW: Grey, threshold: float) -> Mask:
-    """The connected parts of `mask_HW` that belong to the digit.
+def main_parts(contrast_HW: Grey, low: float, high: float) -> Mask:
+    """The connected parts above `low` that belong to the digit, (H, W).
 
-    A part needs a pixel above `threshold`. The one with the most ink is the
-    digit; parts with next to none beside it are specks, and other parts at the
-    picture's edge belong to something outside.
+    A part needs a pixel above `high` (hysteresis: Canny 1986). The one with the
+    most ink is the digit, though what runs along the picture's edge is rather a
+    table or a shadow. Others are left out if they are specks or reach the edge.
     """
-    labels_HW = components(mask_HW)
+    labels_HW = components(contrast_HW > low)
     num = int(labels_HW.max()) + 1
-    ink_K = np.bincount(labels_HW.ravel(), contrast_HW.ravel(), minlength=num)
-    strong_K = np.bincount(labels_HW.ravel(), contrast_HW.ravel() > threshold, minlength=num) > 0
-    ink_K[~strong_K] = 0
+    labels_N, contrast_N = labels_HW.ravel(), contrast_HW.ravel()
+    strong_K = np.bincount(labels_N, contrast_N > high, minlength=num) > 0
+    ink_K = np.bincount(labels_N, contrast_N, minlength=num) * strong_K
     ink_K[0] = 0
-    border_N = np.concatenate([labels_HW[0], labels_HW[-1], labels_HW[:, 0], labels_HW[:, -1]])
-    share_K = np.bincount(border_N, minlength=num) / border_N.size
-    edge_K = share_K > 0
-    likely_K = np.where(share_K > 0.15, 0.05, np.where(edge_K, 0.25, 1))
-    main = int((ink_K * likely_K).argmax())
-    keep_K = (ink_K > SPECK_SHARE * ink_K[main]) & ~edge_K
+    edge_K = edge_shares(labels_HW, num)
+    main = int((ink_K * np.select([edge_K > 0.15, edge_K > 0], [0.05, 0.25], 1)).argmax())
+    keep_K = (ink_K > SPECK_SHARE * ink_K[main]) & (edge_K == 0)
     keep_K[main] = ink_K[main] > 0
     kept_HW = keep_K[labels_HW]
-    if kept_HW.any():
-        left, top, right, bottom = ink_box(kept_HW)
-        if max(right - left, bottom - top) < MIN_INK_PX:
-            return np.zeros_like(mask_HW)
-    return kept_HW
+    return kept_HW if large_enough(kept_HW) else np.zeros_like(kept_HW)
+
+
+def edge_shares(labels_HW: NDArray[np.intp], num: int) -> NDArray[np.float64]:
+    """The share of the picture's edge that each of `num` parts covers, (num,)."""
+    edge_N = np.concatenate([labels_HW[0], labels_HW[-1], labels_HW[:, 0], labels_HW[:, -1]])
+    return np.bincount(edge_N, minlength=num) / edge_N.size
+
+
+def large_enough(mask_HW: Mask) -> bool:
+    """Whether the mask is more than a grain of dust."""
+    rows_N, columns_N = np.nonzero(mask_HW)
+    return rows_N.size > 0 and max(np.ptp(rows_N), np.ptp(columns_N)) + 1 >= MIN_INK_PX
 
 
 def components(mask_HW: Mask) -> NDArray[np.intp]:
-    """Number the 8-connected parts of a mask from 1; 0 is outside, int (H, W).
+    """The 8-connected parts of a mask numbered from 1; 0 elsewhere, int (H, W).
 
-    Every pixel takes the largest number around it, then the number that pixel
-    has by now (pointer jumping), until nothing changes.
+    Every pixel takes the largest number around it, then the number which that
+    pixel has by now (pointer jumping), until nothing changes.
     """
     labels_HW = np.where(mask_HW, np.arange(1, mask_HW.size + 1).reshape(mask_HW.shape), 0)
     while True:
         spread_HW = np.where(mask_HW, widen(labels_HW, 1), 0)
-        jump_N = np.concatenate([[0], spread_HW.ravel()])
-        spread_HW = jump_N[jump_N[spread_HW]]
+        number_of_N = np.concatenate([[0], spread_HW.ravel()])
+        spread_HW = number_of_N[number_of_N[spread_HW]]
         if np.array_equal(spread_HW, labels_HW):
             break
         labels_HW = spread_HW
-    return np.unique(np.append(labels_HW, 0), return_inverse=True)[1][:-1].reshape(mask_HW.shape)
+    used_N = np.bincount(labels_HW.ravel(), minlength=mask_HW.size + 1) > 0
+    used_N[0] = False
+    return np.cumsum(used_N)[labels_HW]
 
 
-def widen(values_HW, radius_px):
-    """Grey dilation: the maximum within `radius_px` (a square for 1, else a disc)."""
+def widen(values_HW: NDArray[Value], radius_px: float) -> NDArray[Value]:
+    """Dilation: the largest value within `radius_px`; for 1 px, of all 8 neighbours."""
     reach = math.ceil(radius_px)
     height, width = values_HW.shape
-    padded_HW = np.pad(values_HW, reach)
-    wide_HW = values_HW.copy()
-    for dy in range(-reach, reach + 1):
-        for dx in range(-reach, reach + 1):
-            if dy * dy + dx * dx <= max(radius_px**2, 2):
-                top, left = reach + dy, reach + dx
-                np.maximum(wide_HW, padded_HW[top : top + height, left : left + width], out=wide_HW)
+    padded_HW, wide_HW = np.pad(values_HW, reach), values_HW.copy()
+    for y, x in itertools.product(range(2 * reach + 1), repeat=2):
+        if (y - reach) ** 2 + (x - reach) ** 2 <= max(radius_px**2, 2):
+            np.maximum(wide_HW, padded_HW[y : y + height, x : x + width], out=wide_HW)
     return wide_HW
 
 
-def ink_box(ink_HW) -> Box:
-    """Left, top, right, bottom (exclusive) of the pixels with ink."""
-    rows_N, columns_N = np.nonzero(ink_HW > 0.05)
+def ink_box(ink_HW: Grey) -> Box:
+    """Left, top, right, bottom (exclusive) of the pixels that are visibly ink."""
+    rows_N, columns_N = np.nonzero(ink_HW > VISIBLE_INK)
     return int(columns_N.min()), int(rows_N.min()), int(columns_N.max()) + 1, int(rows_N.max()) + 1
 
 
 def scale_box(box: Box, scale: float, size: tuple[int, int]) -> Box:
+    """A box in the shrunk picture -> the box in the whole one, rounded outwards."""
     left, top, right, bottom = box
-    return (
-        math.floor(left * scale),
-        math.floor(top * scale),
-        min(size[0], math.ceil(right * scale)),
-        min(size[1], math.ceil(bottom * scale)),
-    )
+    right, bottom = math.ceil(right * scale), math.ceil(bottom * scale)
+    return int(left * scale), int(top * scale), min(size[0], right), min(size[1], bottom)
 
 
 def fit(ink_HW: Grey) -> Grey:
@@ -452,14 +432,18 @@ def resize(ink_HW: Grey, side_px: int) -> Grey:
 
 
 def centre(ink_HW: Grey) -> Grey:
-    """Ink moved by whole pixels so that its centre of mass is the middle of (28, 28)."""
+    """Ink moved by whole pixels so that its centre of mass is the middle of (28, 28).
+
+    Where that would push ink out of the picture, it stays inside.
+    """
     padded_HW = np.pad(ink_HW, SIZE_PX)
     left, top, right, bottom = ink_box(padded_HW)
-
-    def start(mass_N, first, end) -> int:
-        mean = float((mass_N * np.arange(len(mass_N))).sum() / mass_N.sum())
-        return min(max(round(mean) - CENTRE_PX, end - SIZE_PX), first)
-
-    y = start(padded_HW.sum(axis=1), top, bottom)
-    x = start(padded_HW.sum(axis=0), left, right)
+    y = window_start(padded_HW.sum(axis=1), top, bottom)
+    x = window_start(padded_HW.sum(axis=0), left, right)
     return padded_HW[y : y + SIZE_PX, x : x + SIZE_PX]
+
+
+def window_start(ink_N: Grey, first: int, end: int) -> int:
+    """Where `SIZE_PX` pixels start that hold ink from `first` to `end`, its mean in the middle."""
+    mean = float(np.average(np.arange(len(ink_N)), weights=ink_N))
+    return min(max(round(mean) - CENTRE_PX, end - SIZE_PX), first)

@@ -83,7 +83,7 @@ def trace(network: nn.Module, *, input_px: int) -> list[Layer]:
 
     hooks = [
         module.register_forward_hook(
-            lambda module, _inputs, output, name=name: note(name, module, output)  # type: ignore[misc]
+            lambda module, _inputs, output, name=name: note(name, module, output)
         )
         for name, module in network.named_modules()
         if not any(module.children())

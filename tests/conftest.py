@@ -36,6 +36,8 @@ class Guard:
                 self.violations.append(f"connection to {address}")
         elif event == "open":
             path, mode, flags = args
+            if flags & os.O_TMPFILE == os.O_TMPFILE:  # without a name: nothing can stay behind
+                return
             writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
             if isinstance(path, str | bytes | os.PathLike) and (writes or "w" in (mode or "")):
                 self._check(path)

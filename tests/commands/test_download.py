@@ -58,15 +58,19 @@ def real_mirror(mnist_source: Path) -> Iterator[Mirror]:
         yield mirror
 
 
+def shown(stdout: str) -> dict[str, str]:
+    """The names and states in the table of files."""
+    rows = [line.split() for line in stdout.splitlines() if "-ubyte" in line]
+    return {row[0]: row[1] for row in rows}
+
+
 @pytest.mark.usefixtures("small")
 def test_a_download_lists_the_files_on_stdout_and_its_progress_on_stderr(
     mnist: Mnist, mirror: Mirror, tmp_path: Path
 ) -> None:
     result = mnist("download", "--mirror", mirror.url, "--data-dir", tmp_path / "data")
     assert result.exit_code == 0
-    for name in packed():
-        line = next(line for line in result.stdout.splitlines() if name in line)
-        assert "downloaded" in line
+    assert shown(result.stdout) == dict.fromkeys(packed(), "downloaded")
     assert f"mnist lies in {tmp_path / 'data' / 'MNIST' / 'raw'}" in result.stdout
     assert result.stderr.splitlines() == [f"fetching {name}" for name in NAMES]
     assert names_in(tmp_path / "data") == set(packed())
@@ -78,7 +82,7 @@ def test_a_second_download_fetches_nothing(mnist: Mnist, mirror: Mirror, tmp_pat
         result = mnist("download", "--mirror", mirror.url, "--data-dir", tmp_path)
         assert result.exit_code == 0
     assert mirror.asked == list(packed())
-    assert result.stdout.count("verified") == len(NAMES)
+    assert shown(result.stdout) == dict.fromkeys(packed(), "verified")
     assert result.stderr == ""
 
 
@@ -153,7 +157,7 @@ def test_files_are_imported_from_a_directory(
     source = put(tmp_path / "source", files)
     result = mnist("download", "--from", source, "--data-dir", tmp_path / "data")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.count("imported") == len(NAMES)
+    assert shown(result.stdout) == dict.fromkeys(files, "imported")
     assert names_in(tmp_path / "data") == set(files)
     assert mnist("download", "--verify", "--data-dir", tmp_path / "data").exit_code == 0
 
@@ -177,7 +181,7 @@ def test_verify_is_content_with_what_is_right_and_asks_no_mirror(
     put_data(tmp_path, packed())
     result = mnist("download", "--verify", "--mirror", mirror.url, "--data-dir", tmp_path)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.count("verified") == len(NAMES)
+    assert shown(result.stdout) == dict.fromkeys(packed(), "verified")
     assert mirror.asked == []
 
 
@@ -203,7 +207,7 @@ def test_verify_names_what_is_damaged_or_missing_and_is_exit_3(
     elif flags:
         assert result.stdout == f"{tmp_path}\n"
     else:
-        assert result.stdout.count("verified") == 2
+        assert list(shown(result.stdout).values()) == ["verified", "damaged", "missing", "verified"]
 
 
 @pytest.mark.usefixtures("small")
@@ -296,14 +300,14 @@ def test_the_real_files_are_fetched_once_verified_and_mended(
     arguments = ("--mirror", real_mirror.url, "--data-dir", tmp_path)
     code, stdout, stderr = finish(start(*arguments))
     assert (code, real_mirror.asked) == (0, names), stderr
-    assert stdout.count("downloaded") == len(NAMES)
+    assert shown(stdout) == dict.fromkeys(names, "downloaded")
     mnist = datasets.dataset("mnist")
     assert {state.state for state in datasets.verify(mnist, tmp_path)} == {"verified"}
     assert names_in(tmp_path) == set(names)
 
     code, stdout, stderr = finish(start(*arguments))
     assert (code, stderr, real_mirror.asked) == (0, "", names)
-    assert stdout.count("verified") == len(NAMES)
+    assert shown(stdout) == dict.fromkeys(names, "verified")
     assert finish(start("--verify", "--data-dir", tmp_path))[0] == 0
 
     altered = tmp_path / "MNIST" / "raw" / f"{TEST_IMAGES}.gz"
@@ -324,7 +328,8 @@ def test_two_processes_may_download_into_one_directory_at_once(
     both = [start(*arguments), start(*arguments)]
     for code, stdout, stderr in [finish(process) for process in both]:
         assert code == 0, stderr
-        assert stdout.count("downloaded") + stdout.count("verified") == len(NAMES)
+        assert set(shown(stdout)) == {f"{name}.gz" for name in NAMES}
+        assert set(shown(stdout).values()) <= {"downloaded", "verified"}
     mnist = datasets.dataset("mnist")
     assert {state.state for state in datasets.verify(mnist, tmp_path)} == {"verified"}
     assert names_in(tmp_path) == {f"{name}.gz" for name in NAMES}

@@ -1,0 +1,491 @@
+"""Training gives the same bits again, falls where it should, and judges by hand-checked figures."""
+
+import functools
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch._dynamo  # optimisers load it; it makes its own cache directory
+from torch import Tensor, nn
+
+from mnistcli import batches, datasets, engine, registry
+from mnistcli.batches import Examples, Normalisation
+from mnistcli.engine import Evaluation, Schedule, TrainState, evaluate, fit
+from mnistcli.errors import RunError
+from mnistcli.metrics import EpochResult
+from mnistcli.settings import TrainSettings, fit_budget, resolve
+
+DIGITS = datasets.dataset("digits")
+
+
+@functools.cache
+def digits(split: datasets.Split) -> Examples:
+    return datasets.load(DIGITS, split, Path())
+
+
+@functools.cache
+def halves() -> tuple[Examples, Examples]:
+    """Digits to learn from and digits to be judged on, by the same writers."""
+    return batches.split(digits("train"), 0.2, seed=0)
+
+
+def some_digits(num: int, split: datasets.Split = "train") -> Examples:
+    return digits(split).take(torch.arange(num))
+
+
+def none() -> Examples:
+    return some_digits(0)
+
+
+def normalisation(settings: TrainSettings) -> Normalisation:
+    return Normalisation(DIGITS.mean, DIGITS.std, registry.architecture(settings.arch).input_px)
+
+
+def chosen(**flags: Any) -> TrainSettings:
+    flags = {"recipe": "mlp-50-50", "dataset": "digits", "epochs": 2} | flags
+    return fit_budget(resolve(flags, environ={}).settings)
+
+
+def started(
+    settings: TrainSettings, train: Examples, *, device: str = "cpu", precision: str = "float32"
+) -> TrainState:
+    return TrainState(settings, num_examples=len(train), device=device, precision=precision)
+
+
+def trained(
+    settings: TrainSettings,
+    train: Examples,
+    val: Examples | None = None,
+    *,
+    on_step: engine.OnStep | None = None,
+    precision: str = "float32",
+) -> tuple[TrainState, list[EpochResult]]:
+    state = started(settings, train, precision=precision)
+    epochs = fit(state, train, val or none(), normalisation(settings), on_step=on_step)
+    return state, list(epochs)
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+class Lookup(nn.Module):
+    """Answers with fixed logits, whatever the pictures; notes the mode it was asked in."""
+
+    def __init__(self, logits_NK: Tensor) -> None:
+        super().__init__()
+        self.logits_NK = logits_NK
+        self.modes: list[bool] = []
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        return self.logits_NK[: len(x_NCHW)]
+
+
+EVERYTHING_RANDOM = {"recipe": "cnn-15k", "augment": True, "ema": 0.9, "batch_size": 32}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_same_seed_gives_the_same_bits(precision: str) -> None:
+    settings, train, val = chosen(**EVERYTHING_RANDOM), some_digits(160), some_digits(40, "test")
+    first, results = trained(settings, train, val, precision=precision)
+    torch.rand(7)
+    second, again = trained(settings, train, val, precision=precision)
+    assert same_weights(first.model, second.model)
+    assert same_weights(first.result, second.result)
+    timeless = [replace(result, seconds=0, images_per_second=0) for result in results]
+    assert timeless == [replace(result, seconds=0, images_per_second=0) for result in again]
+
+
+def test_another_seed_gives_another_network() -> None:
+    train = some_digits(96)
+    first, _ = trained(chosen(epochs=1, seed=1), train)
+    second, _ = trained(chosen(epochs=1, seed=2), train)
+    assert not same_weights(first.model, second.model)
+
+
+def test_a_state_starts_from_the_weights_of_its_seed() -> None:
+    settings, train = chosen(seed=5), some_digits(10)
+    torch.manual_seed(5)
+    built = registry.build(settings.arch, settings.network)
+    assert same_weights(started(settings, train).model, built)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"recipe": "cnn-15k", "schedule": "constant"},
+        {"recipe": "mlp-nll-sgd"},
+        {"recipe": "cnn-small", "width": 2},
+        {"recipe": "cnn-15k", "schedule": "onecycle", "augment": True, "ema": 0.9},
+    ],
+)
+def test_judging_in_between_does_not_change_training(flags: dict[str, Any]) -> None:
+    settings, train = chosen(**{"batch_size": 32, **flags}), some_digits(96)
+    judged, _ = trained(settings, train, some_digits(50, "test"))
+    unjudged, _ = trained(settings, train)
+    assert same_weights(judged.model, unjudged.model)
+    assert same_weights(judged.result, unjudged.result)
+
+
+def test_a_small_network_learns_to_read_digits() -> None:
+    settings = chosen(epochs=5)
+    state, results = trained(settings, *halves())
+    assert [result.epoch for result in results] == [1, 2, 3, 4, 5]
+    losses = [result.train_loss for result in results]
+    assert losses == sorted(losses, reverse=True)
+    assert results[-1].train_accuracy > 0.95
+    assert results[-1].val_accuracy is not None
+    assert results[-1].val_accuracy > 0.9
+    assert state.num_epochs_done == 5
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
+    settings = chosen(optimizer=optimizer, epochs=3, batch_size=32)
+    _, results = trained(settings, some_digits(320))
+    assert results[-1].train_loss < 0.8 * results[0].train_loss
+
+
+def test_bfloat16_trains_about_as_well_as_float32_and_keeps_float32_weights() -> None:
+    settings = chosen(recipe="cnn-26k", epochs=4)
+    full, full_results = trained(settings, *halves())
+    half, half_results = trained(settings, *halves(), precision="bfloat16")
+    assert not same_weights(full.model, half.model)
+    assert {p.dtype for p in half.model.parameters()} == {torch.float32}
+    assert full_results[-1].val_accuracy is not None
+    assert half_results[-1].val_accuracy is not None
+    assert full_results[-1].val_accuracy > 0.8
+    assert half_results[-1].val_accuracy == pytest.approx(full_results[-1].val_accuracy, abs=0.08)
+
+
+def test_pictures_are_resized_to_what_the_network_sees() -> None:
+    settings = chosen(recipe="ann", hidden="8", epochs=1, batch_size=16)
+    _, (result,) = trained(settings, some_digits(32), some_digits(8, "test"))
+    assert math.isfinite(result.train_loss)
+
+
+def test_an_epoch_reports_what_happened() -> None:
+    settings, train = chosen(epochs=1, batch_size=64, lr=0.003), some_digits(150)
+    state, (result,) = trained(settings, train, some_digits(30, "test"))
+    judged = evaluate(state.result, some_digits(30, "test"), normalisation(settings))
+    assert (result.epoch, result.lr) == (1, 0.003)
+    assert (result.val_loss, result.val_accuracy) == (judged.loss, judged.accuracy)
+    assert result.train_accuracy * 128 == pytest.approx(round(result.train_accuracy * 128))
+    assert 0 < 128 / result.images_per_second < result.seconds
+
+
+def test_without_validation_there_are_no_validation_figures() -> None:
+    _, (result,) = trained(chosen(epochs=1), some_digits(64))
+    assert (result.val_loss, result.val_accuracy) == (None, None)
+
+
+def test_a_state_that_is_done_trains_no_further() -> None:
+    settings, train = chosen(epochs=1), some_digits(64)
+    state, _ = trained(settings, train)
+    assert list(fit(state, train, none(), normalisation(settings))) == []
+
+
+def test_training_goes_epoch_by_epoch_as_it_is_asked_for() -> None:
+    settings, train = chosen(epochs=3), some_digits(64)
+    state = started(settings, train)
+    epochs = fit(state, train, none(), normalisation(settings))
+    assert state.num_epochs_done == 0
+    next(epochs)
+    assert state.num_epochs_done == 1
+
+
+def test_every_step_is_announced_with_running_totals_that_end_at_the_epochs() -> None:
+    steps: list[tuple[int, int, float, float]] = []
+
+    def note(step: int, num_steps: int, totals: Tensor) -> None:
+        loss_sum, num_right = totals.tolist()
+        steps.append((step, num_steps, loss_sum, num_right))
+
+    settings = chosen(epochs=2, batch_size=20)
+    _, results = trained(settings, some_digits(90), on_step=note)
+    assert [(step, num) for step, num, *_ in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)] * 2
+    for result, epoch in zip(results, (steps[:4], steps[4:]), strict=True):
+        loss_sums, num_rights = [step[2] for step in epoch], [step[3] for step in epoch]
+        assert loss_sums == sorted(loss_sums)
+        assert num_rights == sorted(num_rights)
+        assert result.train_loss == pytest.approx(loss_sums[-1] / 80)
+        assert result.train_accuracy == num_rights[-1] / 80
+
+
+def test_nll_equals_cross_entropy_on_the_same_logits() -> None:
+    logits_NK = 5 * torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
+    labels_N = torch.arange(64) % 10
+    nll = engine._loss(logits_NK, labels_N, chosen(loss="nll"))
+    cross_entropy = engine._loss(logits_NK, labels_N, chosen(loss="cross-entropy"))
+    torch.testing.assert_close(nll, cross_entropy)
+
+
+def test_a_loss_is_the_mean_of_what_each_image_costs() -> None:
+    logits_NK = torch.log(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])) + 7
+    loss = engine._loss(logits_NK, torch.tensor([0, 2]), chosen())
+    assert loss.item() == pytest.approx(-(math.log(0.5) + math.log(0.1)) / 2)
+
+
+def test_label_smoothing_gives_the_value_worked_out_by_hand() -> None:
+    logits_NK = torch.log(torch.tensor([[0.5, 0.3, 0.2]]))
+    loss = engine._loss(logits_NK, torch.tensor([0]), chosen(label_smoothing=0.3))
+    expected = -(0.7 + 0.1) * math.log(0.5) - 0.1 * math.log(0.3) - 0.1 * math.log(0.2)
+    assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("with_val", [False, True])
+def test_a_loss_that_is_no_number_stops_training_and_advises_smaller_steps(with_val: bool) -> None:
+    good = some_digits(64)
+    bad = Examples(good.images_NHW.float() * math.nan, good.labels_N)
+    settings = chosen(lr=0.5, optimizer="sgd")
+    with pytest.raises(RunError, match="loss became nan in epoch 1") as caught:
+        trained(settings, good if with_val else bad, bad if with_val else None)
+    assert caught.value.exit_code == 1
+    assert "learning rate 0.5" in caught.value.why
+    assert caught.value.fix.endswith("--lr 0.05")
+
+
+def test_steps_that_are_far_too_large_stop_training() -> None:
+    settings = chosen(optimizer="sgd", lr=100, hidden=[50] * 8, batch_size=8)
+    with pytest.raises(RunError, match="The loss became") as caught:
+        trained(settings, some_digits(200))
+    assert caught.value.fix.endswith("--lr 10")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_weight_decay_is_kept_off_biases_and_batch_norm(optimizer: str) -> None:
+    settings = chosen(recipe="cnn-small", width=3, optimizer=optimizer, weight_decay=0.25)
+    state = started(settings, some_digits(10))
+    decayed, free = state.optimizer.param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.25, 0)
+    assert {p.ndim for p in decayed["params"]} == {2, 4}
+    assert {p.ndim for p in free["params"]} == {1}
+    in_groups = [id(p) for p in (*decayed["params"], *free["params"])]
+    assert sorted(in_groups) == sorted(id(p) for p in state.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
+)
+def test_the_optimizer_is_the_one_that_was_asked_for(name: str, kind: type) -> None:
+    optimizer = started(chosen(optimizer=name, lr=0.02), some_digits(10)).optimizer
+    assert type(optimizer) is kind
+    assert [group["lr"] for group in optimizer.param_groups] == [0.02, 0.02]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("schedule", ["constant", "onecycle"])
+def test_sgd_keeps_the_momentum_that_was_asked_for(momentum: float, schedule: str) -> None:
+    settings = chosen(optimizer="sgd", momentum=momentum, schedule=schedule, batch_size=16)
+    state, _ = trained(settings, some_digits(64))
+    assert {group["momentum"] for group in state.optimizer.param_groups} == {momentum}
+    assert {group["nesterov"] for group in state.optimizer.param_groups} == {momentum > 0}
+
+
+def rates(
+    name: str, *, epochs: int, steps: int, losses: list[float] | None = None
+) -> list[list[float]]:
+    """The learning rate of every step, a list an epoch, from a schedule with --lr 1."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
+    schedule = Schedule(optimizer, chosen(schedule=name, lr=1.0, epochs=epochs), steps=steps)
+    found: list[list[float]] = []
+    for epoch in range(epochs):
+        found.append([])
+        for _ in range(steps):
+            found[-1].append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.after_step()
+        schedule.after_epoch(losses[epoch] if losses else 1 / (epoch + 1))
+    return found
+
+
+def flat(by_epoch: list[list[float]]) -> list[float]:
+    return [rate for epoch in by_epoch for rate in epoch]
+
+
+def test_a_constant_rate_stays() -> None:
+    assert rates("constant", epochs=3, steps=2) == [[1, 1]] * 3
+
+
+def test_onecycle_rises_to_the_rate_and_falls_to_nothing() -> None:
+    by_step = flat(rates("onecycle", epochs=5, steps=4))
+    peak = by_step.index(max(by_step))
+    assert max(by_step) == pytest.approx(1)
+    assert peak == 5
+    assert by_step[0] == pytest.approx(1 / 25)
+    assert by_step[: peak + 1] == sorted(by_step[: peak + 1])
+    assert by_step[peak:] == sorted(by_step[peak:], reverse=True)
+    assert by_step[-1] < 1e-5
+
+
+def test_a_cosine_starts_at_the_rate_and_ends_near_nothing() -> None:
+    by_step = flat(rates("cosine", epochs=5, steps=4))
+    expected = [(1 + math.cos(math.pi * step / 20)) / 2 for step in range(20)]
+    assert by_step == pytest.approx(expected)
+    assert by_step[-1] < 0.01
+
+
+@pytest.mark.parametrize(("epochs", "first", "second"), [(3, 1, 2), (6, 2, 4), (12, 4, 8)])
+def test_steps_cut_the_rate_to_a_tenth_at_one_and_two_thirds(
+    epochs: int, first: int, second: int
+) -> None:
+    by_epoch = [epoch[0] for epoch in rates("step", epochs=epochs, steps=2)]
+    expected = [1.0] * first + [0.1] * (second - first) + [0.01] * (epochs - second)
+    assert by_epoch == pytest.approx(expected)
+
+
+def test_a_plateau_cuts_the_rate_after_two_epochs_without_progress() -> None:
+    losses = [1.0, 0.5, 0.6, 0.6, 0.6, 0.6, 0.1, 0.1]
+    by_epoch = [epoch[0] for epoch in rates("plateau", epochs=8, steps=1, losses=losses)]
+    assert by_epoch == pytest.approx([1, 1, 1, 1, 0.3, 0.3, 0.09, 0.09])
+
+
+def test_a_plateau_leaves_the_rate_while_the_loss_falls() -> None:
+    assert rates("plateau", epochs=5, steps=1) == [[1]] * 5
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "step", "plateau", "constant"])
+@pytest.mark.parametrize(("epochs", "num"), [(1, 8), (3, 40)])
+def test_every_schedule_trains_even_for_a_single_step(schedule: str, epochs: int, num: int) -> None:
+    settings = chosen(schedule=schedule, epochs=epochs, batch_size=16)
+    _, results = trained(settings, some_digits(num), some_digits(8, "test"))
+    assert len(results) == epochs
+    assert all(0 < result.lr <= settings.lr for result in results)
+
+
+def filled(model: nn.Module, value: float) -> nn.Module:
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.fill_(value)
+    return model
+
+
+def test_the_average_warms_up_as_worked_out_by_hand() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = engine._average(model, 0.99)
+    for value in (1.0, 2.0, 4.0):
+        average.update_parameters(filled(model, value))
+    second = 2 / 11 * 1.0 + 9 / 11 * 2.0
+    third = 3 / 12 * second + 9 / 12 * 4.0
+    averaged = (*average.module.parameters(), *average.module.buffers())
+    for tensor in averaged:
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, torch.full_like(tensor, third))
+    assert sum(tensor.is_floating_point() for tensor in averaged) == 6
+
+
+def test_the_decay_never_exceeds_what_was_asked_for() -> None:
+    model = nn.Linear(1, 1)
+    average = engine._average(model, 0.1)
+    for value in (1.0, 3.0):
+        average.update_parameters(filled(model, value))
+    (weight, _) = average.module.parameters()
+    assert weight.item() == pytest.approx(0.1 * 1 + 0.9 * 3)
+
+
+def test_the_averaged_network_is_the_one_judged_and_kept() -> None:
+    settings, train = chosen(ema=0.9, batch_size=16), some_digits(96)
+    state, results = trained(settings, train, some_digits(40, "test"))
+    assert state.average is not None
+    assert state.result is state.average.module
+    assert not same_weights(state.result, state.model)
+    judged = evaluate(state.average.module, some_digits(40, "test"), normalisation(settings))
+    assert results[-1].val_loss == judged.loss
+
+
+def test_averaging_does_not_change_training() -> None:
+    train = some_digits(96)
+    averaged, _ = trained(chosen(recipe="cnn-15k", ema=0.9), train)
+    plain, _ = trained(chosen(recipe="cnn-15k"), train)
+    assert plain.result is plain.model
+    assert same_weights(averaged.model, plain.model)
+
+
+def test_an_evaluation_is_the_one_worked_out_by_hand() -> None:
+    probabilities_NK = torch.full((3, 10), 0.05)
+    probabilities_NK[0, 4], probabilities_NK[1, 7], probabilities_NK[2, 0] = 0.55, 0.55, 0.55
+    examples = Examples(torch.zeros(3, 28, 28, dtype=torch.uint8), torch.tensor([4, 7, 1]))
+    judged = evaluate(Lookup(probabilities_NK.log() - 3), examples, Normalisation(0, 1, 28))
+    assert judged.accuracy == 2 / 3
+    assert judged.loss == pytest.approx(-(2 * math.log(0.55) + math.log(0.05)) / 3)
+    torch.testing.assert_close(judged.probabilities_NK, probabilities_NK)
+    assert judged.labels_N.tolist() == [4, 7, 1]
+
+
+def test_an_accuracy_is_the_exact_share() -> None:
+    probabilities_NK = torch.eye(10)
+    assert Evaluation(0.0, probabilities_NK, torch.arange(10)).accuracy == 1
+    assert Evaluation(0.0, probabilities_NK, torch.zeros(10, dtype=torch.int64)).accuracy == 0.1
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_evaluation_leaves_the_mode_and_asks_without_dropout(training: bool) -> None:
+    model = Lookup(torch.zeros(5, 10)).train(training)
+    evaluate(model, some_digits(5), Normalisation(0, 1, 28))
+    assert model.training is training
+    assert model.modes == [False]
+
+
+def test_an_evaluation_uses_no_randomness_and_changes_no_weight() -> None:
+    settings = chosen(recipe="cnn-small", width=2)
+    model = started(settings, some_digits(8)).model.train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(3)
+    rng = torch.get_rng_state()
+    evaluate(model, some_digits(20), normalisation(settings))
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_an_evaluation_computes_in_float32_whatever_training_does() -> None:
+    settings, train = chosen(epochs=1), some_digits(64)
+    state = started(settings, train, precision="bfloat16")
+    dtypes: list[tuple[bool, torch.dtype]] = []
+    state.model.register_forward_hook(
+        lambda model, _inputs, output: dtypes.append((model.training, output.dtype))
+    )
+    list(fit(state, train, some_digits(8, "test"), normalisation(settings)))
+    assert set(dtypes) == {(True, torch.bfloat16), (False, torch.float32)}
+
+
+def test_an_evaluation_in_parts_equals_one_in_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, test = chosen(), some_digits(50, "test")
+    model = started(settings, test).model
+    whole = evaluate(model, test, normalisation(settings))
+    monkeypatch.setattr(engine, "EVALUATION_BATCH", 7)
+    parts = evaluate(model, test, normalisation(settings))
+    torch.testing.assert_close(parts.probabilities_NK, whole.probabilities_NK)
+    assert parts.loss == pytest.approx(whole.loss)
+    assert parts.accuracy == whole.accuracy
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("recipe", ["mlp-50-50", "cnn-26k", "cnn-small"])
+def test_every_precision_learns_to_read_digits_on_cuda(recipe: str, precision: str) -> None:
+    settings = chosen(recipe=recipe, epochs=12, batch_size=32)
+    cuda = torch.device("cuda")
+    train, val = (half.to(cuda) for half in halves())
+    state = started(settings, train, device="cuda", precision=precision)
+    results = list(fit(state, train, val, normalisation(settings)))
+    assert results[-1].val_accuracy is not None
+    assert results[-1].val_accuracy > 0.9
+    assert state.scaler.is_enabled() is (precision == "float16")
+
+
+@pytest.mark.gpu
+def test_a_checkpoint_is_judged_alike_on_cuda_and_cpu() -> None:
+    settings = chosen(recipe="cnn-26k")
+    state, _ = trained(settings, some_digits(320))
+    on_cpu = evaluate(state.result, digits("test"), normalisation(settings))
+    cuda = torch.device("cuda")
+    on_cuda = evaluate(state.result.to(cuda), digits("test").to(cuda), normalisation(settings))
+    assert on_cuda.accuracy == pytest.approx(on_cpu.accuracy, abs=0.003)
+    assert on_cuda.loss == pytest.approx(on_cpu.loss, rel=0.01)
+    assert on_cuda.probabilities_NK.device.type == "cpu"
