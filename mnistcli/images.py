@@ -54,6 +54,8 @@ FIT_PX, SIZE_PX, CENTRE_PX = 20, 28, 14
 
 # Differences below 4 % of the way from black to white are JPEG and sensor noise.
 MIN_CONTRAST = 0.04
+# Paper is never darker than this; without a bound its noise would be blown up.
+DARKEST_PAPER = 0.2
 # Paper, with Gaussian noise, stays within this many SDs of its level.
 NOISE_SDS = 4.0
 # A part with less ink than this share of the main one is a speck.
@@ -70,7 +72,7 @@ MIN_INK_PX = 3
 
 # As `stroke_width_px` measures them, MNIST's test digits have strokes of 2.5 px on
 # average, 99 % over 1.45 px. Thinner ones are widened to the second number.
-THIN_STROKE_PX, STROKE_PX = 1.45, 2.2
+THIN_STROKE_PX, STROKE_PX = 1.45, 2.3
 # Strokes are widened on this many pixels for each one of the result.
 OVERSAMPLING = 8
 
@@ -194,8 +196,8 @@ def shrunk_grey(picture: Image.Image) -> Grey:
     if picture.mode in ("I", "F"):
         return shrink(Image.fromarray(stretch(np.asarray(picture, dtype=np.float32))))
     if picture.has_transparency_data:
-        return composite(shrink(picture.convert("RGBA")) / 255)
-    return luma(shrink(picture.convert("RGB")) / 255)
+        return composite(shrink(picture.convert("RGBA")) / np.float32(255))
+    return luma(shrink(picture.convert("RGB")) / np.float32(255))
 
 
 def shrink(picture: Image.Image) -> Grey:
@@ -209,9 +211,10 @@ def shrink(picture: Image.Image) -> Grey:
 
 def stretch(values_HW: Grey) -> Grey:
     """Any finite range of values -> 0..1: 32-bit pictures have no agreed white."""
-    values_HW = np.nan_to_num(values_HW, posinf=0, neginf=0)
-    low, high = float(values_HW.min()), float(values_HW.max())
-    return np.asarray((values_HW - low) / (high - low or 1), dtype=np.float32)
+    # In float64, where the difference of two float32 cannot overflow.
+    finite_HW = np.nan_to_num(values_HW.astype(np.float64), posinf=0, neginf=0)
+    low, high = float(finite_HW.min()), float(finite_HW.max())
+    return ((finite_HW - low) / (high - low or 1)).astype(np.float32)
 
 
 def luma(rgb_HWC: Grey) -> Grey:
@@ -232,11 +235,15 @@ def contrast_to_paper(grey_HW: Grey) -> Grey:
     """How far each pixel differs from the paper, (H, W); positive where ink does.
 
     The side of the paper's level on which the strong differences lie is the
-    ink's, so dark on light and light on dark come out alike.
+    ink's. Dark ink swallows a share of the light that falls on the paper, so its
+    contrast is that share: as high in the dim corner of a photo as in the bright.
     """
-    contrast_HW = paper(grey_HW) - grey_HW
+    paper_HW = paper(grey_HW)
+    contrast_HW = paper_HW - grey_HW
     skew = float((contrast_HW * contrast_HW * contrast_HW).sum(dtype=np.float64))
-    return contrast_HW if skew >= 0 else -contrast_HW
+    if skew < 0:
+        return -contrast_HW
+    return np.asarray(contrast_HW / np.maximum(paper_HW, np.float32(DARKEST_PAPER)))
 
 
 def paper(grey_HW: Grey) -> Grey:
@@ -270,7 +277,7 @@ def quadratic_terms(height: int, width: int) -> Grey:
 
 
 def find_ink(contrast_HW: Grey) -> Grey:
-    """The digit's strokes, (H, W): 0 on paper to 1 where the pen pressed; all 0 if there are none."""
+    """The digit's strokes, (H, W): 0 on paper to 1 where the pen pressed; all 0 without ink."""
     noise = noise_sd(contrast_HW)
     visible = max(MIN_CONTRAST, NOISE_SDS * noise)
     candidates_N = contrast_HW[contrast_HW > visible]
@@ -322,7 +329,7 @@ def main_parts(contrast_HW: Grey, low: float, high: float) -> Mask:
     main = int((ink_K * np.select([edge_K > 0.15, edge_K > 0], [0.05, 0.25], 1)).argmax())
     keep_K = (ink_K > SPECK_SHARE * ink_K[main]) & (edge_K == 0)
     keep_K[main] = ink_K[main] > 0
-    kept_HW = keep_K[labels_HW]
+    kept_HW: Mask = keep_K[labels_HW]
     return kept_HW if large_enough(kept_HW) else np.zeros_like(kept_HW)
 
 
@@ -335,7 +342,9 @@ def edge_shares(labels_HW: NDArray[np.intp], num: int) -> NDArray[np.float64]:
 def large_enough(mask_HW: Mask) -> bool:
     """Whether the mask is more than a grain of dust."""
     rows_N, columns_N = np.nonzero(mask_HW)
-    return rows_N.size > 0 and max(np.ptp(rows_N), np.ptp(columns_N)) + 1 >= MIN_INK_PX
+    if not rows_N.size:
+        return False
+    return int(max(np.ptp(rows_N), np.ptp(columns_N))) + 1 >= MIN_INK_PX
 
 
 def components(mask_HW: Mask) -> NDArray[np.intp]:
@@ -354,7 +363,7 @@ def components(mask_HW: Mask) -> NDArray[np.intp]:
         labels_HW = spread_HW
     used_N = np.bincount(labels_HW.ravel(), minlength=mask_HW.size + 1) > 0
     used_N[0] = False
-    return np.cumsum(used_N)[labels_HW]
+    return np.asarray(np.cumsum(used_N)[labels_HW], dtype=np.intp)
 
 
 def widen(values_HW: NDArray[Value], radius_px: float) -> NDArray[Value]:
@@ -428,7 +437,7 @@ def resize(ink_HW: Grey, side_px: int) -> Grey:
     """A square of ink in another size, (side_px, side_px): area averages, bicubic to enlarge."""
     method = Image.Resampling.BOX if len(ink_HW) >= side_px else Image.Resampling.BICUBIC
     resized = Image.fromarray(ink_HW).resize((side_px, side_px), method)
-    return np.clip(np.asarray(resized), 0, 1)
+    return np.asarray(resized, dtype=np.float32).clip(0, 1)
 
 
 def centre(ink_HW: Grey) -> Grey:

@@ -202,7 +202,7 @@ RECIPES: dict[str, Recipe] = {
             "cnn-small",
             "most accurate under 8,000",
             training={
-                "epochs": 30,
+                "epochs": 45,
                 "batch_size": 128,
                 "optimizer": "adamw",
                 "lr": 0.01,

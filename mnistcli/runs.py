@@ -282,18 +282,22 @@ def load_model(path: Path) -> LoadedModel:
     except ValidationError as error:
         raise _no_checkpoint(path, f"Its card is wrong: {error.errors()[0]['msg']}.") from error
     except (KeyError, TypeError, RuntimeError, AttributeError, MnistError) as error:
-        raise _no_checkpoint(path, f"{str(error).splitlines()[0].rstrip('.:')}.") from error
+        # PyTorch names the first thing that does not fit on its second line.
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise _no_checkpoint(path, f"{lines[min(1, len(lines) - 1)].rstrip('. ')}.") from error
     return LoadedModel(path, network, card)
 
 
 def _load_plain(path: Path) -> Any:
     """What a checkpoint file holds, if that is plain types and tensors."""
     import pickle
+    import warnings
 
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about files that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(
             f"The checkpoint {path} cannot be read.",

@@ -81,10 +81,10 @@ MODEL_FIELDS = ("hidden", "channels", "kernel_size", "padding", "dropout", "widt
 class Augmentation(_Frozen):
     """Random affine maps, drawn uniformly and independently for every image of a batch."""
 
-    rotate_degrees: float = Field(12.0, ge=0, le=180)
-    scale_fraction: float = Field(0.12, ge=0, lt=1)
-    shear_degrees: float = Field(6.0, ge=0, le=60)
-    shift_px: float = Field(2.0, ge=0, le=14)
+    rotate_degrees: float = Field(9.0, ge=0, le=180)
+    scale_fraction: float = Field(0.1, ge=0, lt=1)
+    shear_degrees: float = Field(5.0, ge=0, le=60)
+    shift_px: float = Field(1.5, ge=0, le=14)
 
 
 class TrainSettings(_Frozen):

@@ -1,7 +1,10 @@
 """What all tests share: a guard around each, real handwriting, the command line in process."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,12 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 
 REPOSITORY = Path(__file__).parents[1]
+
+# What libraries cache for themselves goes where it is removed again.
+CACHE = Path(tempfile.mkdtemp(prefix="mnistcli-tests-"))
+os.environ["MPLCONFIGDIR"] = str(CACHE)
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(CACHE)
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 
 class Guard:
@@ -36,8 +45,8 @@ class Guard:
                 self.violations.append(f"connection to {address}")
         elif event == "open":
             path, mode, flags = args
-            if flags & os.O_TMPFILE == os.O_TMPFILE:  # without a name: nothing can stay behind
-                return
+            if isinstance(path, str) and Path(path).is_dir():
+                return  # a temporary file without a name: nothing can stay behind
             writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
             if isinstance(path, str | bytes | os.PathLike) and (writes or "w" in (mode or "")):
                 self._check(path)
@@ -71,7 +80,8 @@ def guard(
             monkeypatch.delenv(name)
     monkeypatch.delenv("MNIST_DATA_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
-    _GUARD.allowed = [tmp_path_factory.getbasetemp().absolute(), REPOSITORY / ".hypothesis"]
+    base = tmp_path_factory.getbasetemp().absolute()
+    _GUARD.allowed = [base, CACHE, REPOSITORY / ".hypothesis"]
     _GUARD.violations.clear()
     yield _GUARD
     _GUARD.allowed = None

@@ -85,7 +85,7 @@ def plot(
     $ mnist plot runs/quick runs/slow -o curves.svg
     $ mnist plot last --kind mistakes -o - > mistakes.png
     """
-    from mnistcli import datasets, plots, render, runs
+    from mnistcli import plots, render, runs
 
     if kind not in KINDS:
         raise unknown_name("kind of plot", kind, KINDS)
@@ -93,7 +93,7 @@ def plot(
         found=[runs.find(name, out) for name in run_names or ()],
         split=pick_split(split),
         dataset=dataset,
-        data_dir=datasets.pick_data_dir(data_dir, os.environ),
+        wanted_data_dir=data_dir,
         offline=offline,
     )
     if not source.found and kind != "samples":
@@ -120,8 +120,15 @@ class _Source:
     found: "list[Run]"
     split: "JudgedSplit"
     dataset: str | None
-    data_dir: Path
+    wanted_data_dir: Path | None
     offline: bool
+
+    @property
+    def data_dir(self) -> Path:
+        """Where data sets lie. Asking loads torch, which a plot of curves does not need."""
+        from mnistcli import datasets
+
+        return datasets.pick_data_dir(self.wanted_data_dir, os.environ)
 
 
 def _curves(source: _Source) -> "Figure":
