@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mnistcli.errors import DeviceError
+from mnistcli.errors import DeviceError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Choice:
     reason: str
 
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -27,8 +28,11 @@ def pick_device(wanted: str) -> Choice:
     driver is present does not mean that this build's kernels run on it.
 
     Raises:
+        SettingsError: `wanted` names no device.
         DeviceError: `wanted` names a device that does not work here.
     """
+    if wanted not in DEVICES:
+        raise unknown_name("device", wanted, DEVICES)
     if wanted == "cpu":
         return Choice("cpu", "asked for")
     failures = []

@@ -49,8 +49,8 @@ def judge(
     """The score of a checkpoint, kept in its run if it is the best of one."""
     from mnistcli import datasets, precision, runs, scoring
 
-    ready(datasets.dataset(dataset), data_dir, offline=offline)
     chosen = precision.pick_device(device)
+    ready(datasets.dataset(dataset), data_dir, offline=offline)
     examples = scoring.load_split(loaded, dataset=dataset, split=split, data_dir=data_dir)
     score = scoring.judge(loaded, examples, dataset=dataset, split=split, device=chosen.value)
     runs.keep_score(score)

@@ -66,11 +66,12 @@ def evaluate(
     from mnistcli import datasets, metrics, render, runs
     from mnistcli.commands import data
 
+    judged_split = data.pick_split(split)
     loaded = runs.load_model(runs.find_checkpoint(checkpoint, out))
     score = data.judge(
         loaded,
         dataset=dataset or loaded.card.settings.dataset,
-        split=data.pick_split(split),
+        split=judged_split,
         data_dir=datasets.pick_data_dir(data_dir, os.environ),
         offline=offline,
         device=device,
