@@ -236,7 +236,7 @@ class TrainingDisplay:
         self._console.print(Text(f"Interrupted: {kept}.", style="yellow"), soft_wrap=True)
 
 
-_ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time"
+_ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time   * best"
 
 
 def _row(epoch: "EpochResult", num_epochs: int, *, star: bool) -> str:
