@@ -56,7 +56,7 @@ class Schedule:
     def __init__(self, optimizer: Optimizer, settings: TrainSettings, *, steps: int) -> None:
         total = steps * settings.epochs
         self._by_step: lr_scheduler.LRScheduler | None = None
-        self._by_epoch: lr_scheduler.StepLR | None = None
+        self._by_epoch: lr_scheduler.MultiStepLR | None = None
         self._by_loss: lr_scheduler.ReduceLROnPlateau | None = None
         if settings.schedule == "onecycle":
             # For SGD the momentum is a setting; it is not the schedule's to cycle.
@@ -70,8 +70,8 @@ class Schedule:
             self._by_step = lr_scheduler.CosineAnnealingLR(optimizer, total)
         elif settings.schedule == "step":
             # Two cuts to a tenth, at one and two thirds of the way.
-            every = math.ceil(settings.epochs / 3)
-            self._by_epoch = lr_scheduler.StepLR(optimizer, every, gamma=0.1)
+            cuts = [max(1, round(settings.epochs * part / 3)) for part in (1, 2)]
+            self._by_epoch = lr_scheduler.MultiStepLR(optimizer, cuts, gamma=0.1)
         elif settings.schedule == "plateau":
             self._by_loss = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=1)
 
@@ -143,13 +143,13 @@ def fit(
         trained = time.perf_counter()
         state.num_epochs_done += 1
         judged = evaluate(state.result, val, normalisation) if len(val) else None
-        for loss in (train_loss, judged.loss if judged else train_loss):
-            if not math.isfinite(loss):
-                raise RunError(
-                    f"The loss became {loss} in epoch {state.num_epochs_done}.",
-                    why=f"The steps were too large (learning rate {lr:g}).",
-                    fix=f"Train with smaller steps: --lr {settings.lr / 10:g}",
-                )
+        loss = judged.loss if judged else train_loss
+        if not math.isfinite(train_loss + loss):
+            raise RunError(
+                f"The loss became {train_loss + loss} in epoch {state.num_epochs_done}.",
+                why=f"The steps were too large (learning rate {lr:g}).",
+                fix=f"Train with smaller steps: --lr {settings.lr / 10:g}",
+            )
         state.schedule.after_epoch(loss)
         steps = num_steps(len(train), settings.batch_size)
         yield EpochResult(

@@ -70,8 +70,8 @@ VISIBLE_INK = 0.05
 # Ink that is smaller both ways is dust.
 MIN_INK_PX = 3
 
-# As `stroke_width_px` measures them, MNIST's test digits have strokes of 2.5 px on
-# average, 99 % over 1.45 px. Thinner ones are widened to the second number.
+# As `stroke_width_px` measures them, MNIST's training digits have strokes of 2.5 px on
+# average, 99 % over 1.44 px. Thinner ones are widened to the second number.
 THIN_STROKE_PX, STROKE_PX = 1.45, 2.3
 # Strokes are widened on this many pixels for each one of the result.
 OVERSAMPLING = 8

@@ -157,7 +157,6 @@ def resolve(
 
     Raises:
         SettingsError: an unknown name, key or value; one line a field.
-        GateError: the network does not fit `max_params`.
     """
     in_file = read_config(config) if config else {}
     in_environ = _read_environ(environ)
@@ -241,18 +240,19 @@ def fit_budget(settings: TrainSettings) -> TrainSettings:
         GateError: the network has more parameters than allowed.
     """
     model, budget = settings.model, settings.max_params
-    if isinstance(model, CnnSmallModel) and model.width is None:
-        assert budget is not None
-        chosen = CnnSmallModel(width=registry.widest(model.arch, budget))
-        return settings.model_copy(update={"model": chosen})
     if budget is None:
         return settings
+    if isinstance(model, CnnSmallModel) and model.width is None:
+        chosen = CnnSmallModel(width=registry.widest(model.arch, budget))
+        return settings.model_copy(update={"model": chosen})
     num_params = registry.num_params(settings.arch, settings.network)
     if num_params > budget:
+        is_small = isinstance(model, CnnSmallModel)
+        way_out = "Leave out --width" if is_small else "Use --arch cnn-small"
         raise GateError(
             f"{settings.recipe} has {num_params:,} parameters, more than {budget:,}.",
             why="Its size is fixed by its settings.",
-            fix=f"Use --arch cnn-small, or allow more: --max-params {num_params}",
+            fix=f"{way_out}, or allow more: --max-params {num_params}",
         )
     return settings
 

@@ -6,7 +6,7 @@ knows where else a value may come from.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -15,6 +15,11 @@ from mnistcli.registry import ARCHITECTURES, RECIPES
 
 MODEL, TRAINING = "Model (unset: from the recipe)", "Training (unset: from the recipe)"
 DATA, OUTPUT = "Data", "Output"
+
+# Options that say where and how, not what is computed.
+NOT_SETTINGS = frozenset(
+    ("config", "name", "out", "data_dir", "offline", "dry_run", "json", "quiet", "checkpoint")
+)
 
 # Named here, and not read from `datasets`, because that would load torch for a help page.
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
@@ -49,6 +54,15 @@ def complete_run(incomplete: str) -> list[str]:
     """The names of the runs in `runs/`, and "last"."""
     names = ["last", *sorted(path.parent.name for path in Path("runs").glob("*/settings.json"))]
     return [name for name in names if name.startswith(incomplete)]
+
+
+def given_settings(ctx: typer.Context) -> dict[str, Any]:
+    """What the command line sets, by the names that `settings` knows."""
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if value is not None and name not in NOT_SETTINGS
+    }
 
 
 class ListCommand(TyperCommand):

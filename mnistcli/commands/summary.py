@@ -2,14 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mnistcli.commands import options
 from mnistcli.commands.options import OUTPUT, complete_run
-
-_NOT_SETTINGS = ("checkpoint", "out", "json", "quiet")
 
 
 def summary(
@@ -58,15 +56,9 @@ def summary(
         loaded = runs.load_model(runs.find_checkpoint(checkpoint, out))
         described = layers.describe(loaded.card.settings)
         render.network(described, loaded=loaded, as_json=json, quiet=quiet)
-    elif flags := _flags(ctx):
+    elif flags := options.given_settings(ctx):
         resolved = settings.resolve(flags, environ=os.environ)
         described = layers.describe(settings.fit_budget(resolved.settings))
         render.network(described, as_json=json, quiet=quiet)
     else:
         render.registry(layers.describe_all(), as_json=json)
-
-
-def _flags(ctx: typer.Context) -> dict[str, Any]:
-    """The settings that were given on the command line."""
-    given = {name: value for name, value in ctx.params.items() if value is not None}
-    return {name: value for name, value in given.items() if name not in _NOT_SETTINGS}

@@ -2,16 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mnistcli.commands import options
 from mnistcli.commands.options import DATA, OUTPUT, TRAINING, one_of, setting
 from mnistcli.errors import EXIT_INTERRUPTED
-
-# Options of this command that say where and how, not what is computed.
-_NOT_SETTINGS = ("config", "name", "out", "data_dir", "offline", "dry_run", "json", "quiet")
 
 Value = str | None
 
@@ -201,7 +198,7 @@ def train(
     from mnistcli import datasets, render, runs, settings, training
     from mnistcli.commands import data
 
-    resolved = settings.resolve(_flags(ctx), config=config, environ=os.environ)
+    resolved = settings.resolve(options.given_settings(ctx), config=config, environ=os.environ)
     plan = training.plan(resolved.settings)
     if dry_run:
         render.settings(plan, resolved.sources, as_json=json)
@@ -222,9 +219,3 @@ def train(
             display.interrupted(run, history)
             raise typer.Exit(EXIT_INTERRUPTED) from None
     render.trained(plan, run, history, as_json=json, quiet=quiet)
-
-
-def _flags(ctx: typer.Context) -> dict[str, Any]:
-    """The settings that were given on the command line."""
-    given = {name: value for name, value in ctx.params.items() if value is not None}
-    return {name: value for name, value in given.items() if name not in _NOT_SETTINGS}
