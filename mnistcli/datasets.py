@@ -161,7 +161,7 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             "digits",
-            "1,437 + 360 handwritten digits that come with scikit-learn; no download",
+            "1,437 + 360 handwritten digits that come with scikit-learn",
             mean=0.1593,
             std=0.2980,
             classes=DIGITS,
@@ -470,11 +470,18 @@ def _try_mirror(url: str, target: Path, file: DataFile, on_progress: OnProgress 
         except (_WrongContentError, UnicodeError) as error:
             return str(error)
         except (OSError, HTTPException) as error:
-            failure = str(getattr(error, "reason", "") or error) or type(error).__name__
+            failure = _in_words(error)
         else:
             _write(target, content)
             return ""
     return failure
+
+
+def _in_words(error: OSError | HTTPException) -> str:
+    """What a failed connection says of itself, without the error's number."""
+    reason = getattr(error, "reason", error)
+    words = str(getattr(reason, "strerror", None) or reason)
+    return " ".join(words.split()) or type(error).__name__
 
 
 class _WrongContentError(Exception):

@@ -134,7 +134,7 @@ def files(
             bad = state.state in ("missing", "damaged")
             table.add_row(Text(state.path.name), Text(state.state, style="red" if bad else "green"))
         _stdout().print(table)
-        _stdout().print(Text(f"{dataset.name} lies in {states[0].path.parent}"), soft_wrap=True)
+        _stdout().print(Text(f"Directory: {states[0].path.parent}"), soft_wrap=True)
 
 
 def settings(plan: "Plan", sources: Mapping[str, str], *, as_json: bool) -> None:

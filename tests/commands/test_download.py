@@ -71,7 +71,7 @@ def test_a_download_lists_the_files_on_stdout_and_its_progress_on_stderr(
     result = mnist("download", "--mirror", mirror.url, "--data-dir", tmp_path / "data")
     assert result.exit_code == 0
     assert shown(result.stdout) == dict.fromkeys(packed(), "downloaded")
-    assert f"mnist lies in {tmp_path / 'data' / 'MNIST' / 'raw'}" in result.stdout
+    assert f"Directory: {tmp_path / 'data' / 'MNIST' / 'raw'}" in result.stdout
     assert result.stderr.splitlines() == [f"fetching {name}" for name in NAMES]
     assert names_in(tmp_path / "data") == set(packed())
 
