@@ -25,14 +25,27 @@ from mnistcli.metrics import EpochResult
 from mnistcli.precision import DTYPES
 from mnistcli.settings import TrainSettings
 
-# Called after every step with its number from 1, the steps in an epoch, and the
-# epoch's running (sum of losses, number right) as a float tensor on the device:
-# reading it makes the host wait, so read it no oftener than a person looks.
-OnStep = Callable[[int, int, Tensor], None]
+# Called after every step.
+OnStep = Callable[["Step"], None]
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far an epoch is after a step: `number` of `num_steps`, `num_images` seen in it.
+
+    `totals` is the epoch's running (sum of losses, number right), float32 on the
+    device. Reading it makes the host wait, so read it no oftener than a person
+    looks; it goes on changing, so read it before the next step.
+    """
+
+    number: int
+    num_steps: int
+    num_images: int
+    totals: Tensor
 
 
 @dataclass(frozen=True)
@@ -195,7 +208,7 @@ def _train_epoch(
         num_right = (logits_NK.detach().argmax(dim=1) == labels_N).sum()
         totals += torch.stack([loss.detach() * len(labels_N), num_right])
         if on_step:
-            on_step(step, steps, totals)
+            on_step(Step(step, steps, num_seen, totals))
     loss_sum, num_right_sum = totals.tolist()
     return loss_sum / num_seen, num_right_sum / num_seen
 

@@ -227,7 +227,14 @@ RECIPES: dict[str, Recipe] = {
             "mlp",
             "hidden 50, 50",
             model={"hidden": [50, 50], "dropout": 0.0},
-            training={"epochs": 10, "batch_size": 64, "optimizer": "adam", "lr": 1e-2},
+            training={
+                "epochs": 10,
+                "batch_size": 128,
+                "optimizer": "adam",
+                "lr": 1e-2,
+                # A rate this high, left constant, ends at 96 %.
+                "schedule": "cosine",
+            },
             claim="97 %",
         ),
         Recipe(

@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -33,9 +33,8 @@ from mnistcli.errors import MnistError
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mnistcli.datasets import Dataset, FileState, OnProgress
+    from mnistcli.engine import OnStep, Step
     from mnistcli.images import DigitImage
     from mnistcli.layers import Network
     from mnistcli.metrics import EpochResult, Score
@@ -187,52 +186,56 @@ class TrainingDisplay:
     def __init__(self, plan: "Plan", console: Console, progress: Progress | None) -> None:
         self._console = console
         self._num_epochs = plan.settings.epochs
-        self._batch_size = plan.settings.batch_size
-        self._epoch = 0
-        self._best = -1.0
+        self._history: list[EpochResult] = []
         self._progress = progress
         self._task = progress.add_task("epoch 1", total=None, figures="") if progress else None
         self._epoch_started = self._drawn = time.perf_counter()
 
     @property
-    def on_step(self) -> "Callable[[int, int, Tensor], None] | None":
+    def on_step(self) -> "OnStep | None":
         """What the engine calls after a step; None where there is no bar to move."""
         return self._move_bar if self._progress else None
 
-    def _move_bar(self, step: int, num_steps: int, totals: "Tensor") -> None:
+    def _move_bar(self, step: "Step") -> None:
         now = time.perf_counter()
-        if step == 1:
+        if step.number == 1:
             self._epoch_started = now
-        if now - self._drawn < REDRAW_SECONDS and step < num_steps:
+        if now - self._drawn < REDRAW_SECONDS and step.number < step.num_steps:
             return
         self._drawn = now
-        loss, accuracy = (totals / (step * self._batch_size)).tolist()
-        speed = (step - 1) * self._batch_size / max(now - self._epoch_started, 1e-9)
+        loss, accuracy = (step.totals / step.num_images).tolist()
+        # The first step, which has no time before it, is left out of the speed.
+        num_timed = step.num_images * (step.number - 1) / step.number
+        speed = num_timed / max(now - self._epoch_started, 1e-9)
+        num_done = len(self._history)
         assert self._progress
         assert self._task is not None
         self._progress.update(
             self._task,
-            description=f"epoch {self._epoch + 1}/{self._num_epochs}",
-            completed=self._epoch * num_steps + step,
-            total=self._num_epochs * num_steps,
+            description=f"epoch {num_done + 1}/{self._num_epochs}",
+            completed=num_done * step.num_steps + step.number,
+            total=self._num_epochs * step.num_steps,
             figures=f"loss {loss:.4f}  {100 * accuracy:5.2f} %  {speed:,.0f} img/s",
         )
         self._progress.refresh()
 
     def on_epoch(self, epoch: "EpochResult") -> None:
-        """Print the row of an epoch; a star marks the best validation accuracy so far."""
-        if not self._epoch:
+        """Print the row of an epoch; a star marks the best one so far."""
+        from mnistcli.training import best
+
+        if not self._history:
             self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
-        self._epoch = epoch.epoch
-        star = epoch.val_accuracy is not None and epoch.val_accuracy > self._best
-        self._best = max(self._best, epoch.val_accuracy or 0)
+        self._history.append(epoch)
+        star = epoch.val_accuracy is not None and best(self._history) is epoch
         self._console.print(_row(epoch, self._num_epochs, star=star), soft_wrap=True)
 
-    def interrupted(self, run: "Run", history: "Sequence[EpochResult]") -> None:
+    def interrupted(self, run: "Run") -> None:
         """Say what an interrupted run has kept."""
         if self._progress:
             self._progress.stop()
-        kept = f"epoch {history[-1].epoch} is in {run.last}" if history else "no epoch was finished"
+        kept = "no epoch was finished"
+        if self._history:
+            kept = f"epoch {self._history[-1].epoch} is in {run.last}"
         self._console.print(Text(f"Interrupted: {kept}.", style="yellow"), soft_wrap=True)
 
 

@@ -117,8 +117,7 @@ def mnist(capfd: pytest.CaptureFixture[str]) -> Mnist:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run: three epochs of cnn-26k on scikit-learn's digits. Read only."""
+def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mnistcli.cli import main
 
     out = tmp_path_factory.mktemp("trained")
@@ -127,6 +126,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         main([*arguments.split(), str(out)])
     assert not left.value.code
     return out / "small"
+
+
+@pytest.fixture
+def trained(_trained_once: Path, tmp_path: Path) -> Path:
+    """A run of the test's own, trained/small: three epochs of cnn-26k on scikit-learn's digits."""
+    return Path(shutil.copytree(_trained_once, tmp_path / "trained" / "small"))
 
 
 def _mnist_source() -> Path | None:

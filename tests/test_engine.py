@@ -45,7 +45,12 @@ def normalisation(settings: TrainSettings) -> Normalisation:
 
 
 def chosen(**flags: Any) -> TrainSettings:
-    flags = {"recipe": "mlp-50-50", "dataset": "digits", "epochs": 2} | flags
+    flags = {
+        "recipe": "mlp-50-50",
+        "dataset": "digits",
+        "epochs": 2,
+        "schedule": "constant",
+    } | flags
     return fit_budget(resolve(flags, environ={}).settings)
 
 
@@ -202,9 +207,10 @@ def test_training_goes_epoch_by_epoch_as_it_is_asked_for() -> None:
 def test_every_step_is_announced_with_running_totals_that_end_at_the_epochs() -> None:
     steps: list[tuple[int, int, float, float]] = []
 
-    def note(step: int, num_steps: int, totals: Tensor) -> None:
-        loss_sum, num_right = totals.tolist()
-        steps.append((step, num_steps, loss_sum, num_right))
+    def note(step: engine.Step) -> None:
+        loss_sum, num_right = step.totals.tolist()
+        assert step.num_images == 20 * step.number
+        steps.append((step.number, step.num_steps, loss_sum, num_right))
 
     settings = chosen(epochs=2, batch_size=20)
     _, results = trained(settings, some_digits(90), on_step=note)

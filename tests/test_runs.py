@@ -3,7 +3,6 @@
 import csv
 import json
 import pickle
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,6 @@ EPOCH = EpochResult(1, 0.01, 0.5, 0.9, 0.4, 0.91, 2.0, 1000.0)
 
 def settings_of(recipe: str = "mlp-50-50") -> TrainSettings:
     return resolve({"recipe": recipe, "dataset": "digits"}, environ={}).settings
-
-
-@pytest.fixture
-def copied(trained: Path, tmp_path: Path) -> Run:
-    """A run of its own for a test that spoils it."""
-    shutil.copytree(trained, tmp_path / "copy")
-    return Run(tmp_path / "copy")
 
 
 def test_a_run_holds_what_the_documents_say(trained: Path) -> None:
@@ -183,11 +175,11 @@ def test_a_malicious_checkpoint_is_refused_and_never_run(tmp_path: Path, zipped:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 5_000, -1])
-def test_a_truncated_checkpoint_is_an_error(copied: Run, keep: int) -> None:
-    content = copied.best.read_bytes()
-    copied.best.write_bytes(content[:keep])
+def test_a_truncated_checkpoint_is_an_error(trained: Path, keep: int) -> None:
+    content = (trained / "best.pth").read_bytes()
+    (trained / "best.pth").write_bytes(content[:keep])
     with pytest.raises(DataError, match=r"best\.pth"):
-        runs.load_model(copied.best)
+        runs.load_model(trained / "best.pth")
 
 
 def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
@@ -223,34 +215,36 @@ def spoil(path: Path, change: Any) -> None:
         (lambda c: c["card"].update(std=0.0), "card is wrong"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_an_error(copied: Run, change: Any, why: str) -> None:
-    spoil(copied.best, change)
+def test_a_checkpoint_that_does_not_fit_is_an_error(trained: Path, change: Any, why: str) -> None:
+    spoil(trained / "best.pth", change)
     with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
-        runs.load_model(copied.best)
+        runs.load_model(trained / "best.pth")
     assert why in refused.value.why
 
 
-def test_a_card_that_asks_for_a_huge_network_takes_no_memory(copied: Run) -> None:
-    spoil(copied.best, lambda c: c["card"]["settings"]["model"].update(hidden=[65536] * 32))
+def test_a_card_that_asks_for_a_huge_network_takes_no_memory(trained: Path) -> None:
+    spoil(
+        trained / "best.pth", lambda c: c["card"]["settings"]["model"].update(hidden=[65536] * 32)
+    )
     with pytest.raises(DataError):
-        runs.load_model(copied.best)
+        runs.load_model(trained / "best.pth")
 
 
-def test_a_score_is_kept_for_a_runs_best_checkpoint_only(copied: Run) -> None:
+def test_a_score_is_kept_for_a_runs_best_checkpoint_only(trained: Path) -> None:
     from mnistcli import datasets, scoring
 
     examples = datasets.load(datasets.dataset("digits"), "test", Path())
-    for checkpoint, kept in ((copied.best, True), (copied.last, False)):
+    for checkpoint, kept in ((trained / "best.pth", True), (trained / "last.pth", False)):
         loaded = runs.load_model(checkpoint)
         score = scoring.judge(loaded, examples, dataset="digits", split="test")
         assert (runs.keep_score(score) is not None) is kept
-    assert runs.read_score(copied, "digits", "test") == scoring.judge(
-        runs.load_model(copied.best), examples, dataset="digits", split="test"
+    assert runs.read_score(Run(trained), "digits", "test") == scoring.judge(
+        runs.load_model(trained / "best.pth"), examples, dataset="digits", split="test"
     )
-    assert runs.read_score(copied, "digits", "val") is None
-    (copied.path / "eval-digits-test.json").write_text('{"accuracy": 1}')
+    assert runs.read_score(Run(trained), "digits", "val") is None
+    (trained / "eval-digits-test.json").write_text('{"accuracy": 1}')
     with pytest.raises(DataError, match="damaged"):
-        runs.read_score(copied, "digits", "test")
+        runs.read_score(Run(trained), "digits", "test")
 
 
 def test_records_load_no_torch() -> None:

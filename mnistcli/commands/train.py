@@ -216,6 +216,6 @@ def train(
                 history.append(epoch)
                 display.on_epoch(epoch)
         except KeyboardInterrupt:
-            display.interrupted(run, history)
+            display.interrupted(run)
             raise typer.Exit(EXIT_INTERRUPTED) from None
     render.trained(plan, run, history, as_json=json, quiet=quiet)
