@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.commands import options
-from mnistcli.commands.options import DATA, OUTPUT
+from mnistcli.commands.options import DATA
 
 
 def download(
@@ -38,12 +38,7 @@ def download(
         ),
     ] = False,
     json: options.Json = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", "-q", help="Print the data directory only.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
+    quiet: Annotated[bool, options.quiet("the data directory")] = False,
 ) -> None:
     """Get a data set, checked against its published checksums.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.commands import options
-from mnistcli.commands.options import DATA, OUTPUT, complete_run, one_of
+from mnistcli.commands.options import complete_run
 
 
 def evaluate(
@@ -19,16 +19,7 @@ def evaluate(
             autocompletion=complete_run,
         ),
     ] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            "--split",
-            help="test, or val: the images that training held out.",
-            metavar="NAME",
-            rich_help_panel=DATA,
-            autocompletion=one_of(("test", "val")),
-        ),
-    ] = "test",
+    split: options.Split = "test",
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     offline: options.Offline = False,
@@ -45,12 +36,7 @@ def evaluate(
     ] = None,
     out: options.Out = Path("runs"),
     json: options.Json = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", "-q", help="Print the accuracy in percent only.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
+    quiet: Annotated[bool, options.quiet("the accuracy in percent")] = False,
 ) -> None:
     """Judge a checkpoint on the test set, class by class.
 

@@ -189,3 +189,32 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print JSON on stdout, and nothing else.", rich_help_panel=OUTPUT),
 ]
+Split = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        help="test, or val: the images that training held out.",
+        metavar="NAME",
+        rich_help_panel=DATA,
+        autocompletion=one_of(("test", "val")),
+    ),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        "-c",
+        help="A .pth file, a run's directory or name, or `last`.",
+        metavar="PATH",
+        show_default="the bundled cnn-small",
+        autocompletion=complete_run,
+    ),
+]
+
+
+def quiet(what: str) -> typer.models.OptionInfo:
+    """The option `-q`, which prints one value: `what`."""
+    option: typer.models.OptionInfo = typer.Option(
+        "--quiet", "-q", help=f"Print {what} only.", rich_help_panel=OUTPUT
+    )
+    return option

@@ -10,7 +10,7 @@ import typer
 
 from mnistcli.commands import options
 from mnistcli.commands.data import pick_split
-from mnistcli.commands.options import DATA, OUTPUT, complete_run, one_of
+from mnistcli.commands.options import OUTPUT, complete_run, one_of
 from mnistcli.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -55,25 +55,13 @@ def plot(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            "--split",
-            help="test or val, for confusion and mistakes.",
-            metavar="NAME",
-            rich_help_panel=DATA,
-            autocompletion=one_of(("test", "val")),
-        ),
-    ] = "test",
+    split: options.Split = "test",
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     offline: options.Offline = False,
     out: options.Out = Path("runs"),
     json: options.Json = False,
-    quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", help="Print the file's name only.", rich_help_panel=OUTPUT),
-    ] = False,
+    quiet: Annotated[bool, options.quiet("the file's name")] = False,
 ) -> None:
     """Draw learning curves, a confusion matrix, mistakes or samples.
 

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from mnistcli.commands import options
-from mnistcli.commands.options import OUTPUT, complete_run
 from mnistcli.errors import DataError
 
 
@@ -15,29 +14,14 @@ def predict(
     pictures: Annotated[
         list[str], typer.Argument(help="Picture files, or - for standard input.", metavar="FILE…")
     ],
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint",
-            "-c",
-            help="A .pth file, a run's directory or name, or `last`.",
-            metavar="PATH",
-            show_default="the bundled cnn-small",
-            autocompletion=complete_run,
-        ),
-    ] = None,
+    checkpoint: options.Checkpoint = None,
     top: Annotated[
         int,
         typer.Option("--top", "-k", help="Classes to show, most probable first.", min=1, max=10),
     ] = 3,
     out: options.Out = Path("runs"),
     json: options.Json = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", "-q", help="Print the digits only, one a line.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
+    quiet: Annotated[bool, options.quiet("the digits")] = False,
 ) -> None:
     """Read the digit in a picture.
 

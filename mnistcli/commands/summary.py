@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.commands import options
-from mnistcli.commands.options import OUTPUT, complete_run
+from mnistcli.commands.options import complete_run
 
 
 def summary(
@@ -33,12 +33,7 @@ def summary(
     ] = None,
     out: options.Out = Path("runs"),
     json: options.Json = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", "-q", help="Print the number of parameters only.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
+    quiet: Annotated[bool, options.quiet("the number of parameters")] = False,
 ) -> None:
     """Show a network layer by layer, or all of them side by side.
 

@@ -177,12 +177,7 @@ def train(
         ),
     ] = False,
     json: options.Json = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet", "-q", help="Print the run's directory only.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
+    quiet: Annotated[bool, options.quiet("the run's directory")] = False,
 ) -> None:
     """Train a network and keep it as a run.
 
