@@ -1,3 +1,6 @@
 """Train, judge and use small networks that read handwritten digits."""
 
 __version__ = "0.1.0"
+
+# Of all records and of what --json prints: raised when a reader of the old form would fail.
+SCHEMA_VERSION = 1

@@ -54,15 +54,23 @@ def split(examples: Examples, val_size: float, seed: int) -> tuple[Examples, Exa
     `val_size` of 0 gives an empty validation set.
 
     Raises:
-        SettingsError: no example would be left to train on.
+        SettingsError: no example would be left to train on, or to validate on though
+            `val_size` is above 0.
     """
     num_all = len(examples)
-    num_val = round(num_all * val_size) if val_size < 1 else round(val_size)
+    num_val = round(num_all * val_size) if val_size < 1 else int(val_size)
+    problem = ""
     if num_val >= num_all:
+        problem = "leaves nothing to train on"
+    elif val_size >= 1 and num_val != val_size:
+        problem = "is no whole number of pictures"
+    elif val_size and not num_val:
+        problem = "leaves nothing to validate on"
+    if problem:
         raise SettingsError(
-            f"--val-size {val_size:g} leaves nothing to train on.",
+            f"--val-size {val_size:g} {problem}.",
             why=f"The training set has {num_all:,} pictures.",
-            fix=f"Use a fraction below 1, or a count below {num_all}.",
+            fix=f"Use 0, a fraction below 1, or a count below {num_all}.",
         )
     order_N = torch.randperm(num_all, generator=torch.Generator().manual_seed(seed))
     return examples.take(order_N[num_val:]), examples.take(order_N[:num_val])

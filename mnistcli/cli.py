@@ -72,3 +72,12 @@ def main(args: list[str] | None = None) -> None:
 
         render.error(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A disk, a permission, an impossible name: what the system says is the message.
+        if error.strerror is None:
+            raise
+        from mnistcli import render
+
+        what = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+        render.error(MnistError(what, fix="Check the path and its permissions."))
+        sys.exit(MnistError.exit_code)

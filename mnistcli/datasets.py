@@ -282,6 +282,12 @@ def import_from(dataset: Dataset, data_dir: Path, source: Path) -> list[FileStat
     """
     if not dataset.files:
         return []
+    if not source.is_dir():
+        raise DataError(
+            f"{source} is no directory.",
+            why="Files are imported from a directory.",
+            fix="Name the directory that holds the four IDX files.",
+        )
     folder = _make_folder(dataset, data_dir)
     return [_import_file(file, folder, source, dataset) for file in dataset.files]
 
@@ -440,7 +446,7 @@ def _fetch_file(
     raise DataError(
         f"No mirror gave {file.name}.gz.",
         why="\n".join(failures),
-        fix="Try again later, name another mirror (--mirror URL), or import files "
+        fix="Try again later, name a mirror (mnist download --mirror URL), or import files "
         "you have (mnist download --from DIR).",
     )
 

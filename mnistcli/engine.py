@@ -28,8 +28,6 @@ from mnistcli.settings import TrainSettings
 # Called after every step.
 OnStep = Callable[["Step"], None]
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
 EVALUATION_BATCH = 1000
 
 
@@ -68,10 +66,14 @@ class Schedule:
 
     def __init__(self, optimizer: Optimizer, settings: TrainSettings, *, steps: int) -> None:
         total = steps * settings.epochs
+        # The rise of one cycle takes 0.3 of the steps: of fewer than this, less than one.
+        kind = settings.schedule
+        if kind == "onecycle" and total < 4:
+            kind = "cosine"
         self._by_step: lr_scheduler.LRScheduler | None = None
         self._by_epoch: lr_scheduler.MultiStepLR | None = None
         self._by_loss: lr_scheduler.ReduceLROnPlateau | None = None
-        if settings.schedule == "onecycle":
+        if kind == "onecycle":
             # For SGD the momentum is a setting; it is not the schedule's to cycle.
             self._by_step = lr_scheduler.OneCycleLR(
                 optimizer,
@@ -79,13 +81,13 @@ class Schedule:
                 total_steps=total,
                 cycle_momentum=settings.optimizer != "sgd",
             )
-        elif settings.schedule == "cosine":
+        elif kind == "cosine":
             self._by_step = lr_scheduler.CosineAnnealingLR(optimizer, total)
-        elif settings.schedule == "step":
+        elif kind == "step":
             # Two cuts to a tenth, at one and two thirds of the way.
-            cuts = [max(1, round(settings.epochs * part / 3)) for part in (1, 2)]
+            cuts = sorted({max(1, round(settings.epochs * part / 3)) for part in (1, 2)})
             self._by_epoch = lr_scheduler.MultiStepLR(optimizer, cuts, gamma=0.1)
-        elif settings.schedule == "plateau":
+        elif kind == "plateau":
             self._by_loss = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=1)
 
     def after_step(self) -> None:
@@ -99,6 +101,33 @@ class Schedule:
             self._by_epoch.step()
         if self._by_loss:
             self._by_loss.step(loss)
+
+
+class MovingAverage:
+    """An exponential moving average of a network's weights and of batch norm's statistics.
+
+    The decay starts low and grows to its value within about 10 / (1 - decay)
+    steps, so that the random initial weights are soon forgotten and a short
+    run has a useful average too.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._average = AveragedModel(model, use_buffers=True)
+        # Counted here: to read the count that PyTorch keeps would make the host wait.
+        self._num_updates = 0
+
+    @property
+    def module(self) -> nn.Module:
+        """The network with the averaged weights."""
+        return self._average.module
+
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the weights of `model` after a step."""
+        warmed_up = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
+        self._average.multi_avg_fn = get_ema_multi_avg_fn(warmed_up)
+        self._average.update_parameters(model)
+        self._num_updates += 1
 
 
 class TrainState:
@@ -117,7 +146,7 @@ class TrainState:
         self.dtype = DTYPES[precision]
         self.model = registry.build(settings.arch, settings.network)
         self.model.to(self.device).to(memory_format=torch.channels_last)
-        self.average = _average(self.model, settings.ema) if settings.ema else None
+        self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
         self.optimizer = _optimizer(self.model, settings)
         steps = num_steps(num_examples, settings.batch_size)
         self.schedule = Schedule(self.optimizer, settings, steps=steps)
@@ -203,7 +232,7 @@ def _train_epoch(
         state.scaler.update()
         state.schedule.after_step()
         if state.average:
-            state.average.update_parameters(state.model)
+            state.average.update(state.model)
         num_seen += len(labels_N)
         num_right = (logits_NK.detach().argmax(dim=1) == labels_N).sum()
         totals += torch.stack([loss.detach() * len(labels_N), num_right])
@@ -222,12 +251,14 @@ def evaluate(model: nn.Module, examples: Examples, normalisation: Normalisation)
     """
     was_training = model.training
     model.eval()
-    logits_NK = torch.cat(
-        [
-            model(normalise(images_NHW, normalisation))
-            for images_NHW in examples.images_NHW.split(EVALUATION_BATCH)
-        ]
-    )
+    # Tensor cores would round the inputs of a float32 convolution to 10 bits (TF32).
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        logits_NK = torch.cat(
+            [
+                model(normalise(images_NHW, normalisation))
+                for images_NHW in examples.images_NHW.split(EVALUATION_BATCH)
+            ]
+        )
     model.train(was_training)
     loss = F.cross_entropy(logits_NK, examples.labels_N).item()
     return Evaluation(loss, logits_NK.softmax(dim=1).cpu(), examples.labels_N.cpu())
@@ -260,19 +291,3 @@ def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, settings.lr, fused=True)
     return torch.optim.Adam(groups, settings.lr, fused=True)
-
-
-def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the weights and of batch norm's statistics.
-
-    The decay starts low and grows to its value within about 10 / (1 - decay)
-    steps, so that the random initial weights are soon forgotten and a short
-    run has a useful average too.
-    """
-
-    def update(averaged: Tensors, current: Tensors, num_updates: Tensor | int) -> None:
-        done = int(num_updates)
-        warmed_up = min(decay, (1 + done) / (10 + done))
-        get_ema_multi_avg_fn(warmed_up)(averaged, current, num_updates)
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)

@@ -58,7 +58,7 @@ def unknown_name(kind: str, name: str, known: "Iterable[str]") -> SettingsError:
     """The error for a name that is in no registry, with the nearest one that is."""
     known = sorted(known)
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    fix = f"Did you mean {near[0]}?" if near else f"Pick one of: {', '.join(known)}"
+    fix = f"Did you mean {near[0]}?" if near else "Pick one of these."
     return SettingsError(
         f"There is no {kind} called '{name}'.", why=f"Known: {', '.join(known)}.", fix=fix
     )

@@ -2,9 +2,15 @@
 
 import os
 import secrets
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -27,3 +33,23 @@ def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C until several files that belong together are written.
+
+    Elsewhere than in the main thread, where Python handles no signals, nothing
+    needs to be put off.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    usual = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if caught and callable(usual):
+        usual(*caught[0])

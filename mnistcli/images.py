@@ -65,7 +65,7 @@ SPECK_SHARE = 0.03
 HYSTERESIS = 0.65
 # The median distance from the level, times this, is the SD of Gaussian noise.
 MAD_TO_SD = 1.48
-# Less ink than this is no visible part of a stroke.
+# Less ink than this share of the darkest is no visible part of a stroke.
 VISIBLE_INK = 0.05
 # Ink that is smaller both ways is dust.
 MIN_INK_PX = 3
@@ -301,6 +301,8 @@ def noise_sd(contrast_HW: Grey) -> float:
 
 def otsu(values_N: NDArray[np.float32]) -> float:
     """The threshold that best parts the values in two classes (Otsu 1979)."""
+    if np.ptp(values_N) < 1e-3:
+        return float(values_N.min()) - 1e-3  # all of one darkness: there is nothing to part
     counts_B, edges = np.histogram(values_N, bins=128)
     middle_B = (edges[:-1] + edges[1:]) / 2
     below_B = np.cumsum(counts_B)
@@ -379,7 +381,7 @@ def widen(values_HW: NDArray[Value], radius_px: float) -> NDArray[Value]:
 
 def ink_box(ink_HW: Grey) -> Box:
     """Left, top, right, bottom (exclusive) of the pixels that are visibly ink."""
-    rows_N, columns_N = np.nonzero(ink_HW > VISIBLE_INK)
+    rows_N, columns_N = np.nonzero(ink_HW > VISIBLE_INK * ink_HW.max())
     return int(columns_N.min()), int(rows_N.min()), int(columns_N.max()) + 1, int(rows_N.max()) + 1
 
 
@@ -398,7 +400,9 @@ def fit(ink_HW: Grey) -> Grey:
     if width_px * FIT_PX / side_px < THIN_STROKE_PX:
         square_HW = resize(square_HW, FIT_PX * OVERSAMPLING)
         square_HW = to_square(thicken(square_HW))
-    return resize(square_HW, FIT_PX)
+    fitted_HW = resize(square_HW, FIT_PX)
+    # A stroke much thinner than the picture is long has all but averaged away.
+    return np.asarray(fitted_HW / fitted_HW.max())
 
 
 def thicken(ink_HW: Grey) -> Grey:

@@ -4,6 +4,7 @@ Shapes: N images, K classes.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -83,6 +84,16 @@ class Score:
     mistakes: list[Mistake]
 
 
+def best(epochs: Sequence[EpochResult]) -> EpochResult:
+    """The epoch to keep: the highest validation accuracy, of equals the lowest loss.
+
+    Without a validation split it is the last. There must be an epoch.
+    """
+    if epochs[-1].val_accuracy is None:
+        return epochs[-1]
+    return max(epochs, key=lambda epoch: (epoch.val_accuracy or 0, -(epoch.val_loss or 0)))
+
+
 def confusion_matrix(
     labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], *, num_classes: int
 ) -> NDArray[np.int64]:
@@ -108,8 +119,8 @@ def class_scores(confusion_KK: NDArray[np.int64], names: tuple[str, ...]) -> lis
 
 def check_accuracy(score: Score, *, min_percent: float | None) -> None:
     """Raise GateError if the accuracy is below `min_percent` (0..100)."""
-    # Rounded, because in binary 100 * 0.9943 is less than 99.43.
-    if min_percent is not None and round(100 * score.accuracy, 9) < min_percent:
+    # Rounded, because in binary 100 * 0.9943 is less than 99.43. Not ">=", so that NaN fails too.
+    if min_percent is not None and not round(100 * score.accuracy, 9) >= min_percent:
         raise GateError(
             f"The accuracy is {100 * score.accuracy:.2f} %, below {min_percent:g} %.",
             why=f"{score.num_errors:,} of {score.num_images:,} images were misread.",

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from mnistcli.errors import RunError, SettingsError
 from mnistcli.files import write_atomically
-from mnistcli.metrics import EpochResult, Mistake, class_scores
+from mnistcli.metrics import EpochResult, Mistake, best, class_scores
 
 FORMATS: Final = ("png", "svg", "pdf")
 
@@ -84,7 +84,10 @@ REACH: Final = 3
 
 @dataclass(frozen=True)
 class Run:
-    """The epochs of one run as float64 columns; accuracies in %, NaN where there is none."""
+    """The epochs of one run as float64 columns; accuracies in %, NaN where there is none.
+
+    `best` is the index of the epoch that was kept, None without a validation split.
+    """
 
     name: str
     epoch: NDArray[np.float64]
@@ -92,6 +95,7 @@ class Run:
     train_percent: NDArray[np.float64]
     val_loss: NDArray[np.float64]
     val_percent: NDArray[np.float64]
+    best: int | None
 
     @classmethod
     def read(cls, name: str, epochs: Sequence[EpochResult]) -> "Run":
@@ -101,12 +105,8 @@ class Run:
         ]
         # None becomes NaN on the way to float.
         epoch, train_loss, train, val_loss, val = np.array(rows, dtype=float).T
-        return cls(name, epoch, train_loss, 100 * train, val_loss, 100 * val)
-
-    @property
-    def best(self) -> int | None:
-        """The index of the first epoch with the best validation accuracy."""
-        return None if np.isnan(self.val_percent).all() else int(np.nanargmax(self.val_percent))
+        kept = None if np.isnan(val).all() else list(epochs).index(best(epochs))
+        return cls(name, epoch, train_loss, 100 * train, val_loss, 100 * val, kept)
 
     @property
     def label(self) -> str:
@@ -155,8 +155,7 @@ def _draw_run(left: Axes, right: Axes, run: Run, number: int, *, bold: float) ->
         ax.plot(run.epoch, train, "--", color=colour, alpha=0.6 * bold, lw=bold, marker=dot)
         if run.best is not None:
             ax.plot(run.epoch, val, "-", color=colour, lw=1.5 * bold, marker=dot)
-            best = (run.epoch[run.best], val[run.best])
-            ax.plot(*best, color=colour, ls="", marker=marker, **MARK)
+            ax.plot(run.epoch[run.best], val[run.best], color=colour, ls="", marker=marker, **MARK)
     return Line2D([], [], color=colour, marker=marker if run.best is not None else "", **MARK)
 
 

@@ -1,5 +1,6 @@
 """Which device and which number format to compute in, each with the reason for the choice."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,8 @@ def pick_device(wanted: str) -> Choice:
     if wanted == "cpu":
         return Choice("cpu", "asked for")
     failures = []
-    for device in ("cuda", "mps") if wanted == "auto" else (wanted,):
+    automatic = ("cuda", "mps") if sys.platform == "darwin" else ("cuda",)
+    for device in automatic if wanted == "auto" else (wanted,):
         failure = _probe(device)
         if not failure:
             return Choice(
@@ -96,7 +98,7 @@ def choose_for_cpu(capabilities: Mapping[str, Any]) -> Choice:
     for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")):
         if capabilities.get(flag):
             return Choice("bfloat16", f"this CPU has {name}")
-    return Choice("float32", "this CPU has no bfloat16 instructions")
+    return Choice("float32", "this CPU has neither AMX nor AVX512-BF16")
 
 
 def _probe(device: str) -> str:

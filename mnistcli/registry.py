@@ -305,6 +305,17 @@ def build(arch: str, model: Mapping[str, object]) -> "nn.Module":
     return built
 
 
+def has_batch_norm(arch: str, model: Mapping[str, object]) -> bool:
+    """Whether a network can only be trained on more than one picture a batch."""
+    import torch
+    from torch import nn
+
+    with torch.device("meta"):
+        network = build(arch, model)
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+    return any(isinstance(module, norms) for module in network.modules())
+
+
 def num_params(arch: str, model: Mapping[str, object]) -> int:
     """The number of trainable parameters, counted without allocating them."""
     import torch

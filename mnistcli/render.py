@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -29,6 +30,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from mnistcli import SCHEMA_VERSION
 from mnistcli.errors import MnistError
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from mnistcli.runs import LoadedModel, Run
     from mnistcli.training import Plan
 
-SCHEMA_VERSION = 1
 # How often a bar is redrawn: reading the running loss makes a GPU wait.
 REDRAW_SECONDS = 0.1
 
@@ -146,17 +147,14 @@ def settings(plan: "Plan", sources: Mapping[str, str], *, as_json: bool) -> None
     table = _plain_table("setting", "value", "from")
     for name, value in {**model, **values}.items():
         shown = json.dumps(value) if isinstance(value, dict) else _plain(value)
-        table.add_row(name, Text(shown), Text(sources.get(name, _default_source(name))))
+        source = "budget" if name == "width" and name not in sources else "default"
+        table.add_row(name, Text(shown), Text(sources.get(name, source)))
     _header(_stdout(), plan)
     _stdout().print(table)
 
 
-def _default_source(name: str) -> str:
-    return {"arch": "recipe", "recipe": "flag or default", "width": "budget"}.get(name, "default")
-
-
 def _plain(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return " ".join(str(item) for item in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -167,7 +165,8 @@ def _header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
     """What is about to be trained, on what, and why so."""
     chosen = plan.settings
     model = ", ".join(f"{name} {_plain(value)}" for name, value in chosen.network.items())
-    schedule = f"{chosen.epochs} epochs of batch {chosen.batch_size}, {chosen.optimizer}"
+    epochs = f"{chosen.epochs} epoch{'s' if chosen.epochs > 1 else ''}"
+    schedule = f"{epochs} of batch {chosen.batch_size}, {chosen.optimizer}"
     grid = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2))
     for label, value in (
         ("network", f"{chosen.arch}: {plan.num_params:,} parameters ({model})"),
@@ -177,7 +176,10 @@ def _header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
         *lines,
     ):
         grid.add_row(label, Text(value))
-    console.print(grid)
+        if not console.is_terminal:  # a program's line is not to be broken
+            console.print(Text(f"{label:<11}{value}"), soft_wrap=True)
+    if console.is_terminal:
+        console.print(grid)
 
 
 class TrainingDisplay:
@@ -221,7 +223,7 @@ class TrainingDisplay:
 
     def on_epoch(self, epoch: "EpochResult") -> None:
         """Print the row of an epoch; a star marks the best one so far."""
-        from mnistcli.training import best
+        from mnistcli.metrics import best
 
         if not self._history:
             self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
@@ -233,10 +235,13 @@ class TrainingDisplay:
         """Say what an interrupted run has kept."""
         if self._progress:
             self._progress.stop()
-        kept = "no epoch was finished"
+        kept = "no epoch was finished, so nothing is kept"
         if self._history:
             kept = f"epoch {self._history[-1].epoch} is in {run.last}"
         self._console.print(Text(f"Interrupted: {kept}.", style="yellow"), soft_wrap=True)
+        if self._history:
+            path = shlex.quote(str(run.path))
+            self._console.print(Text(f"The best so far can be used: mnist eval {path}"))
 
 
 _ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time   * best"
@@ -281,9 +286,9 @@ def trained(
     plan: "Plan", run: "Run", history: "Sequence[EpochResult]", *, as_json: bool, quiet: bool
 ) -> None:
     """What a finished run has reached, where it lies, and what to type next."""
-    from mnistcli.training import best
+    from mnistcli.metrics import best
 
-    kept = best(list(history))
+    kept = best(history)
     if as_json:
         _print_json(
             {
@@ -304,14 +309,12 @@ def trained(
     seconds = sum(epoch.seconds for epoch in history)
     console = _stdout()
     console.print()
-    reached = (
-        f"validation accuracy {_percent(kept.val_accuracy)}, loss {kept.val_loss:.4f}"
-        if kept.val_loss is not None
-        else "nothing was held out to validate on"
-    )
-    console.print(
-        Text.assemble((f"Epoch {kept.epoch} is the best: {reached}.", "bold")), soft_wrap=True
-    )
+    if kept.val_loss is None:
+        reached = f"Epoch {kept.epoch}, the last, is kept: nothing was held out to choose by."
+    else:
+        accuracy = f"validation accuracy {_percent(kept.val_accuracy)}, loss {kept.val_loss:.4f}"
+        reached = f"Epoch {kept.epoch} is the best: {accuracy}."
+    console.print(Text(reached, style="bold"), soft_wrap=True)
     console.print(f"Trained {plan.num_params:,} parameters in {seconds:.1f} s.", soft_wrap=True)
     console.print(Text(f"Kept in {run.path}"), soft_wrap=True)
     path = shlex.quote(str(run.path))
@@ -357,7 +360,7 @@ def _class_table(result: "Score") -> Table:
 
 def _confusion_table(result: "Score") -> Table:
     names = [each.name for each in result.classes]
-    table = _plain_table("", *(_number(name[:4]) for name in names))
+    table = _plain_table("", *(_number(escape(name[:4])) for name in names))
     for row, name in enumerate(names):
         counts = result.confusion[row]
         cells = [
@@ -393,13 +396,15 @@ def network(
         table.add_row(layer.name, layer.kind, shape, params, macs)
     console = _stdout()
     title = f"{chosen.arch} (recipe {chosen.recipe})"
-    console.print(Text(f"{loaded.path}: {title}" if loaded else title, style="bold"))
+    console.print(
+        Text(f"{loaded.path}: {title}" if loaded else title, style="bold"), soft_wrap=True
+    )
     side = described.input_px
     console.print(f"Sees one grey picture of {side} x {side} pixels.\n")
     console.print(table)
     console.print(
         f"\n{described.num_params:,} parameters, {described.num_bytes / 1000:,.1f} KB as float32; "
-        f"{described.num_macs:,} MACs a picture"
+        f"{described.num_macs:,} MACs (multiply-accumulates) a picture"
     )
 
 
@@ -415,12 +420,15 @@ def _network_record(described: "Network") -> dict[str, Any]:
     }
 
 
-def registry(networks: "Sequence[Network]", *, as_json: bool) -> None:
-    """The architectures and the recipes side by side."""
+def registry(networks: "Sequence[Network]", *, as_json: bool, quiet: bool) -> None:
+    """The architectures and the recipes side by side; quiet: the recipes' names."""
     if as_json:
         _print_json({"recipes": [_network_record(each) for each in networks]})
         return
     by_recipe = {each.settings.recipe: each for each in networks}
+    if quiet:
+        _print_line("\n".join(by_recipe))
+        return
     architectures = _plain_table("architecture", "what it is", _number("parameters"))
     for each in ARCHITECTURES.values():
         num_params = by_recipe[each.default_recipe].num_params
@@ -473,8 +481,14 @@ def prediction(
     bars = Table.grid(padding=(0, 1))
     for label, probability in predicted.top(top):
         bar = ProgressBar(total=1, completed=probability, width=30)
-        bars.add_row(f"  {label}", bar, f"{100 * probability:6.2f} %")
+        bars.add_row(Text(f"  {label}"), bar, f"{100 * probability:6.2f} %")
     console.print(bars)
+
+
+def unread(*, quiet: bool) -> None:
+    """Keep the place of a picture that could not be read, where only digits are printed."""
+    if quiet:
+        _print_line("?")
 
 
 def drawn(target: Path, *, as_json: bool, quiet: bool) -> None:

@@ -8,11 +8,14 @@ none of them is ever half written. Reading records does not load torch.
 
 import csv
 import io
+import itertools
 import json
 import os
 import platform
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mnistcli import __version__, registry
+from mnistcli import SCHEMA_VERSION, __version__, registry
 from mnistcli.errors import DataError, MnistError, RunError, SettingsError
 from mnistcli.files import write_atomically
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
@@ -29,7 +32,6 @@ from mnistcli.settings import TrainSettings
 if TYPE_CHECKING:
     from torch import nn
 
-SCHEMA_VERSION = 1
 BUNDLED = Path(__file__).parent / "weights" / "cnn-small.pth"
 
 
@@ -83,32 +85,54 @@ class Run:
 def create(out: Path, name: str | None, settings: TrainSettings) -> Run:
     """A new run directory with its `settings.json`.
 
-    Without a `name` it is the recipe's with the local time.
+    Without a `name` it is called by its recipe and the local time.
 
     Raises:
         SettingsError: the name is taken, or is no plain directory name.
         RunError: the directory cannot be written.
     """
-    name = name or f"{settings.recipe}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    for candidate in [_checked_name(name)] if name else _names_by_time(settings):
+        run = Run(out / candidate)
+        try:
+            run.path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _cannot_write(run.path, error) from error
+        write_record(run, "settings.json", settings.model_dump(mode="json"))
+        return run
+    raise SettingsError(
+        f"There is a run {out / (name or '')} already.",
+        why="A run is never overwritten.",
+        fix="Choose another --name, or remove that directory.",
+    )
+
+
+def _checked_name(name: str) -> str:
     if Path(name).name != name or name in (".", "..", "last"):
         raise SettingsError(
             f"'{name}' cannot name a run.",
             why="A run's name is the name of one directory, and 'last' means the newest run.",
             fix="Use letters, digits, dots and dashes; --out DIR says where runs lie.",
         )
-    run = Run(out / name)
+    return name
+
+
+def _names_by_time(settings: TrainSettings) -> Iterator[str]:
+    """The recipe and the local time; -2, -3 … for runs that start in the same second."""
+    name = f"{settings.recipe}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
+
+
+@contextmanager
+def removed_if_empty(run: Run) -> Iterator[None]:
+    """Remove the run again if what happens inside leaves it without a finished epoch."""
     try:
-        run.path.mkdir(parents=True)
-    except FileExistsError as error:
-        raise SettingsError(
-            f"There is a run {run.path} already.",
-            why="A run is never overwritten.",
-            fix="Choose another --name, or remove that directory.",
-        ) from error
-    except OSError as error:
-        raise _cannot_write(run.path, error) from error
-    write_record(run, "settings.json", settings.model_dump(mode="json"))
-    return run
+        yield
+    finally:
+        if not (run.path / "metrics.csv").exists():
+            shutil.rmtree(run.path, ignore_errors=True)
 
 
 def read_settings(run: Run) -> TrainSettings:
@@ -179,7 +203,8 @@ def versions() -> dict[str, str]:
 def write_metrics(run: Run, epochs: Sequence[EpochResult]) -> None:
     """Write `metrics.csv`, a row an epoch; raises RunError if the directory cannot be written."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(EpochResult)])
+    names = [field.name for field in fields(EpochResult)]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(epoch) for epoch in epochs)
     _write(run.path / "metrics.csv", text.getvalue().encode())
@@ -298,7 +323,7 @@ def _load_plain(path: Path) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # about files that are refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise DataError(
             f"The checkpoint {path} cannot be read.",
             why=f"{error.strerror or error}.",
@@ -309,7 +334,8 @@ def _load_plain(path: Path) -> Any:
             "It holds more than plain numbers and tensors, so it was not opened: it could run code."
         )
         raise _no_checkpoint(path, why) from error
-    except (RuntimeError, ValueError, KeyError, EOFError, TypeError, AttributeError) as error:
+    # Whatever a damaged file makes the reader stumble over.
+    except Exception as error:
         raise _no_checkpoint(path, "The file is damaged or of another kind.") from error
 
 
@@ -352,14 +378,15 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
     """
     if name is None:
         return BUNDLED
-    if Path(name).suffix == ".pth" or Path(name).is_file():
-        return Path(name)
+    path = Path(name)
+    if not path.is_dir() and (path.suffix == ".pth" or path.is_file()):
+        return path
     run = find(name, out)
     if not run.best.is_file():
         raise DataError(
-            f"The run {run.path} has no checkpoint.",
-            why="It has not finished an epoch.",
-            fix="Train again: mnist train",
+            f"{run.path} holds no best.pth.",
+            why="It is no run, or has not finished an epoch.",
+            fix="Name a run that mnist train has made, or a .pth file.",
         )
     return run.best
 
@@ -370,8 +397,8 @@ def run_of(checkpoint: Path) -> Run | None:
 
 
 def all_runs(out: Path) -> list[Run]:
-    """The runs in `out`, newest first."""
-    marks = [path for path in out.glob("*/settings.json") if path.is_file()]
+    """The runs in `out` that have finished an epoch, newest first."""
+    marks = [path for path in out.glob("*/metrics.csv") if path.is_file()]
     marks.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return [Run(path.parent) for path in marks]
 
@@ -403,7 +430,9 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is damaged.", why=f"{why}.", fix="Train again, or name another run.")
+    return DataError(
+        f"{path} is damaged.", why=f"{why}.", fix="Remove that file, or name another run."
+    )
 
 
 def _no_checkpoint(path: Path, why: str) -> DataError:

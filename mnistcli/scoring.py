@@ -28,13 +28,19 @@ def load_split(
     """The examples to judge a checkpoint on; "val" is what its training held out.
 
     Raises:
-        SettingsError: there is no such validation split.
+        SettingsError: there is no such validation split, or its classes are others.
         DataError: the data set is missing or damaged.
     """
     source = datasets.dataset(dataset)
+    settings = loaded.card.settings
+    if source.classes != loaded.card.classes:
+        raise SettingsError(
+            f"{loaded.path} cannot be judged on {dataset}.",
+            why=f"It was trained on {settings.dataset}, whose classes are others.",
+            fix=f"Judge it on --dataset {settings.dataset}",
+        )
     if split == "test":
         return datasets.load(source, "test", data_dir)
-    settings = loaded.card.settings
     if dataset != settings.dataset or settings.val_size == 0:
         raise SettingsError(
             f"{loaded.path} has no validation split of {dataset}.",

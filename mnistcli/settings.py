@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
@@ -74,8 +74,15 @@ ModelSettings = Annotated[
     AnnModel | MlpModel | CnnModel | CnnDeepModel | CnnSmallModel, Field(discriminator="arch")
 ]
 
-# The flags of the panel "Model": which of them a family takes is its class's business.
-MODEL_FIELDS = ("hidden", "channels", "kernel_size", "padding", "dropout", "width")
+MODELS: dict[str, type[BaseModel]] = {
+    model.model_fields["arch"].default: model
+    for model in (AnnModel, MlpModel, CnnModel, CnnDeepModel, CnnSmallModel)
+}
+
+# The settings of any family; which of them a family takes is its class's business.
+MODEL_FIELDS = tuple(
+    sorted({name for model in MODELS.values() for name in model.model_fields} - {"arch"})
+)
 
 
 class Augmentation(_Frozen):
@@ -121,8 +128,9 @@ class TrainSettings(_Frozen):
     def _combinations(self) -> Self:
         if self.label_smoothing and self.loss == "nll":
             raise ValueError("label_smoothing needs loss cross-entropy")
-        if isinstance(self.model, CnnSmallModel) and not (self.model.width or self.max_params):
-            raise ValueError("cnn-small needs a width or max_params")
+        width = registry.architecture(self.arch).budget_setting
+        if width and getattr(self.model, width) is None and self.max_params is None:
+            raise ValueError(f"{self.arch} needs a {width} or max_params")
         return self
 
     @property
@@ -159,22 +167,36 @@ def resolve(
         SettingsError: an unknown name, key or value; one line a field.
     """
     in_file = read_config(config) if config else {}
-    in_environ = _read_environ(environ)
-    chosen_recipe = _pick_recipe(flags, in_environ, in_file)
-
+    # Strongest first.
     layers: list[tuple[str, Mapping[str, Any]]] = [
-        (f"recipe {chosen_recipe.name}", {**chosen_recipe.training, **chosen_recipe.model}),
-        (str(config), in_file),
-        ("environment", in_environ),
         ("flag", flags),
+        ("environment", _read_environ(environ)),
+        (str(config), in_file),
     ]
+    recipe, recipe_source = _pick_recipe(layers)
+    _check_same_network(recipe, in_file, file=str(config), source=recipe_source)
+    layers.append((f"recipe {recipe.name}", {**recipe.training, **recipe.model}))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for source, layer in layers:
+    for source, layer in reversed(layers):
         for name, value in layer.items():
             values[name], sources[name] = value, source
-    values["recipe"], values["arch"] = chosen_recipe.name, chosen_recipe.arch
+    for name, value in (("recipe", recipe.name), ("arch", recipe.arch)):
+        values[name], sources[name] = value, recipe_source
+    _drop_weaker_size(values, sources, order=[source for source, _ in layers])
     return Resolved(_validate(values, sources), sources)
+
+
+def _drop_weaker_size(values: dict[str, Any], sources: dict[str, str], *, order: list[str]) -> None:
+    """Of a width and a budget that come from different places, keep the stronger one's.
+
+    A width on the command line is not bound by the recipe's budget, and a
+    budget there is not bound by the width that a replayed run was given.
+    """
+    width = registry.architecture(values["arch"]).budget_setting
+    if width in values and "max_params" in values and sources[width] != sources["max_params"]:
+        weaker = max((width, "max_params"), key=lambda name: order.index(sources[name]))
+        del values[weaker], sources[weaker]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -183,8 +205,14 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         SettingsError: the file cannot be read, is broken, or holds no table.
     """
+    if path.is_file() and path.suffix not in (".json", ".toml"):
+        raise SettingsError(
+            f"Cannot tell what {path} is.",
+            why="Settings are read from .json and .toml files.",
+            fix="Give --config such a file; the settings.json of any run shows the form.",
+        )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise SettingsError(
@@ -192,7 +220,8 @@ def read_config(path: Path) -> dict[str, Any]:
             why=f"{error.strerror}.",
             fix="Give --config a JSON or TOML file, such as the settings.json of a run.",
         ) from error
-    except ValueError as error:  # also JSONDecodeError, TOMLDecodeError, UnicodeDecodeError
+    # ValueError: also JSONDecodeError, TOMLDecodeError, UnicodeDecodeError.
+    except (ValueError, RecursionError) as error:
         raise SettingsError(
             f"The settings file {path} is broken.",
             why=f"{error}.",
@@ -214,23 +243,44 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def _pick_recipe(*layers: Mapping[str, Any]) -> registry.Recipe:
-    """The recipe named by the strongest layer that names a recipe or an architecture."""
-    for layer in layers:
+def _pick_recipe(
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+) -> tuple[registry.Recipe, str]:
+    """The recipe of the strongest layer that names a recipe or an architecture; and the layer.
+
+    A recipe of a weaker layer counts if it is of the architecture wanted.
+    """
+    wanted, wanted_by = None, "default"
+    for source, layer in layers:
         named = {key: str(layer[key]) for key in ("recipe", "arch") if layer.get(key) is not None}
         arch = registry.architecture(named["arch"]) if "arch" in named else None
-        if "recipe" in named:
-            recipe = registry.recipe(named["recipe"])
-            if arch and recipe.arch != arch.name:
-                raise SettingsError(
-                    f"The recipe {recipe.name} is no {arch.name}.",
-                    why=f"It trains the architecture {recipe.arch}.",
-                    fix=f"Leave out --arch, or use --recipe {arch.default_recipe}",
-                )
-            return recipe
-        if arch:
-            return registry.recipe(arch.default_recipe)
-    return registry.recipe(registry.DEFAULT_RECIPE)
+        recipe = registry.recipe(named["recipe"]) if "recipe" in named else None
+        if arch and recipe and recipe.arch != arch.name:
+            raise SettingsError(
+                f"The recipe {recipe.name} is no {arch.name}.",
+                why=f"It trains the architecture {recipe.arch}.",
+                fix=f"Leave out --arch, or use --recipe {arch.default_recipe}",
+            )
+        if recipe and (wanted is None or wanted.name == recipe.arch):
+            return recipe, source if wanted is None else wanted_by
+        if arch and wanted is None:
+            wanted, wanted_by = arch, source
+    return registry.recipe(wanted.default_recipe if wanted else registry.DEFAULT_RECIPE), wanted_by
+
+
+def _check_same_network(
+    recipe: registry.Recipe, in_file: Mapping[str, Any], *, file: str, source: str
+) -> None:
+    """Refuse a settings file that describes the network of another recipe or architecture."""
+    if not any(name in in_file for name in MODEL_FIELDS):
+        return
+    for key, value in (("recipe", recipe.name), ("arch", recipe.arch)):
+        if in_file.get(key) is not None and in_file[key] != value:
+            raise SettingsError(
+                f"{file} is for the {key} {in_file[key]}, not {value}.",
+                why=f"It describes that one's network, and {_label(key, source)} asks for another.",
+                fix=f"Leave out --config or {_label(key, source)}.",
+            )
 
 
 def fit_budget(settings: TrainSettings) -> TrainSettings:
@@ -242,17 +292,17 @@ def fit_budget(settings: TrainSettings) -> TrainSettings:
     model, budget = settings.model, settings.max_params
     if budget is None:
         return settings
-    if isinstance(model, CnnSmallModel) and model.width is None:
-        chosen = CnnSmallModel(width=registry.widest(model.arch, budget))
+    width = registry.architecture(settings.arch).budget_setting
+    if width and getattr(model, width) is None:
+        chosen = model.model_copy(update={width: registry.widest(model.arch, budget)})
         return settings.model_copy(update={"model": chosen})
     num_params = registry.num_params(settings.arch, settings.network)
     if num_params > budget:
-        is_small = isinstance(model, CnnSmallModel)
-        way_out = "Leave out --width" if is_small else "Use --arch cnn-small"
         raise GateError(
             f"{settings.recipe} has {num_params:,} parameters, more than {budget:,}.",
             why="Its size is fixed by its settings.",
-            fix=f"{way_out}, or allow more: --max-params {num_params}",
+            fix=f"{f'Leave out --{width}' if width else 'Use --arch cnn-small'}, "
+            f"or allow more: --max-params {num_params}",
         )
     return settings
 
@@ -306,15 +356,8 @@ def _unknown(name: str, arch: str) -> str:
 
 def _fields(arch: str) -> dict[str, FieldInfo]:
     """All settings by name, those of one architecture and of nested tables among them."""
-    models: dict[str, type[BaseModel]] = {
-        "ann": AnnModel,
-        "mlp": MlpModel,
-        "cnn": CnnModel,
-        "cnn-deep": CnnDeepModel,
-        "cnn-small": CnnSmallModel,
-    }
     nested = {f"augmentation.{name}": field for name, field in Augmentation.model_fields.items()}
-    return models[arch].model_fields | TrainSettings.model_fields | nested
+    return MODELS[arch].model_fields | TrainSettings.model_fields | nested
 
 
 def _bounds(name: str, arch: str) -> str:
@@ -323,7 +366,8 @@ def _bounds(name: str, arch: str) -> str:
     if field is None:
         return ""
     if name in ("hidden", "channels"):
-        return "up to 32 whole numbers from 1 to 65,536"
+        at_least = "1 to 32" if name == "channels" else "up to 32"
+        return f"{at_least} whole numbers from 1 to 65,536"
     if name in ("model", "augmentation"):
         return "a table of settings"
     if get_origin(field.annotation) is Literal:

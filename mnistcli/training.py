@@ -1,14 +1,17 @@
 """One training run, from resolved settings to the files of its run directory."""
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from mnistcli import batches, datasets, engine, precision, registry, runs
-from mnistcli.errors import RunError
-from mnistcli.metrics import EpochResult
+from mnistcli.errors import RunError, SettingsError
+from mnistcli.files import uninterrupted
+from mnistcli.metrics import EpochResult, best
 from mnistcli.settings import TrainSettings, fit_budget
 
 
@@ -37,13 +40,16 @@ def plan(settings: TrainSettings) -> Plan:
 
     Raises:
         GateError: the network does not fit `max_params`.
+        SettingsError: the network does not fit the machine's memory.
         DeviceError: the wanted device or precision does not work here.
     """
     settings = fit_budget(settings)
     device = precision.pick_device(settings.device)
+    num_params = registry.num_params(settings.arch, settings.network)
+    _check_memory(num_params)
     return Plan(
         settings=settings,
-        num_params=registry.num_params(settings.arch, settings.network),
+        num_params=num_params,
         device=device,
         precision=precision.pick_precision(
             settings.precision,
@@ -59,11 +65,21 @@ def load(plan: Plan, data_dir: Path) -> tuple[batches.Examples, batches.Examples
 
     Raises:
         DataError: the data set is missing or damaged.
+        SettingsError: the split or the batch is too small to train on.
     """
     device = torch.device(plan.device.value)
     settings = plan.settings
-    examples = datasets.load(plan.dataset, "train", data_dir).to(device)
-    return batches.split(examples, settings.val_size, settings.seed)
+    examples = datasets.load(plan.dataset, "train", data_dir)
+    train, val = batches.split(examples, settings.val_size, settings.seed)
+    if min(settings.batch_size, len(train)) == 1 and registry.has_batch_norm(
+        settings.arch, settings.network
+    ):
+        raise SettingsError(
+            f"{settings.arch} cannot be trained on one picture a step.",
+            why="Batch norm compares the pictures of a batch.",
+            fix="Use a --batch-size of 2 or more, and a smaller --val-size.",
+        )
+    return train.to(device), val.to(device)
 
 
 def execute(
@@ -81,33 +97,63 @@ def execute(
     nothing was held out.
 
     Raises:
-        RunError: the run directory cannot be written, or the loss is not finite.
+        RunError: the run directory cannot be written, the loss is not finite, or
+            the memory does not suffice.
     """
     runs.write_record(run, "environment.json", _environment(plan))
-    state = engine.TrainState(
-        plan.settings,
-        num_examples=len(train),
-        device=plan.device.value,
-        precision=plan.precision.value,
-    )
     history: list[EpochResult] = []
-    for epoch in engine.fit(state, train, val, plan.normalisation, on_step=on_step):
-        history.append(epoch)
-        card = _card(plan, epoch)
-        runs.save_checkpoint(run.last, state.result, card)
-        if best(history) is epoch:
-            runs.save_checkpoint(run.best, state.result, card)
-        runs.write_metrics(run, history)
-        yield epoch
+    with _out_of_memory_in_words(plan):
+        state = engine.TrainState(
+            plan.settings,
+            num_examples=len(train),
+            device=plan.device.value,
+            precision=plan.precision.value,
+        )
+        for epoch in engine.fit(state, train, val, plan.normalisation, on_step=on_step):
+            history.append(epoch)
+            card = _card(plan, epoch)
+            with uninterrupted():
+                runs.save_checkpoint(run.last, state.result, card)
+                if best(history) is epoch:
+                    runs.save_checkpoint(run.best, state.result, card)
+                runs.write_metrics(run, history)
+            yield epoch
 
 
-def best(history: list[EpochResult]) -> EpochResult:
-    """The epoch whose weights are kept as the best."""
-    if not history:
-        raise RunError("No epoch was finished.", fix="Train again: mnist train")
-    if history[-1].val_accuracy is None:
-        return history[-1]
-    return max(history, key=lambda epoch: (epoch.val_accuracy or 0, -(epoch.val_loss or 0)))
+def _check_memory(num_params: int) -> None:
+    """Refuse a network whose weights, gradients and two moments exceed the machine's memory.
+
+    Linux promises memory that it does not have and kills the process that uses
+    it, so there would be no error to catch. Windows has no `sysconf`, and fails.
+    """
+    if not hasattr(os, "sysconf"):
+        return
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed_bytes = 4 * 4 * num_params
+    if needed_bytes > memory_bytes:
+        raise SettingsError(
+            f"The network's {num_params:,} parameters do not fit in memory.",
+            why=f"To train them takes {needed_bytes / 1e9:,.0f} GB, "
+            f"this machine has {memory_bytes / 1e9:,.0f}.",
+            fix="Use smaller layers: --hidden, --channels, --width or --max-params.",
+        )
+
+
+@contextmanager
+def _out_of_memory_in_words(plan: Plan) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU PyTorch has no class of its own for it.
+        full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not full and "can't allocate memory" not in str(error):
+            raise
+        raise RunError(
+            f"The memory of the {plan.device.value} is full.",
+            why=f"The network has {plan.num_params:,} parameters, "
+            f"a batch {plan.settings.batch_size:,} pictures.",
+            fix=f"Try --batch-size {max(1, plan.settings.batch_size // 4)}, or a smaller network.",
+        ) from error
 
 
 def _environment(plan: Plan) -> dict[str, object]:

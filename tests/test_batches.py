@@ -61,7 +61,7 @@ def centre_of_mass(images_NHW: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("val_size", "num_val"), [(0.1, 10), (0.25, 25), (0, 0), (1, 1), (30, 30), (99, 99), (0.004, 0)]
+    ("val_size", "num_val"), [(0.1, 10), (0.25, 25), (0, 0), (1, 1), (30, 30), (99, 99), (0.006, 1)]
 )
 def test_a_split_is_disjoint_and_complete(val_size: float, num_val: int) -> None:
     train, val = split(numbered(100), val_size, seed=0)

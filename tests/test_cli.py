@@ -131,7 +131,7 @@ def test_completion_knows_data_sets_and_runs(tmp_path: Path) -> None:
 
     assert tuple(DATASETS) == options.DATASETS
     (tmp_path / "runs" / "first").mkdir(parents=True)
-    (tmp_path / "runs" / "first" / "settings.json").write_text("{}")
+    (tmp_path / "runs" / "first" / "metrics.csv").write_text("")
     assert options.complete_run("") == ["last", "first"]
     assert options.complete_run("fi") == ["first"]
 
@@ -208,12 +208,6 @@ def test_every_documented_command_line_is_understood(line: str, mnist: Mnist) ->
     words = shlex.split(line.replace("|", "").split(">")[0])
     result = mnist(*words[1:], "--help")
     assert result.exit_code == 0, f"{line}: {result.stderr}"
-
-
-def test_json_schema_versions_agree() -> None:
-    from mnistcli import render, runs
-
-    assert render.SCHEMA_VERSION == runs.SCHEMA_VERSION == 1
 
 
 def test_json_is_all_there_is_on_stdout(mnist: Mnist) -> None:

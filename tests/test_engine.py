@@ -374,9 +374,9 @@ def filled(model: nn.Module, value: float) -> nn.Module:
 
 def test_the_average_warms_up_as_worked_out_by_hand() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = engine._average(model, 0.99)
+    average = engine.MovingAverage(model, 0.99)
     for value in (1.0, 2.0, 4.0):
-        average.update_parameters(filled(model, value))
+        average.update(filled(model, value))
     second = 2 / 11 * 1.0 + 9 / 11 * 2.0
     third = 3 / 12 * second + 9 / 12 * 4.0
     averaged = (*average.module.parameters(), *average.module.buffers())
@@ -388,9 +388,9 @@ def test_the_average_warms_up_as_worked_out_by_hand() -> None:
 
 def test_the_decay_never_exceeds_what_was_asked_for() -> None:
     model = nn.Linear(1, 1)
-    average = engine._average(model, 0.1)
+    average = engine.MovingAverage(model, 0.1)
     for value in (1.0, 3.0):
-        average.update_parameters(filled(model, value))
+        average.update(filled(model, value))
     (weight, _) = average.module.parameters()
     assert weight.item() == pytest.approx(0.1 * 1 + 0.9 * 3)
 

@@ -57,5 +57,6 @@ def test_a_wrong_name_suggests_the_nearest(typed: str, meant: str) -> None:
 
 def test_a_name_like_no_other_lists_them_all() -> None:
     error = unknown_name("fruit", "zzz", iter(["b", "a"]))
-    assert error.fix == "Pick one of: a, b"
+    assert error.why == "Known: a, b."
+    assert error.fix == "Pick one of these."
     assert error.exit_code == 2

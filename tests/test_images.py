@@ -274,3 +274,17 @@ def test_damaged_bytes_raise_nothing_else(format_: str) -> None:
         except DataError:
             continue
         assert result.pixels_HW.shape == (28, 28)
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(246, 134), (255, 254), (0, 255), (100, 160), (20, 0)])
+def test_two_tones_are_read_or_refused(paper: int, ink: int) -> None:
+    """Of flat drawings, all ink is of one darkness, which leaves nothing to threshold."""
+    for width, height in ((28, 28), (20, 62), (3, 600), (200, 9)):
+        page = Image.new("L", (width, height), paper)
+        page.paste(ink, (width // 3, height // 4, width // 3 + max(1, width // 9), height - 2))
+        try:
+            pixels_HW = read(page).pixels_HW
+        except DataError as error:
+            assert "no digit" in error.what  # noqa: PT017 (either outcome is right)
+        else:
+            assert pixels_HW.max() > 200

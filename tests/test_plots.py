@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -133,12 +134,14 @@ def test_curves_draw_the_records() -> None:
     assert loss.get_yscale() == "log"
 
 
-def test_the_first_of_the_best_epochs_is_marked_in_both_panels() -> None:
-    figure = plots.curves({"a": history([0.97, 0.99, 0.99, 0.98])})
+def test_the_epoch_that_training_keeps_is_marked_in_both_panels() -> None:
+    epochs = history([0.97, 0.99, 0.99, 0.98])
+    epochs[2] = replace(epochs[2], val_loss=0.02)
+    figure = plots.curves({"a": epochs})
     loss, accuracy = figure.axes
-    assert_allclose(curve(accuracy, "None"), ([2], [99]))
-    assert_allclose(curve(loss, "None"), ([2], [0.03]))
-    assert "best: 99.00 % in epoch 2" in texts(figure)
+    assert_allclose(curve(accuracy, "None"), ([3], [99]))
+    assert_allclose(curve(loss, "None"), ([3], [0.02]))
+    assert "best: 99.00 % in epoch 3" in texts(figure)
 
 
 def test_a_bad_first_epoch_is_cut_off_and_a_note_says_so() -> None:

@@ -1,5 +1,6 @@
 """Which device and number format are chosen, and that the reason is said."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -68,8 +69,8 @@ def test_cuda_computes_in_bfloat16_where_it_is_native(
     [
         ({"amx_bf16": True, "avx512_bf16": True}, "bfloat16", "this CPU has AMX"),
         ({"avx512_bf16": True}, "bfloat16", "this CPU has AVX512-BF16"),
-        ({"amx_bf16": False, "avx2": True}, "float32", "this CPU has no bfloat16 instructions"),
-        ({}, "float32", "this CPU has no bfloat16 instructions"),
+        ({"amx_bf16": False, "avx2": True}, "float32", "this CPU has neither AMX nor AVX512-BF16"),
+        ({}, "float32", "this CPU has neither AMX nor AVX512-BF16"),
     ],
 )
 def test_a_cpu_computes_in_bfloat16_where_it_has_the_instructions(
@@ -145,8 +146,8 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
 
 @pytest.mark.usefixtures("bare")
 def test_auto_falls_back_to_the_cpu_and_says_why() -> None:
-    choice = pick_device("auto")
-    assert choice == Choice("cpu", "cuda: PyTorch finds none; mps: PyTorch finds none")
+    mps = "; mps: PyTorch finds none" if sys.platform == "darwin" else ""
+    assert pick_device("auto") == Choice("cpu", f"cuda: PyTorch finds none{mps}")
 
 
 def test_auto_takes_a_device_that_computes_right(
@@ -171,7 +172,7 @@ def test_a_device_that_computes_nothing_right_is_left_alone(
     with_cuda(ones)
     choice = pick_device("auto")
     assert choice.value == "cpu"
-    assert choice.reason.startswith(f"cuda: {failure}; ")
+    assert choice.reason.startswith(f"cuda: {failure}")
     with pytest.raises(DeviceError) as caught:
         pick_device("cuda")
     assert caught.value.why == f"cuda: {failure}."

@@ -99,7 +99,10 @@ def test_runs_are_found_by_directory_by_name_and_as_the_last(tmp_path: Path) -> 
 
     older = runs.create(tmp_path, "older", settings_of())
     newer = runs.create(tmp_path, "newer", settings_of())
-    os.utime(older.path / "settings.json", (1, 1))
+    for run in (older, newer):
+        runs.write_metrics(run, [EPOCH])
+    os.utime(older.path / "metrics.csv", (1, 1))
+    runs.create(tmp_path, "unfinished", settings_of())
     assert runs.find("older", tmp_path) == older
     assert runs.find(str(newer.path), tmp_path / "elsewhere") == newer
     assert runs.find("last", tmp_path) == newer
@@ -115,7 +118,7 @@ def test_an_empty_directory_has_no_last_run(tmp_path: Path) -> None:
 
 def test_a_run_without_an_epoch_has_no_checkpoint(tmp_path: Path) -> None:
     runs.create(tmp_path, "empty", settings_of())
-    with pytest.raises(DataError, match="no checkpoint"):
+    with pytest.raises(DataError, match=r"holds no best\.pth"):
         runs.find_checkpoint("empty", tmp_path)
 
 

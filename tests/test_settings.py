@@ -553,3 +553,46 @@ def test_any_environment_gives_settings_or_an_error_of_ours(environ: dict[str, s
     except MnistError:
         return
     assert resolved.settings.arch in registry.ARCHITECTURES
+
+
+def test_the_stronger_of_a_width_and_a_budget_wins(tmp_path: Path) -> None:
+    wide = resolve({"arch": "cnn-small", "width": 32}, environ={}).settings
+    assert (wide.network, wide.max_params) == ({"width": 32}, None)
+    config = written(tmp_path / "c.json", '{"model": {"arch": "cnn-small", "width": 16}}')
+    small = fit_budget(resolve({"max_params": 2000}, config=config, environ={}).settings)
+    assert registry.num_params("cnn-small", small.network) <= 2000
+    both = resolve({"arch": "cnn-small", "width": 32, "max_params": 8000}, environ={}).settings
+    with pytest.raises(GateError, match="more than 8,000"):
+        fit_budget(both)
+
+
+def test_a_file_with_another_recipes_network_is_refused(tmp_path: Path) -> None:
+    config = written(tmp_path / "c.json", '{"recipe": "mlp-50-50", "model": {"hidden": [9]}}')
+    error = refused({"recipe": "cnn-26k"}, config=config)
+    assert error.what == f"{config} is for the recipe mlp-50-50, not cnn-26k."
+    assert resolve({}, config=config, environ={}).settings.network["hidden"] == (9,)
+
+
+def test_the_recipe_and_the_architecture_have_a_source() -> None:
+    sources = resolve({"recipe": "cnn-26k"}, environ={"MNIST_ARCH": "mlp"}).sources
+    assert (sources["recipe"], sources["arch"]) == ("flag", "flag")
+    assert resolve({}, environ={}).sources["recipe"] == "default"
+
+
+def test_an_architecture_keeps_the_recipe_of_a_weaker_layer_if_it_fits() -> None:
+    settings = resolve({"arch": "cnn"}, environ={"MNIST_RECIPE": "cnn-15k"}).settings
+    assert settings.recipe == "cnn-15k"
+
+
+@pytest.mark.parametrize("text", ["\ufeff{}", "[" * 100_000])
+def test_odd_json_is_read_or_refused(tmp_path: Path, text: str) -> None:
+    config = written(tmp_path / "c.json", text)
+    if text.endswith("{}"):
+        assert resolve({}, config=config, environ={}).settings.recipe == "cnn-small"
+    else:
+        assert "is broken" in refused({}, config=config).what
+
+
+def test_yaml_is_no_settings_file(tmp_path: Path) -> None:
+    error = refused({}, config=written(tmp_path / "c.yaml", "epochs: 3"))
+    assert ".json and .toml" in error.why

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistcli.errors import SettingsError
+from mnistcli.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
     from mnistcli.datasets import Dataset
@@ -46,12 +46,20 @@ def judge(
     offline: bool,
     device: str = "auto",
 ) -> "Score":
-    """The score of a checkpoint, kept in its run if it is the best of one."""
-    from mnistcli import datasets, precision, runs, scoring
+    """The score of a checkpoint."""
+    from mnistcli import datasets, precision, scoring
 
     chosen = precision.pick_device(device)
     ready(datasets.dataset(dataset), data_dir, offline=offline)
     examples = scoring.load_split(loaded, dataset=dataset, split=split, data_dir=data_dir)
-    score = scoring.judge(loaded, examples, dataset=dataset, split=split, device=chosen.value)
-    runs.keep_score(score)
-    return score
+    return scoring.judge(loaded, examples, dataset=dataset, split=split, device=chosen.value)
+
+
+def keep(score: "Score") -> None:
+    """Keep a score in its run; where that cannot be written, say so and go on."""
+    from mnistcli import render, runs
+
+    try:
+        runs.keep_score(score)
+    except RunError as error:
+        render.note(f"Not kept: {error.what} {error.why}")

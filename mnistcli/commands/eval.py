@@ -63,4 +63,5 @@ def evaluate(
         device=device,
     )
     render.score(score, loaded, as_json=json, quiet=quiet)
+    data.keep(score)
     metrics.check_accuracy(score, min_percent=min_accuracy)

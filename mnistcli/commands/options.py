@@ -52,7 +52,7 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 def complete_run(incomplete: str) -> list[str]:
     """The names of the runs in `runs/`, and "last"."""
-    names = ["last", *sorted(path.parent.name for path in Path("runs").glob("*/settings.json"))]
+    names = ["last", *sorted(path.parent.name for path in Path("runs").glob("*/metrics.csv"))]
     return [name for name in names if name.startswith(incomplete)]
 
 

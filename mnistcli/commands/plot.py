@@ -11,7 +11,7 @@ import typer
 from mnistcli.commands import options
 from mnistcli.commands.data import pick_split
 from mnistcli.commands.options import OUTPUT, complete_run, one_of
-from mnistcli.errors import unknown_name
+from mnistcli.errors import SettingsError, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,14 +51,13 @@ def plot(
             "-o",
             help="The file to draw: .png, .svg or .pdf; - writes a PNG to stdout.",
             metavar="FILE",
-            show_default="KIND.png in the run's directory",
+            show_default="KIND.png, in the run's directory if it is one",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     split: options.Split = "test",
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
-    offline: options.Offline = False,
     out: options.Out = Path("runs"),
     json: options.Json = False,
     quiet: Annotated[bool, options.quiet("the file's name")] = False,
@@ -77,12 +76,24 @@ def plot(
 
     if kind not in KINDS:
         raise unknown_name("kind of plot", kind, KINDS)
+    if kind != "curves" and len(run_names or ()) > 1:
+        raise SettingsError(
+            f"{kind} is drawn from one run.",
+            why=f"{len(run_names or ())} were named.",
+            fix="Name one run, or draw their curves: --kind curves",
+        )
+    if output == "-" and (json or quiet):
+        raise SettingsError(
+            "stdout cannot hold two things.",
+            why="-o - writes the picture there, --json and -q its name.",
+            fix="Leave one of them out, or write to a file: -o FILE",
+        )
+    plots.pick_format(Path(output) if output and output != "-" else Path("x.png"))
     source = _Source(
         found=[runs.find(name, out) for name in run_names or ()],
         split=pick_split(split),
         dataset=dataset,
         wanted_data_dir=data_dir,
-        offline=offline,
     )
     if not source.found and kind != "samples":
         source.found.append(runs.find("last", out))
@@ -95,7 +106,7 @@ def plot(
     if output == "-":
         plots.save(figure, sys.stdout.buffer, format="png")
         return
-    folder = source.found[0].path if source.found else Path()
+    folder = source.found[0].path if len(source.found) == 1 else Path()
     target = Path(output) if output else folder / f"{kind}.png"
     plots.save(figure, target, format=None)
     render.drawn(target, as_json=json, quiet=quiet)
@@ -109,7 +120,6 @@ class _Source:
     split: "JudgedSplit"
     dataset: str | None
     wanted_data_dir: Path | None
-    offline: bool
 
     @property
     def data_dir(self) -> Path:
@@ -168,7 +178,7 @@ def _samples(source: _Source) -> "Figure":
 
     trained_on = runs.read_settings(source.found[0]).dataset if source.found else "mnist"
     dataset = datasets.dataset(source.dataset or trained_on)
-    data.ready(dataset, source.data_dir, offline=source.offline)
+    data.ready(dataset, source.data_dir, offline=True)
     examples = datasets.load(dataset, "train", source.data_dir)
     return plots.samples(
         examples.images_NHW.numpy()[:SAMPLES_SHOWN],
@@ -186,13 +196,17 @@ def _score(source: _Source) -> "Score":
     run = source.found[0]
     name = source.dataset or runs.read_settings(run).dataset
     kept = runs.read_score(run, name, source.split)
-    return kept or data.judge(
+    if kept:
+        return kept
+    score = data.judge(
         runs.load_model(runs.find_checkpoint(str(run.path), run.path.parent)),
         dataset=name,
         split=source.split,
         data_dir=source.data_dir,
-        offline=source.offline,
+        offline=True,
     )
+    data.keep(score)
+    return score
 
 
 def _title(score: "Score") -> str:

@@ -17,7 +17,7 @@ def predict(
     checkpoint: options.Checkpoint = None,
     top: Annotated[
         int,
-        typer.Option("--top", "-k", help="Classes to show, most probable first.", min=1, max=10),
+        typer.Option("--top", "-t", help="Classes to show, most probable first.", min=1, max=10),
     ] = 3,
     out: options.Out = Path("runs"),
     json: options.Json = False,
@@ -27,7 +27,7 @@ def predict(
 
     Any picture of one digit will do: a scan, a photo, a drawing, dark on light
     or light on dark. A picture that cannot be read is named, and the others are
-    read. With --json, one object a line.
+    read. With --json, one object a line; with -q, one digit a line, or ?.
 
     Examples:
     $ mnist predict digit.png
@@ -44,6 +44,7 @@ def predict(
             digit = images.read_digit(_read(picture), name=picture)
         except DataError as error:
             failures.append(error)
+            render.unread(quiet=quiet and not json)
             continue
         prediction = classify(loaded, [digit])[0]
         render.prediction(picture, digit, prediction, top=top, as_json=json, quiet=quiet)
@@ -57,17 +58,17 @@ def _read(picture: str) -> bytes:
     """The bytes of a file, or of standard input for "-"."""
     if picture == "-":
         return sys.stdin.buffer.read()
-    try:
-        return Path(picture).read_bytes()
-    except IsADirectoryError as error:
+    if Path(picture).is_dir():
         raise DataError(
-            f"{picture} is a directory.",
+            f"'{picture}' is a directory.",
             why="predict reads picture files.",
             fix=f"Name the files in it: mnist predict {picture.rstrip('/')}/*.png",
-        ) from error
+        )
+    try:
+        return Path(picture).read_bytes()
     except OSError as error:
         raise DataError(
-            f"{picture} cannot be read.",
+            f"'{picture}' cannot be read.",
             why=f"{error.strerror or error}.",
             fix="Check the name; mnist predict takes PNG, JPEG and other picture files.",
         ) from error

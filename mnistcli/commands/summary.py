@@ -8,6 +8,7 @@ import typer
 
 from mnistcli.commands import options
 from mnistcli.commands.options import complete_run
+from mnistcli.errors import SettingsError
 
 
 def summary(
@@ -47,13 +48,20 @@ def summary(
     """
     from mnistcli import layers, render, runs, settings
 
+    flags = options.given_settings(ctx)
+    if checkpoint and flags:
+        raise SettingsError(
+            "A checkpoint knows its own architecture and settings.",
+            why=f"--checkpoint was given with {', '.join(flags)}.",
+            fix="Leave out one or the other.",
+        )
     if checkpoint:
         loaded = runs.load_model(runs.find_checkpoint(checkpoint, out))
         described = layers.describe(loaded.card.settings)
         render.network(described, loaded=loaded, as_json=json, quiet=quiet)
-    elif flags := options.given_settings(ctx):
+    elif flags:
         resolved = settings.resolve(flags, environ=os.environ)
         described = layers.describe(settings.fit_budget(resolved.settings))
         render.network(described, as_json=json, quiet=quiet)
     else:
-        render.registry(layers.describe_all(), as_json=json)
+        render.registry(layers.describe_all(), as_json=json, quiet=quiet)

@@ -181,9 +181,9 @@ def train(
 ) -> None:
     """Train a network and keep it as a run.
 
-    Every setting that is not given comes from the recipe. The best epoch is
-    chosen on images held out from the training set; the test set is left to
-    `mnist eval`.
+    Every setting that is not given comes from the recipe, by default
+    cnn-small. The best epoch is chosen on images held out from the training
+    set; the test set is left to `mnist eval`.
 
     Examples:
     $ mnist train --arch cnn-small --max-params 8000
@@ -199,18 +199,17 @@ def train(
         render.settings(plan, resolved.sources, as_json=json)
         return
     folder = datasets.pick_data_dir(data_dir, os.environ)
-    data.ready(plan.dataset, folder, offline=offline)
-    examples, val = training.load(plan, folder)
     run = runs.create(out, name, plan.settings)
-
-    history = []
-    with render.training(plan, run, len(examples), len(val), quiet=quiet or json) as display:
-        try:
-            epochs_done = training.execute(plan, run, examples, val, on_step=display.on_step)
-            for epoch in epochs_done:
-                history.append(epoch)
-                display.on_epoch(epoch)
-        except KeyboardInterrupt:
-            display.interrupted(run)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+    with runs.removed_if_empty(run):
+        data.ready(plan.dataset, folder, offline=offline)
+        examples, val = training.load(plan, folder)
+        history = []
+        with render.training(plan, run, len(examples), len(val), quiet=quiet or json) as display:
+            try:
+                for epoch in training.execute(plan, run, examples, val, on_step=display.on_step):
+                    history.append(epoch)
+                    display.on_epoch(epoch)
+            except KeyboardInterrupt:
+                display.interrupted(run)
+                raise typer.Exit(EXIT_INTERRUPTED) from None
     render.trained(plan, run, history, as_json=json, quiet=quiet)

@@ -169,9 +169,14 @@ def test_an_import_of_what_is_not_there_is_exit_3_with_nothing_on_stdout(
     result = mnist("download", "--from", tmp_path / "nowhere", "--data-dir", tmp_path / "data")
     assert (result.exit_code, result.stdout) == (3, "")
     what, why, fix = result.stderr.splitlines()
-    assert what == f"Error: {tmp_path / 'nowhere'} does not hold {NAMES[0]}."
-    assert why == f"  Neither {NAMES[0]}.gz nor {NAMES[0]} is there."
+    assert what == f"Error: {tmp_path / 'nowhere'} is no directory."
+    assert why == "  Files are imported from a directory."
     assert "Name the directory" in fix
+    (tmp_path / "nothing").mkdir()
+    result = mnist("download", "--from", tmp_path / "nothing", "--data-dir", tmp_path / "data")
+    what, why, _ = result.stderr.splitlines()
+    assert what == f"Error: {tmp_path / 'nothing'} does not hold {NAMES[0]}."
+    assert why == f"  Neither {NAMES[0]}.gz nor {NAMES[0]} is there."
 
 
 @pytest.mark.usefixtures("small")

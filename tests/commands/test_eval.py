@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from mnistcli.metrics import wilson_interval
 from tests.conftest import Mnist
@@ -68,9 +69,37 @@ def test_a_gate_decides_the_exit_code(
     assert ("below 100 %" in result.stderr) is (exit_code == 5)
 
 
+def test_a_bound_that_is_no_number_is_not_met(mnist: Mnist, trained: Path) -> None:
+    assert mnist("eval", trained, "--min-accuracy", "nan").exit_code == 5
+
+
+def test_a_record_is_no_checkpoint(mnist: Mnist, trained: Path) -> None:
+    result = mnist("eval", trained / "metrics.csv")
+    assert result.exit_code == 3
+    assert "is no checkpoint of this tool" in result.stderr
+
+
+def test_other_classes_are_not_judged(mnist: Mnist, trained: Path) -> None:
+    content = torch.load(trained / "best.pth", weights_only=True)
+    content["card"]["classes"] = ["[/x]", *"abcdefghi"]
+    torch.save(content, trained / "best.pth")
+    result = mnist("eval", trained)
+    assert result.exit_code == 2
+    assert "whose classes are others" in result.stderr
+
+
+def test_a_score_that_cannot_be_kept_is_printed_all_the_same(mnist: Mnist, trained: Path) -> None:
+    (trained / "eval-digits-test.json").mkdir()
+    result = mnist("eval", trained, "-q")
+    assert result.exit_code == 0
+    assert float(result.stdout) > 50
+    assert "Not kept" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "words"),
     [
+        (["x" * 300], 1, "File name too long"),
         (["none.pth"], 3, "none.pth cannot be read"),
         (["nothing"], 3, "There is no run 'nothing'"),
         (["--split", "train"], 2, "There is no split 'train'"),

@@ -57,6 +57,12 @@ def test_several_runs_share_a_figure(mnist: Mnist, run: Path) -> None:
     assert "other" in Path("both.svg").read_text()
 
 
+def test_a_figure_of_several_runs_is_nobodys(mnist: Mnist, run: Path) -> None:
+    shutil.copytree(run, run.parent / "other")
+    assert mnist("plot", "mine", "other", "-q").stdout == "curves.png\n"
+    assert not (run / "curves.png").exists()
+
+
 def test_runs_of_one_name_are_told_apart(mnist: Mnist, run: Path) -> None:
     shutil.copytree(run, run.parents[1] / "elsewhere" / "mine")
     result = mnist("plot", "runs/mine", "elsewhere/mine", "-o", "both.svg")
@@ -93,6 +99,9 @@ def test_curves_load_no_torch(run: Path) -> None:
     [
         (["nothing"], 3, "There is no run 'nothing'"),
         ([], 3, "There is no run in runs"),
+        (["a", "b", "--kind", "confusion"], 2, "confusion is drawn from one run"),
+        (["-o", "-", "--json"], 2, "stdout cannot hold two things"),
+        (["--kind", "samples", "--data-dir", "none"], 3, "mnist download"),
         (["--kind", "curve"], 2, "Did you mean curves?"),
         (["--kind", "confusion", "--split", "train"], 2, "There is no split 'train'"),
         (["--kind", "samples", "--dataset", "digits", "-o", "x.gif"], 2, "png, svg or pdf"),

@@ -83,7 +83,8 @@ def test_one_bad_picture_does_not_stop_the_others(mnist: Mnist, digits: dict[str
     Path("bad.png").write_bytes(b"not a picture")
     result = mnist("predict", digits["0"], "bad.png", "missing.png", digits["1"], "-q")
     assert result.exit_code == 3
-    assert len(result.stdout.split()) == 2
+    assert result.stdout.split()[1:3] == ["?", "?"]
+    assert len(result.stdout.split()) == 4
     assert "bad.png" in result.stderr
     assert "missing.png" in result.stderr
 

@@ -35,6 +35,10 @@ def test_one_architecture_layer_by_layer(mnist: Mnist, arch: str) -> None:
     assert mnist("summary", "--arch", arch, "-q").stdout == f"{record['num_params']}\n"
 
 
+def test_quiet_lists_the_recipes(mnist: Mnist) -> None:
+    assert mnist("summary", "-q").stdout.split() == list(RECIPES)
+
+
 def test_the_original_ann_is_described_without_being_built(mnist: Mnist) -> None:
     result = mnist("summary", "--arch", "ann", "--hidden", "12288", "6144", "6144", "3072", "-q")
     assert 182.4e6 < int(result.stdout) < 182.7e6
@@ -59,6 +63,7 @@ def test_a_checkpoint_is_described(mnist: Mnist, trained: Path) -> None:
         (["--arch", "cnn", "--kernel-size", "28", "--padding", "0"], 2, "shrink"),
         (["--arch", "mlp", "--max-params", "10"], 5, "105,214"),
         (["-c", "none.pth"], 3, "none.pth"),
+        (["-c", "none.pth", "--arch", "mlp"], 2, "knows its own architecture"),
     ],
 )
 def test_what_cannot_be_described_ends_in_a_message(
