@@ -541,7 +541,8 @@ def test_what_is_there_and_right_is_not_imported_again(tmp_path: Path) -> None:
     dataset, data_dir = fake_dataset(), tmp_path / "data"
     folder = put_data(data_dir, packed())
     before = [(folder / name).stat() for name in packed()]
-    states = datasets.import_from(dataset, data_dir, tmp_path / "nowhere")
+    (tmp_path / "nothing").mkdir()
+    states = datasets.import_from(dataset, data_dir, tmp_path / "nothing")
     assert states_by_name(states) == dict.fromkeys(NAMES, "verified")
     assert [(folder / name).stat() for name in packed()] == before
 
