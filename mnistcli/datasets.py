@@ -442,7 +442,7 @@ def _fetch_file(
         failure = _try_mirror(url, target, file, on_progress)
         if not failure:
             return FileState(file.name, "downloaded", target, url)
-        failures.append(f"{mirror}: {' '.join(failure.split())}")
+        failures.append(f"{mirror}: {failure}")
     raise DataError(
         f"No mirror gave {file.name}.gz.",
         why="\n".join(failures),

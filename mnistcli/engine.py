@@ -181,7 +181,7 @@ def fit(
     while state.num_epochs_done < settings.epochs:
         started = time.perf_counter()
         lr = state.optimizer.param_groups[0]["lr"]
-        train_loss, train_accuracy = _train_epoch(state, train, normalisation, on_step)
+        num_seen, train_loss, train_accuracy = _train_epoch(state, train, normalisation, on_step)
         trained = time.perf_counter()
         state.num_epochs_done += 1
         judged = evaluate(state.result, val, normalisation) if len(val) else None
@@ -193,7 +193,6 @@ def fit(
                 fix=f"Train with smaller steps: --lr {settings.lr / 10:g}",
             )
         state.schedule.after_epoch(loss)
-        steps = num_steps(len(train), settings.batch_size)
         yield EpochResult(
             epoch=state.num_epochs_done,
             lr=lr,
@@ -202,14 +201,14 @@ def fit(
             val_loss=judged.loss if judged else None,
             val_accuracy=judged.accuracy if judged else None,
             seconds=time.perf_counter() - started,
-            images_per_second=min(steps * settings.batch_size, len(train)) / (trained - started),
+            images_per_second=num_seen / (trained - started),
         )
 
 
 def _train_epoch(
     state: TrainState, train: Examples, normalisation: Normalisation, on_step: OnStep | None
-) -> tuple[float, float]:
-    """Train on every batch once; mean loss (nats) and accuracy (0..1) over the epoch."""
+) -> tuple[int, float, float]:
+    """Train on every batch once; the images seen, their mean loss (nats) and accuracy (0..1)."""
     settings, device = state.settings, state.device
     steps = num_steps(len(train), settings.batch_size)
     totals = torch.zeros(2, device=device)
@@ -239,7 +238,7 @@ def _train_epoch(
         if on_step:
             on_step(Step(step, steps, num_seen, totals))
     loss_sum, num_right_sum = totals.tolist()
-    return loss_sum / num_seen, num_right_sum / num_seen
+    return num_seen, loss_sum / num_seen, num_right_sum / num_seen
 
 
 @torch.inference_mode()

@@ -52,8 +52,7 @@ class Network:
 
 def describe(settings: TrainSettings) -> Network:
     """The network that these settings train; a budget must have been filled in."""
-    with torch.device("meta"):
-        network = registry.build(settings.arch, settings.network)
+    network = registry.outline(settings.arch, settings.network)
     input_px = registry.architecture(settings.arch).input_px
     return Network(settings, input_px, trace(network, input_px=input_px))
 

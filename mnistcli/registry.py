@@ -305,24 +305,29 @@ def build(arch: str, model: Mapping[str, object]) -> "nn.Module":
     return built
 
 
-def has_batch_norm(arch: str, model: Mapping[str, object]) -> bool:
-    """Whether a network can only be trained on more than one picture a batch."""
+def outline(arch: str, model: Mapping[str, object]) -> "nn.Module":
+    """The network on PyTorch's "meta" device: all shapes, no memory.
+
+    Raises:
+        SettingsError: the settings leave no network that can see a picture.
+    """
     import torch
-    from torch import nn
 
     with torch.device("meta"):
-        network = build(arch, model)
+        return build(arch, model)
+
+
+def has_batch_norm(arch: str, model: Mapping[str, object]) -> bool:
+    """Whether a network can only be trained on more than one picture a batch."""
+    from torch import nn
+
     norms = (nn.BatchNorm1d, nn.BatchNorm2d)
-    return any(isinstance(module, norms) for module in network.modules())
+    return any(isinstance(module, norms) for module in outline(arch, model).modules())
 
 
 def num_params(arch: str, model: Mapping[str, object]) -> int:
     """The number of trainable parameters, counted without allocating them."""
-    import torch
-
-    with torch.device("meta"):
-        network = build(arch, model)
-    return sum(parameter.numel() for parameter in network.parameters())
+    return sum(parameter.numel() for parameter in outline(arch, model).parameters())
 
 
 def widest(arch: str, max_params: int) -> int:

@@ -188,7 +188,7 @@ class TrainingDisplay:
     def __init__(self, plan: "Plan", console: Console, progress: Progress | None) -> None:
         self._console = console
         self._num_epochs = plan.settings.epochs
-        self._history: list[EpochResult] = []
+        self.history: list[EpochResult] = []
         self._progress = progress
         self._task = progress.add_task("epoch 1", total=None, figures="") if progress else None
         self._epoch_started = self._drawn = time.perf_counter()
@@ -209,7 +209,7 @@ class TrainingDisplay:
         # The first step, which has no time before it, is left out of the speed.
         num_timed = step.num_images * (step.number - 1) / step.number
         speed = num_timed / max(now - self._epoch_started, 1e-9)
-        num_done = len(self._history)
+        num_done = len(self.history)
         assert self._progress
         assert self._task is not None
         self._progress.update(
@@ -225,10 +225,10 @@ class TrainingDisplay:
         """Print the row of an epoch; a star marks the best one so far."""
         from mnistcli.metrics import best
 
-        if not self._history:
+        if not self.history:
             self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
-        self._history.append(epoch)
-        star = epoch.val_accuracy is not None and best(self._history) is epoch
+        self.history.append(epoch)
+        star = epoch.val_accuracy is not None and best(self.history) is epoch
         self._console.print(_row(epoch, self._num_epochs, star=star), soft_wrap=True)
 
     def interrupted(self, run: "Run") -> None:
@@ -236,10 +236,10 @@ class TrainingDisplay:
         if self._progress:
             self._progress.stop()
         kept = "no epoch was finished, so nothing is kept"
-        if self._history:
-            kept = f"epoch {self._history[-1].epoch} is in {run.last}"
+        if self.history:
+            kept = f"epoch {self.history[-1].epoch} is in {run.last}"
         self._console.print(Text(f"Interrupted: {kept}.", style="yellow"), soft_wrap=True)
-        if self._history:
+        if self.history:
             path = shlex.quote(str(run.path))
             self._console.print(Text(f"The best so far can be used: mnist eval {path}"))
 

@@ -32,6 +32,7 @@ from mnistcli.settings import TrainSettings
 if TYPE_CHECKING:
     from torch import nn
 
+COLUMNS = [field.name for field in fields(EpochResult)]
 BUNDLED = Path(__file__).parent / "weights" / "cnn-small.pth"
 
 
@@ -203,8 +204,7 @@ def versions() -> dict[str, str]:
 def write_metrics(run: Run, epochs: Sequence[EpochResult]) -> None:
     """Write `metrics.csv`, a row an epoch; raises RunError if the directory cannot be written."""
     text = io.StringIO()
-    names = [field.name for field in fields(EpochResult)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(epoch) for epoch in epochs)
     _write(run.path / "metrics.csv", text.getvalue().encode())
@@ -234,11 +234,7 @@ def read_metrics(run: Run) -> list[EpochResult]:
 
 
 def _read_epoch(row: Mapping[str, str]) -> EpochResult:
-    values = {
-        name: float(row[name]) if row[name] else None
-        for name in (field.name for field in fields(EpochResult))
-        if name != "epoch"
-    }
+    values = {name: float(row[name]) if row[name] else None for name in COLUMNS if name != "epoch"}
     return EpochResult(epoch=int(row["epoch"]), **values)  # type: ignore[arg-type]
 
 
@@ -341,10 +337,7 @@ def _load_plain(path: Path) -> Any:
 
 def _fill(card: CheckpointCard, weights: Mapping[str, Any]) -> "nn.Module":
     """The network of `card` with `weights`, allocating nothing but what the file brought."""
-    import torch
-
-    with torch.device("meta"):
-        network = registry.build(card.settings.arch, card.settings.network)
+    network = registry.outline(card.settings.arch, card.settings.network)
     network.load_state_dict(weights, assign=True)
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise DataError("Its weights are not finite")

@@ -76,9 +76,7 @@ def guard(
     Every test starts in its `tmp_path`, with no settings from the environment.
     """
     for name in [name for name in os.environ if name.startswith("MNIST_")]:
-        if name != "MNIST_DATA_DIR":
-            monkeypatch.delenv(name)
-    monkeypatch.delenv("MNIST_DATA_DIR", raising=False)
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     base = tmp_path_factory.getbasetemp().absolute()
     _GUARD.allowed = [base, CACHE, REPOSITORY / ".hypothesis"]

@@ -203,13 +203,11 @@ def train(
     with runs.removed_if_empty(run):
         data.ready(plan.dataset, folder, offline=offline)
         examples, val = training.load(plan, folder)
-        history = []
         with render.training(plan, run, len(examples), len(val), quiet=quiet or json) as display:
             try:
                 for epoch in training.execute(plan, run, examples, val, on_step=display.on_step):
-                    history.append(epoch)
                     display.on_epoch(epoch)
             except KeyboardInterrupt:
                 display.interrupted(run)
                 raise typer.Exit(EXIT_INTERRUPTED) from None
-    render.trained(plan, run, history, as_json=json, quiet=quiet)
+    render.trained(plan, run, display.history, as_json=json, quiet=quiet)
