@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -26,21 +25,18 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from mnistcli import SCHEMA_VERSION
+from mnistcli.console import number, percent, plain_table, print_json, print_line, stderr, stdout
 from mnistcli.errors import MnistError
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
 if TYPE_CHECKING:
     from mnistcli.datasets import Dataset, FileState, OnProgress
     from mnistcli.engine import OnStep, Step
-    from mnistcli.images import DigitImage
     from mnistcli.layers import Network
     from mnistcli.metrics import EpochResult, Score
-    from mnistcli.predict import Prediction
     from mnistcli.runs import LoadedModel, Run
     from mnistcli.training import Plan
 
@@ -48,43 +44,14 @@ if TYPE_CHECKING:
 REDRAW_SECONDS = 0.1
 
 
-def _stdout() -> Console:
-    return Console(highlight=False, soft_wrap=False)
-
-
-def _stderr() -> Console:
-    return Console(stderr=True, highlight=False)
-
-
-def _print_json(record: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **record}) + "\n")
-
-
-def _print_line(text: str) -> None:
-    """A line for a program: never wrapped, never coloured."""
-    sys.stdout.write(f"{text}\n")
-
-
-def _plain_table(*columns: Column | str) -> Table:
-    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-
-
-def _number(header: str) -> Column:
-    return Column(header, justify="right", no_wrap=True)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f} %"
-
-
 def note(message: str) -> None:
     """One line about what is going on."""
-    _stderr().print(Text(message, style="dim"), soft_wrap=True)
+    stderr().print(Text(message, style="dim"), soft_wrap=True)
 
 
 def error(problem: MnistError) -> None:
     """What happened, why, and what to do next."""
-    console = _stderr()
+    console = stderr()
     console.print(Text.assemble(("Error: ", "bold red"), problem.what), soft_wrap=True)
     for line in problem.why.splitlines():
         console.print(Text(f"  {line}"), soft_wrap=True)
@@ -95,7 +62,7 @@ def error(problem: MnistError) -> None:
 @contextmanager
 def download_progress(*, quiet: bool = False) -> "Iterator[OnProgress]":
     """A bar a file on a terminal, a line a file elsewhere."""
-    console = _stderr()
+    console = stderr()
     progress = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
@@ -123,18 +90,18 @@ def files(
     """What became of the files of a data set."""
     if as_json:
         records = [{**asdict(state), "path": str(state.path)} for state in states]
-        _print_json({"dataset": dataset.name, "data_dir": str(data_dir), "files": records})
+        print_json({"dataset": dataset.name, "data_dir": str(data_dir), "files": records})
     elif quiet:
-        _print_line(str(data_dir))
+        print_line(str(data_dir))
     elif not states:
-        _print_line(f"{dataset.name} needs no download: {dataset.summary}.")
+        print_line(f"{dataset.name} needs no download: {dataset.summary}.")
     else:
-        table = _plain_table("file", "state")
+        table = plain_table("file", "state")
         for state in states:
             bad = state.state in ("missing", "damaged")
             table.add_row(Text(state.path.name), Text(state.state, style="red" if bad else "green"))
-        _stdout().print(table)
-        _stdout().print(Text(f"Directory: {states[0].path.parent}"), soft_wrap=True)
+        stdout().print(table)
+        stdout().print(Text(f"Directory: {states[0].path.parent}"), soft_wrap=True)
 
 
 def settings(plan: "Plan", sources: Mapping[str, str], *, as_json: bool) -> None:
@@ -142,15 +109,15 @@ def settings(plan: "Plan", sources: Mapping[str, str], *, as_json: bool) -> None
     values = plan.settings.model_dump(mode="json")
     model = values.pop("model")
     if as_json:
-        _print_json({"settings": {**values, "model": model}, "sources": dict(sources)})
+        print_json({"settings": {**values, "model": model}, "sources": dict(sources)})
         return
-    table = _plain_table("setting", "value", "from")
+    table = plain_table("setting", "value", "from")
     for name, value in {**model, **values}.items():
         shown = json.dumps(value) if isinstance(value, dict) else _plain(value)
         source = "budget" if name == "width" and name not in sources else "default"
         table.add_row(name, Text(shown), Text(sources.get(name, source)))
-    _header(_stdout(), plan)
-    _stdout().print(table)
+    _header(stdout(), plan)
+    stdout().print(table)
 
 
 def _plain(value: object) -> str:
@@ -251,7 +218,7 @@ def _row(epoch: "EpochResult", num_epochs: int, *, star: bool) -> str:
     val_loss = "-" if epoch.val_loss is None else f"{epoch.val_loss:.4f}"
     return (
         f"{epoch.epoch:>3}/{num_epochs:<3} {epoch.lr:>9.2g}  {epoch.train_loss:>10.4f}"
-        f"  {_percent(epoch.train_accuracy):>9}  {val_loss:>9}  {_percent(epoch.val_accuracy):>9}"
+        f"  {percent(epoch.train_accuracy):>9}  {val_loss:>9}  {percent(epoch.val_accuracy):>9}"
         f"{'*' if star else ' '}  {epoch.seconds:>5.1f} s"
     )
 
@@ -290,7 +257,7 @@ def trained(
 
     kept = best(history)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "run": str(run.path),
                 "checkpoint": str(run.best),
@@ -304,15 +271,15 @@ def trained(
         )
         return
     if quiet:
-        _print_line(str(run.path))
+        print_line(str(run.path))
         return
     seconds = sum(epoch.seconds for epoch in history)
-    console = _stdout()
+    console = stdout()
     console.print()
     if kept.val_loss is None:
         reached = f"Epoch {kept.epoch}, the last, is kept: nothing was held out to choose by."
     else:
-        accuracy = f"validation accuracy {_percent(kept.val_accuracy)}, loss {kept.val_loss:.4f}"
+        accuracy = f"validation accuracy {percent(kept.val_accuracy)}, loss {kept.val_loss:.4f}"
         reached = f"Epoch {kept.epoch} is the best: {accuracy}."
     console.print(Text(reached, style="bold"), soft_wrap=True)
     console.print(f"Trained {plan.num_params:,} parameters in {seconds:.1f} s.", soft_wrap=True)
@@ -326,23 +293,23 @@ def trained(
 def score(result: "Score", loaded: "LoadedModel", *, as_json: bool, quiet: bool) -> None:
     """A checkpoint's figures on a split."""
     if as_json:
-        _print_json(asdict(result))
+        print_json(asdict(result))
         return
     if quiet:
-        _print_line(f"{100 * result.accuracy:.2f}")
+        print_line(f"{100 * result.accuracy:.2f}")
         return
-    console = _stdout()
+    console = stdout()
     low, high = result.interval
     recipe = loaded.card.settings.recipe
     console.print(Text(f"{result.checkpoint} ({recipe})", style="dim"), soft_wrap=True)
     console.print(
         Text.assemble(
-            (f"Accuracy {_percent(result.accuracy)}", "bold"),
+            (f"Accuracy {percent(result.accuracy)}", "bold"),
             f" on {result.num_images:,} {result.split} images of {result.dataset}",
         )
     )
     console.print(
-        f"95 % interval {100 * low:.2f} to {_percent(high)} (Wilson), "
+        f"95 % interval {100 * low:.2f} to {percent(high)} (Wilson), "
         f"{result.num_errors:,} errors, loss {result.loss:.4f}\n"
     )
     console.print(_class_table(result))
@@ -351,16 +318,16 @@ def score(result: "Score", loaded: "LoadedModel", *, as_json: bool, quiet: bool)
 
 
 def _class_table(result: "Score") -> Table:
-    table = _plain_table("class", *map(_number, ("images", "precision", "recall", "F1")))
+    table = plain_table("class", *map(number, ("images", "precision", "recall", "F1")))
     for each in result.classes:
         figures = (each.precision, each.recall, each.f1)
-        table.add_row(Text(each.name), f"{each.num_images:,}", *map(_percent, figures))
+        table.add_row(Text(each.name), f"{each.num_images:,}", *map(percent, figures))
     return table
 
 
 def _confusion_table(result: "Score") -> Table:
     names = [each.name for each in result.classes]
-    table = _plain_table("", *(_number(escape(name[:4])) for name in names))
+    table = plain_table("", *(number(escape(name[:4])) for name in names))
     for row, name in enumerate(names):
         counts = result.confusion[row]
         cells = [
@@ -383,18 +350,18 @@ def network(
     """The layers of a network and their totals."""
     chosen = described.settings
     if as_json:
-        _print_json(_network_record(described))
+        print_json(_network_record(described))
         return
     if quiet:
-        _print_line(str(described.num_params))
+        print_line(str(described.num_params))
         return
-    table = _plain_table("layer", "kind", _number("output"), _number("parameters"), _number("MACs"))
+    table = plain_table("layer", "kind", number("output"), number("parameters"), number("MACs"))
     for layer in described.layers:
         shape = " x ".join(map(str, layer.output_shape))
         params = f"{layer.num_params:,}" if layer.num_params else ""
         macs = f"{layer.num_macs:,}" if layer.num_macs else ""
         table.add_row(layer.name, layer.kind, shape, params, macs)
-    console = _stdout()
+    console = stdout()
     title = f"{chosen.arch} (recipe {chosen.recipe})"
     console.print(
         Text(f"{loaded.path}: {title}" if loaded else title, style="bold"), soft_wrap=True
@@ -423,19 +390,17 @@ def _network_record(described: "Network") -> dict[str, Any]:
 def registry(networks: "Sequence[Network]", *, as_json: bool, quiet: bool) -> None:
     """The architectures and the recipes side by side; quiet: the recipes' names."""
     if as_json:
-        _print_json({"recipes": [_network_record(each) for each in networks]})
+        print_json({"recipes": [_network_record(each) for each in networks]})
         return
     by_recipe = {each.settings.recipe: each for each in networks}
     if quiet:
-        _print_line("\n".join(by_recipe))
+        print_line("\n".join(by_recipe))
         return
-    architectures = _plain_table("architecture", "what it is", _number("parameters"))
+    architectures = plain_table("architecture", "what it is", number("parameters"))
     for each in ARCHITECTURES.values():
         num_params = by_recipe[each.default_recipe].num_params
         architectures.add_row(each.name, each.summary, f"{num_params:,}")
-    recipes = _plain_table(
-        "recipe", "arch", "what it trains", _number("parameters"), _number("MACs")
-    )
+    recipes = plain_table("recipe", "arch", "what it trains", number("parameters"), number("MACs"))
     for name, described in by_recipe.items():
         recipe = RECIPES[name]
         recipes.add_row(
@@ -445,55 +410,16 @@ def registry(networks: "Sequence[Network]", *, as_json: bool, quiet: bool) -> No
             f"{described.num_params:,}",
             f"{described.num_macs / 1e6:,.1f} M",
         )
-    console = _stdout()
+    console = stdout()
     console.print(architectures)
     console.print()
     console.print(recipes)
     console.print("\nLayer by layer: mnist summary --arch NAME, or --recipe NAME")
 
 
-def prediction(
-    name: str,
-    digit: "DigitImage",
-    predicted: "Prediction",
-    *,
-    top: int,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """What a picture was read as."""
-    if as_json:
-        _print_json(
-            {
-                "file": name,
-                "digit": predicted.label,
-                "probability": predicted.probability,
-                "probabilities": predicted.probabilities,
-                "box": digit.box,
-            }
-        )
-        return
-    if quiet:
-        _print_line(predicted.label)
-        return
-    console = _stdout()
-    console.print(Text.assemble(f"{name}: ", (predicted.label, "bold green")), soft_wrap=True)
-    bars = Table.grid(padding=(0, 1))
-    for label, probability in predicted.top(top):
-        bar = ProgressBar(total=1, completed=probability, width=30)
-        bars.add_row(Text(f"  {label}"), bar, f"{100 * probability:6.2f} %")
-    console.print(bars)
-
-
-def unread(*, quiet: bool) -> None:
-    """Keep the place of a picture that could not be read, where only digits are printed."""
-    if quiet:
-        _print_line("?")
-
-
 def drawn(target: Path, *, as_json: bool, quiet: bool) -> None:
     """Where a figure was written."""
     if as_json:
-        _print_json({"file": str(target)})
+        print_json({"file": str(target)})
     else:
-        _print_line(str(target) if quiet else f"Drew {target}")
+        print_line(str(target) if quiet else f"Drew {target}")

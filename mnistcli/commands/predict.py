@@ -1,74 +1,129 @@
 """`mnist predict`."""
 
-import sys
+import itertools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnistcli.commands import options
-from mnistcli.errors import DataError
+from mnistcli.errors import SettingsError
+
+if TYPE_CHECKING:
+    from mnistcli.readings import Style
 
 
 def predict(
     pictures: Annotated[
-        list[str], typer.Argument(help="Picture files, or - for standard input.", metavar="FILE…")
+        list[str],
+        typer.Argument(
+            help="Picture files, directories, patterns, or - for standard input.", metavar="FILE…"
+        ),
     ],
-    checkpoint: options.Checkpoint = None,
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--checkpoint",
+            "-c",
+            help="A run or a checkpoint; several are averaged. Unset: the bundled one.",
+            metavar="RUN",
+            autocompletion=options.complete_run,
+            show_default=False,
+        ),
+    ] = None,
+    single: Annotated[
+        bool, typer.Option("--single", help="Take all ink for one digit, however it is parted.")
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Search directories to the bottom.")
+    ] = False,
+    label_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            help="A CSV file with columns file,label: score the readings.",
+            metavar="FILE",
+        ),
+    ] = None,
     top: Annotated[
         int,
         typer.Option("--top", "-t", help="Classes to show, most probable first.", min=1, max=10),
     ] = 3,
+    show: Annotated[
+        bool, typer.Option("--show", help="Draw each step from the picture to the network's input.")
+    ] = False,
+    save_input: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-input",
+            help="Write what the network saw as PNG, 28x28 a digit; of one picture.",
+            metavar="FILE",
+        ),
+    ] = None,
     out: options.Out = Path("runs"),
     json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("the digits")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print a table as CSV on stdout.", show_default=False)
+    ] = False,
+    quiet: Annotated[bool, options.quiet("the digits, or with --labels the accuracy")] = False,
 ) -> None:
-    """Read the digit in a picture.
+    """Read the digits in pictures.
 
-    Any picture of one digit will do: a scan, a photo, a drawing, dark on light
-    or light on dark. A picture that cannot be read is named, and the others are
-    read. With --json, one object a line; with -q, one digit a line, or ?.
+    Any picture will do: a scan, a photo, a drawing, dark on light or light on
+    dark. Its digits are read line by line from left to right. A file that
+    cannot be read is named, the others are read, and the exit code is 3. With
+    --json, one object a line; with -q, one reading a line, or ?.
 
     Examples:
     $ mnist predict digit.png
-    $ mnist predict scans/*.png --json
-    $ mnist predict photo.jpg -c runs/quick --top 10
+    $ mnist predict scans --recursive --json
+    $ mnist predict photo.jpg -c runs/quick --show
     """
-    from mnistcli import images, render, runs
-    from mnistcli.predict import classify
+    from mnistcli import gathering, labels, render, runs
 
-    loaded = runs.load_model(runs.find_checkpoint(checkpoint, out))
+    style = _style(json=json, as_csv=as_csv, quiet=quiet, show=show)
+    known = labels.read_labels(label_file) if label_file else None
+    names = gathering.find_pictures(pictures, recursive=recursive)
+    if save_input and len(names) > 1:
+        raise SettingsError(
+            "--save-input takes one picture.",
+            why=f"{len(names):,} were named.",
+            fix="Name one picture, or leave the option out.",
+        )
+    chunks = gathering.read_pictures(names, single=single, keep_steps=show)
+    # The first is asked for before torch loads: other processes decode meanwhile.
+    chunks = itertools.chain([next(chunks)], chunks)
+    paths = [runs.find_checkpoint(each, out) for each in checkpoints or (None,)]
+    models = [runs.load_model(path) for path in paths]
+
+    from mnistcli.images import save_digits
+    from mnistcli.predict import check_ensemble, classify
+    from mnistcli.readings import Report
+
+    check_ensemble(models)
     failures = []
-    for picture in pictures:
-        try:
-            digit = images.read_digit(_read(picture), name=picture)
-        except DataError as error:
-            failures.append(error)
-            render.unread(quiet=quiet and not json)
-            continue
-        prediction = classify(loaded, [digit])[0]
-        render.prediction(picture, digit, prediction, top=top, as_json=json, quiet=quiet)
+    with Report(num_pictures=len(names), style=style, top=top, show=show, labels=known) as report:
+        for chunk in chunks:
+            failures += [found.error for found in chunk if found.error]
+            read = classify(models, [found.digits for found in chunk])
+            for found, predictions in zip(chunk, read, strict=True):
+                report.add(found, predictions)
+    if save_input and not failures:
+        save_digits(save_input, [each.digit for each in predictions])
     for failure in failures[:-1]:
         render.error(failure)
     if failures:
         raise failures[-1]
 
 
-def _read(picture: str) -> bytes:
-    """The bytes of a file, or of standard input for "-"."""
-    if picture == "-":
-        return sys.stdin.buffer.read()
-    if Path(picture).is_dir():
-        raise DataError(
-            f"'{picture}' is a directory.",
-            why="predict reads picture files.",
-            fix=f"Name the files in it: mnist predict {picture.rstrip('/')}/*.png",
+def _style(*, json: bool, as_csv: bool, quiet: bool, show: bool) -> "Style":
+    """What is printed; SettingsError where two options each want to say it."""
+    wanted = {"--json": json, "--csv": as_csv, "--quiet": quiet, "--show": show}
+    chosen = [name for name, is_wanted in wanted.items() if is_wanted]
+    if len(chosen) > 1:
+        raise SettingsError(
+            f"{chosen[0]} and {chosen[1]} do not go together.",
+            why="Each says alone what is printed.",
+            fix="Use one of them.",
         )
-    try:
-        return Path(picture).read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"'{picture}' cannot be read.",
-            why=f"{error.strerror or error}.",
-            fix="Check the name; mnist predict takes PNG, JPEG and other picture files.",
-        ) from error
+    return "json" if json else "csv" if as_csv else "quiet" if quiet else "text"

@@ -1,0 +1,47 @@
+"""The two streams, and how lines, records and tables look on them."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+from mnistcli import SCHEMA_VERSION
+
+
+def stdout() -> Console:
+    """Where results go."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def stderr() -> Console:
+    """Where everything else goes."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """A record as one line of JSON."""
+    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **record}) + "\n")
+
+
+def print_line(text: str) -> None:
+    """A line for a program: never wrapped, never coloured."""
+    sys.stdout.write(f"{text}\n")
+
+
+def plain_table(*columns: Column | str) -> Table:
+    """A table with a rule under its header and no other lines."""
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def number(header: str) -> Column:
+    """A column of numbers."""
+    return Column(header, justify="right", no_wrap=True)
+
+
+def percent(share: float | None) -> str:
+    """A share of 0..1 in words."""
+    return "-" if share is None else f"{100 * share:.2f} %"

@@ -1,0 +1,155 @@
+"""Picture files by the thousand: which ones are meant, and the digits in each.
+
+Knows no torch, so that the processes that decode pictures start quickly.
+"""
+
+import glob
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from mnistcli.errors import DataError
+from mnistcli.images import Steps, Ways, develop
+from mnistcli.pictures import IN_WORDS, SUFFIXES, open_picture
+
+STDIN = "-"
+# Pictures that a process decodes, and the network reads, at a time.
+CHUNK_SIZE = 64
+# Fewer pictures are read before a second process has started.
+MIN_FOR_PROCESSES = 200
+# Chunks that wait to be read, for each process: enough to go on while torch loads, few enough
+# to keep the memory flat.
+CHUNKS_AHEAD = 32
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture file and the digits in it, or why there are none."""
+
+    name: str
+    digits: list[Ways] = field(default_factory=list)
+    error: DataError | None = None
+    num_frames: int = 1
+    width_px: int = 0
+    height_px: int = 0
+    steps: Steps | None = None
+
+
+def find_pictures(names: Sequence[str], *, recursive: bool) -> list[str]:
+    """The files that names of files, directories and patterns stand for, in their order.
+
+    A directory stands for the pictures in it by their suffixes, with `recursive`
+    also for those in its subdirectories; "-" stands for standard input.
+
+    Raises:
+        DataError: a directory or a pattern has no pictures.
+    """
+    return [file for name in names for file in _files(name, recursive=recursive)]
+
+
+def _files(name: str, *, recursive: bool) -> list[str]:
+    path = Path(name)
+    if path.is_dir():
+        below = path.rglob("*") if recursive else path.glob("*")
+        files = sorted(str(each) for each in below if each.suffix.lower() in SUFFIXES)
+        if files:
+            return files
+        raise DataError(
+            f"There are no pictures in '{name}'.",
+            why=f"None of its files is called like a {IN_WORDS} file.",
+            fix="Name another directory" + ("." if recursive else ", or add --recursive."),
+        )
+    if name != STDIN and glob.has_magic(name) and not path.exists():
+        files = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (it takes absolute patterns)
+        if not files:
+            what = f"No file is called like '{name}'."
+            raise DataError(what, fix="Check the pattern; * stands for any characters.")
+        return [file for each in files for file in _files(each, recursive=recursive)]
+    return [name]
+
+
+def read_pictures(
+    names: Sequence[str], *, single: bool, keep_steps: bool = False
+) -> Iterator[list[Found]]:
+    """The digits in each picture file, in the order of `names`, some pictures at a time.
+
+    Many pictures are decoded by as many processes as there are cores.
+    """
+    read = partial(read_chunk, single=single, keep_steps=keep_steps)
+    if len(names) < MIN_FOR_PROCESSES or STDIN in names:
+        yield from (read([name]) for name in names)
+        return
+    chunks = (names[start : start + CHUNK_SIZE] for start in range(0, len(names), CHUNK_SIZE))
+    num_processes = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    with ProcessPoolExecutor(
+        num_processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        # Ctrl-C is for the process that people see.
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
+        waiting: deque[Future[list[Found]]] = deque()
+        for chunk in chunks:
+            waiting.append(pool.submit(read, chunk))
+            if len(waiting) > CHUNKS_AHEAD * num_processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def read_chunk(names: Sequence[str], *, single: bool, keep_steps: bool) -> list[Found]:
+    """The digits in each of some picture files."""
+    return [read_picture(name, single=single, keep_steps=keep_steps) for name in names]
+
+
+def read_picture(name: str, *, single: bool, keep_steps: bool = False) -> Found:
+    """The digits in a picture file; a file that cannot be read comes back as its error."""
+    try:
+        picture = open_picture(contents(name), name=name)
+    except DataError as error:
+        return Found(name, error=error)
+    steps = develop(picture, single=single)
+    if not steps.digits:
+        return Found(name, error=blank(name))
+    return Found(
+        name,
+        steps.digits,
+        num_frames=picture.num_frames,
+        width_px=picture.width_px,
+        height_px=picture.height_px,
+        steps=steps if keep_steps else None,
+    )
+
+
+def blank(name: str) -> DataError:
+    """The error for a picture without digits."""
+    return DataError(
+        f"There is no digit in '{name}'.",
+        why="The picture is blank, or its ink too faint or too small to tell from the paper.",
+        fix="Draw the digit larger and darker, or crop the picture around it.",
+    )
+
+
+def contents(name: str) -> bytes:
+    """The bytes of a file, or of standard input for "-".
+
+    Raises:
+        DataError: there is no such file, or it must not be read.
+    """
+    if name == STDIN:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"'{name}' cannot be read.",
+            why=f"{getattr(error, 'strerror', None) or error}.",
+            fix=f"Check the name; mnist predict takes {IN_WORDS} files.",
+        ) from error

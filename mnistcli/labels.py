@@ -1,0 +1,116 @@
+"""What pictures really show, and how many were read right.
+
+A label file is CSV with the columns `file`, relative to the label file's directory, and
+`label`: the digits from left to right. Other columns are ignored.
+"""
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mnistcli.errors import DataError
+from mnistcli.metrics import wilson_interval
+
+# The sizes that the scores tell apart: MNIST's own, and all that had to be shrunk.
+SMALL_PX = 28
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A picture file with what it shows and what was read in it, None where nothing could be."""
+
+    file: str
+    label: str
+    read: str | None
+    width_px: int
+    height_px: int
+
+    @property
+    def right(self) -> bool:
+        """Whether every digit was read, and no other."""
+        return self.read is not None and same(self.read, self.label)
+
+    @property
+    def kind(self) -> str:
+        """The group that the scores count it in."""
+        if len(digits_of(self.label)) > 1:
+            return "several digits"
+        small = 0 < max(self.width_px, self.height_px) <= SMALL_PX
+        return f"one digit, up to {SMALL_PX}x{SMALL_PX}" if small else "one digit, larger"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many of some pictures were read right, with the 95 % Wilson interval (0..1)."""
+
+    num: int
+    num_right: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the share of right readings lies, with 95 % confidence."""
+        return wilson_interval(self.num_right, self.num)
+
+
+@dataclass
+class Score:
+    """The readings of labelled pictures; `num_unlabelled` others were read."""
+
+    readings: list[Reading] = field(default_factory=list)
+    num_unlabelled: int = 0
+
+    def tallies(self) -> dict[str, Tally]:
+        """All pictures, and each kind of them."""
+        kinds = sorted({reading.kind for reading in self.readings})
+        groups = {"all": self.readings}
+        groups |= {kind: [each for each in self.readings if each.kind == kind] for kind in kinds}
+        return {
+            kind: Tally(len(group), sum(each.right for each in group))
+            for kind, group in groups.items()
+        }
+
+    @property
+    def misread(self) -> list[Reading]:
+        """What was not read right."""
+        return [reading for reading in self.readings if not reading.right]
+
+
+def digits_of(text: str) -> str:
+    """A text without its white space."""
+    return "".join(text.split())
+
+
+def same(read: str, label: str) -> bool:
+    """Whether a reading has the label's digits, however they are spread over lines."""
+    return digits_of(read) == digits_of(label)
+
+
+def read_labels(path: Path) -> dict[Path, str]:
+    """The label of every file, by its absolute path.
+
+    Raises:
+        DataError: the file cannot be read, or has not both columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _unusable(path, why=f"It cannot be read: {reason}.") from error
+    if not rows:
+        raise _unusable(path, why="It has no rows.")
+    if not {"file", "label"} <= rows[0].keys():
+        raise _unusable(path, why=f"Its columns are {', '.join(map(str, rows[0]))}.")
+    return {
+        (path.parent / row["file"]).resolve(): row["label"]
+        for row in rows
+        if row["file"] and row["label"]
+    }
+
+
+def _unusable(path: Path, *, why: str) -> DataError:
+    return DataError(
+        f"'{path}' is no label file.",
+        why=why,
+        fix="Write a CSV file whose first line is file,label and whose others are like digit.png,7",
+    )

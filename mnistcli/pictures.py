@@ -1,0 +1,204 @@
+"""A picture file -> its first frame, upright, grey, and small enough to work on.
+
+Shapes: H rows, W columns, C channels. `grey` is float32, 0 black to 1 white.
+"""
+
+import io
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnistcli.errors import DataError
+
+Grey = NDArray[np.float32]
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
+IN_WORDS = "PNG, JPEG, BMP, GIF, WebP or TIFF"
+# Formats whose further frames are pages or an animation. A JPEG's are thumbnails and depth maps.
+PAGED = frozenset(("PNG", "GIF", "WEBP", "TIFF"))
+# Other files that people try: offset, first bytes in lower case, what it is.
+OTHER_KINDS = (
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftypmif", "HEIC"),
+    (4, b"ftypavif", "AVIF"),
+    (0, b"%pdf", "PDF"),
+    (0, b"<svg", "SVG"),
+    (0, b"<?xml", "SVG or other XML"),
+)
+MAX_PIXELS = 64_000_000
+# Large enough for the digits of a filled page, small enough for some hundredths of a second.
+WORKING_SIDE_PX = 800
+# Channels that differ by less than this everywhere make a grey picture: JPEG's rounding.
+SAME_CHANNELS = 0.02
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as JPEG has it
+
+# EXIF tag 274, "Orientation": how to turn the stored picture so that it stands upright.
+ORIENTATION_TAG = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = frozenset(method for tag, method in UPRIGHT.items() if tag >= 5)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in grey, its longest side at most `WORKING_SIDE_PX`; what it was made from.
+
+    `width_px` and `height_px` are those of the whole picture as it is shown
+    (turned as its EXIF tag says), `num_frames` counts pages or an animation's frames.
+    """
+
+    grey_HW: Grey
+    width_px: int
+    height_px: int
+    num_frames: int = 1
+
+
+def open_picture(data: bytes, *, name: str) -> Picture:
+    """The picture whose file holds `data`; `name` is for messages.
+
+    Raises:
+        DataError: `data` is no whole picture in one of `FORMATS`, or has more
+            than `MAX_PIXELS` pixels.
+    """
+    # Pillow warns of odd metadata, which says nothing about the pixels.
+    with warnings.catch_warnings(action="ignore"):
+        image = identify(data, name=name)
+        width_px, height_px = image.size
+        if width_px * height_px > MAX_PIXELS:
+            raise too_large(name)
+        try:
+            num_frames = getattr(image, "n_frames", 1) if image.format in PAGED else 1
+            # JPEG's decoder can halve a large picture on the way, which saves most of its time.
+            image.draft(None, (WORKING_SIDE_PX, WORKING_SIDE_PX))
+            image.load()
+            method = turn(image)
+            if method in SIDEWAYS:
+                width_px, height_px = height_px, width_px
+            grey_HW = shrunk_grey(image if method is None else image.transpose(method))
+            return Picture(grey_HW, width_px, height_px, num_frames)
+        # Decoders of damaged data raise whatever they stumble over.
+        except Exception as error:
+            raise DataError(
+                f"'{name}' is damaged.",
+                why=f"Its {image.format} data are cut short or make no sense ({error}).",
+                fix="Save or copy the picture again.",
+            ) from error
+
+
+def identify(data: bytes, *, name: str) -> Image.Image:
+    """The picture with its header read and its pixels not yet decoded."""
+    if not data:
+        fix = "Save or copy the picture again."
+        raise DataError(f"'{name}' is empty.", why="The file has 0 bytes.", fix=fix)
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise too_large(name) from error
+    except Exception as error:
+        raise DataError(
+            f"'{name}' is no picture that can be read.",
+            why=f"Its content is {kind_of(data)}, whatever its name says.",
+            fix=f"Save it as {IN_WORDS}.",
+        ) from error
+
+
+def kind_of(data: bytes) -> str:
+    """What a file holds that is in none of `FORMATS`, in words."""
+    for offset, magic, kind in OTHER_KINDS:
+        if data[offset : offset + len(magic)].lower() == magic:
+            return kind
+    try:
+        return f"in the format {Image.open(io.BytesIO(data)).format}"
+    except Exception:  # noqa: BLE001 - a guess for a message must not fail
+        return "no picture, or its first bytes are damaged"
+
+
+def too_large(name: str) -> DataError:
+    """The error for a picture that would fill the memory."""
+    limit = f"{MAX_PIXELS // 10**6} million pixels"
+    return DataError(
+        f"'{name}' is too large.",
+        why=f"It unpacks to more than {limit}.",
+        fix="Scale it down, or crop it around the digits.",
+    )
+
+
+def turn(image: Image.Image) -> Image.Transpose | None:
+    """What sets the picture upright by its EXIF tag; None where the tag is missing or damaged."""
+    with suppress(Exception):
+        return UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
+    return None
+
+
+def shrunk_grey(image: Image.Image) -> Grey:
+    """Any mode of Pillow's -> brightness in 0..1, (H, W), at most `WORKING_SIDE_PX` long."""
+    if image.mode in ("1", "L") and "transparency" not in image.info:
+        return shrink(image.convert("L")) / np.float32(255)
+    if image.mode.startswith("I;16"):
+        return shrink(Image.fromarray(np.asarray(image).astype(np.float32) / 65535))
+    if image.mode in ("I", "F"):
+        return shrink(Image.fromarray(stretch(np.asarray(image, dtype=np.float32))))
+    if image.has_transparency_data:
+        return grey_of(composite(shrink(image.convert("RGBA")) / np.float32(255)))
+    return grey_of(shrink(image.convert("RGB")) / np.float32(255))
+
+
+def shrink(image: Image.Image) -> Grey:
+    """Area-averaged down to `WORKING_SIDE_PX`, float32 (H, W) or (H, W, C)."""
+    factor = WORKING_SIDE_PX / max(image.size)
+    if factor < 1:
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        image = image.resize(size, Image.Resampling.BOX)
+    return np.asarray(image, dtype=np.float32)
+
+
+def stretch(values_HW: Grey) -> Grey:
+    """Any finite range of values -> 0..1: 32-bit pictures have no agreed white."""
+    # In float64, where the difference of two float32 cannot overflow.
+    finite_HW = np.nan_to_num(values_HW.astype(np.float64), posinf=0, neginf=0)
+    low, high = float(finite_HW.min()), float(finite_HW.max())
+    return ((finite_HW - low) / (high - low or 1)).astype(np.float32)
+
+
+def composite(rgba_HWC: Grey) -> Grey:
+    """A picture laid on white, (H, W, 3); on black where on white it could hardly be seen."""
+    grey_HW, alpha_HW = rgba_HWC[..., :3] @ LUMA, rgba_HWC[..., 3]
+    dark_on_white = float((alpha_HW * (1 - grey_HW)).max())
+    light_on_black = float((alpha_HW * grey_HW).max())
+    ground = np.float32(0 if dark_on_white < light_on_black / 2 else 1)
+    alpha_HW1 = rgba_HWC[..., 3:]
+    return alpha_HW1 * rgba_HWC[..., :3] + (1 - alpha_HW1) * ground
+
+
+def grey_of(rgb_HWC: Grey) -> Grey:
+    """The mixture of the channels in which the ink stands out from the paper, (H, W) in 0..1.
+
+    Luma hides yellow ink on white and red on green. Here a channel counts as
+    much as the strong differences from the paper's colour lie in it, with their
+    sign; the paper's colour is the median of the picture's outermost pixels.
+    """
+    if float(np.ptp(rgb_HWC, axis=2).max()) < SAME_CHANNELS:
+        return np.ascontiguousarray(rgb_HWC[..., 1])
+    edge_NC = np.concatenate([rgb_HWC[0], rgb_HWC[-1], rgb_HWC[:, 0], rgb_HWC[:, -1]])
+    step = max(1, max(rgb_HWC.shape) // 200)
+    difference_NC = rgb_HWC[::step, ::step].reshape(-1, 3) - np.median(edge_NC, axis=0)
+    strength_N1 = np.abs(difference_NC).max(axis=1, keepdims=True)
+    weights_C = (difference_NC * strength_N1**2).sum(axis=0)
+    total = float(np.abs(weights_C).sum())
+    if total == 0:
+        return rgb_HWC @ LUMA
+    # Bright paper stays bright: the sign is luma's. A negative weight shifts the range back.
+    weights_C *= (1 if weights_C @ LUMA >= 0 else -1) / total
+    return np.asarray(rgb_HWC @ weights_C - weights_C.clip(max=0).sum(), dtype=np.float32)

@@ -1,0 +1,124 @@
+"""Pictures drawn with characters, two pixels each: one above the other.
+
+Shapes: H rows, W columns of pixels, float32, 0 black to 1 white.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.color import Color
+from rich.console import Console, Group, RenderableType
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from mnistcli.images import Steps, Ways
+
+Pixels = NDArray[np.float32]
+
+THUMBNAIL_WIDTH, THUMBNAIL_MAX_HEIGHT = 36, 48
+# Where there are no colours, what is lighter than this is drawn.
+DRAWN = 0.35
+# Light and dark by the share of the character's cell that is covered.
+ASCII_RAMP = " .:-=+*#%@"
+# Okabe and Ito's colours, which the colour-blind can tell apart; black is the paper here.
+PALETTE = np.array(
+    [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0)]
+)
+
+
+def blocks(pixels_HW: Pixels, console: Console) -> list[Text]:
+    """The picture as lines of text, light on dark, as well as the console can."""
+    return coloured_blocks(np.repeat(pixels_HW[:, :, None], 3, axis=2), console)
+
+
+def coloured_blocks(rgb_HWC: Pixels, console: Console) -> list[Text]:
+    """The same for a picture in colours, (H, W, 3)."""
+    if len(rgb_HWC) % 2:
+        rgb_HWC = np.pad(rgb_HWC, ((0, 1), (0, 0), (0, 0)))
+    rows = list(zip(rgb_HWC[::2], rgb_HWC[1::2], strict=True))
+    if not console.encoding.lower().startswith("utf"):
+        return [ramp((upper + lower).mean(axis=1) / 2) for upper, lower in rows]
+    if console.no_color or console.color_system is None:
+        return [outline(upper.max(axis=1), lower.max(axis=1)) for upper, lower in rows]
+    return [
+        Text.assemble(
+            *(
+                ("▀", Style(color=colour(u), bgcolor=colour(v)))
+                for u, v in zip(upper, lower, strict=True)
+            )
+        )
+        for upper, lower in rows
+    ]
+
+
+def colour(rgb_C: Pixels) -> Color:
+    """A pixel's colour."""
+    red, green, blue = (int(value) for value in np.rint(255 * rgb_C.clip(0, 1)))
+    return Color.from_rgb(red, green, blue)
+
+
+def outline(upper_W: Pixels, lower_W: Pixels) -> Text:
+    """Two rows of pixels, each drawn or not."""
+    shapes = " ▄▀█"  # by which half is drawn
+    drawn = zip((upper_W > DRAWN).tolist(), (lower_W > DRAWN).tolist(), strict=True)
+    return Text("".join(shapes[2 * upper + lower] for upper, lower in drawn))
+
+
+def ramp(values_W: Pixels) -> Text:
+    """A row of characters by their darkness, for consoles without block characters."""
+    levels_W = np.rint(values_W.clip(0, 1) * (len(ASCII_RAMP) - 1)).astype(int)
+    return Text("".join(ASCII_RAMP[level] for level in levels_W))
+
+
+def thumbnail(pixels_HW: Pixels) -> Pixels:
+    """The picture small enough to stand beside others."""
+    height, width = pixels_HW.shape[:2]
+    scale = min(THUMBNAIL_WIDTH / width, THUMBNAIL_MAX_HEIGHT / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    channels = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(channel)).resize(size, Image.Resampling.BOX)
+        )
+        for channel in np.moveaxis(np.atleast_3d(pixels_HW), 2, 0)
+    ]
+    small_HWC = np.stack(channels, axis=2)
+    return small_HWC if pixels_HW.ndim == 3 else small_HWC[:, :, 0]
+
+
+def steps(made: Steps, digits: list[Ways], console: Console) -> RenderableType:
+    """Every step from the picture to the network's input, side by side as far as they go."""
+    drawings: list[tuple[str, Pixels]] = [
+        ("grey", thumbnail(made.grey_HW)),
+        ("its paper", thumbnail(made.paper_HW)),
+        ("paper removed, ink light", lightened(made.contrast_HW)),
+        ("ink", lightened(made.ink_HW)),
+        ("digits found", thumbnail(in_colours(made))),
+        *((f"digit {n}", way[0][0].ink()) for n, way in enumerate(digits, 1)),
+    ]
+    cells = [
+        Group(Text(title, style="bold"), *(coloured(pixels, console)), Text())
+        for title, pixels in drawings
+    ]
+    per_row = max(1, (console.width + 2) // (THUMBNAIL_WIDTH + 2))
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for start in range(0, len(cells), per_row):
+        grid.add_row(*cells[start : start + per_row])
+    return grid
+
+
+def coloured(pixels: Pixels, console: Console) -> list[Text]:
+    """A drawing in grey (H, W) or in colours (H, W, 3) as lines of text."""
+    return blocks(pixels, console) if pixels.ndim == 2 else coloured_blocks(pixels, console)
+
+
+def lightened(pixels_HW: Pixels) -> Pixels:
+    """A thumbnail in which thin strokes, averaged with the paper around, can still be seen."""
+    return np.sqrt(thumbnail(pixels_HW.clip(0, 1)))
+
+
+def in_colours(made: Steps) -> Pixels:
+    """The digits' ink, each digit in another colour, (H, W, 3)."""
+    colours_HWC = PALETTE[(made.labels_HW - 1) % len(PALETTE)] / 255
+    shown_HW = made.ink_HW * (made.labels_HW > 0)
+    return np.asarray(np.sqrt(shown_HW)[:, :, None] * colours_HWC, dtype=np.float32)

@@ -1,0 +1,235 @@
+"""What `mnist predict` shows: a picture's digits as text, JSON or CSV, and the score of many."""
+
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from rich.console import Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mnistcli import labels as labelling
+from mnistcli import previews
+from mnistcli.console import number, percent, plain_table, print_json, print_line, stderr, stdout
+from mnistcli.gathering import Found
+from mnistcli.predict import Prediction, text_of
+
+Style = Literal["text", "json", "csv", "quiet"]
+
+# With more pictures, each gets a line.
+MAX_PREVIEWS = 4
+CSV_COLUMNS = ("file", "read", "probability", "doubt", "label", "right", "error")
+
+
+class Report(AbstractContextManager["Report"]):
+    """Shows readings as they come; at the end, where there are labels, the score."""
+
+    def __init__(
+        self,
+        *,
+        num_pictures: int,
+        style: Style,
+        top: int,
+        show: bool,
+        labels: Mapping[Path, str] | None,
+    ) -> None:
+        self._style, self._top, self._show = style, top, show
+        self._labels = labels
+        self._score = labelling.Score()
+        self._few = num_pictures <= MAX_PREVIEWS
+        # Where each picture's line is seen, the lines tell how far it is.
+        seen = sys.stdout.isatty() and style != "quiet" and labels is None
+        self._progress = Progress(
+            TextColumn("reading"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=stderr(),
+            transient=True,
+            disable=self._few or seen or not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("reading", total=num_pictures)
+        if style == "csv":
+            csv.writer(sys.stdout).writerow(CSV_COLUMNS)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+        if kind is None and self._labels is not None:
+            self._print_score()
+
+    def add(self, found: Found, predictions: Sequence[Prediction]) -> None:
+        """Show what was read in a picture."""
+        read = text_of(predictions) if found.error is None else None
+        label = None if self._labels is None else self._labels.get(Path(found.name).resolve())
+        if label is not None:
+            size = (found.width_px, found.height_px)
+            self._score.readings.append(labelling.Reading(found.name, label, read, *size))
+        elif self._labels is not None:
+            self._score.num_unlabelled += 1
+        if self._style == "json":
+            print_json(_record(found, predictions, read=read, label=label))
+        elif self._style == "csv":
+            csv.writer(sys.stdout).writerow(_row(found, predictions, read=read, label=label))
+        elif self._labels is None:
+            self._print(found, predictions, read)
+        self._progress.advance(self._task)
+
+    def _print(self, found: Found, predictions: Sequence[Prediction], read: str | None) -> None:
+        if self._style == "quiet":
+            print_line("?" if read is None else read)
+        elif read is not None:
+            console = stdout()
+            if found.num_frames > 1:
+                note = f"{found.name} has {found.num_frames} frames or pages: the first is read."
+                stderr().print(Text(note, style="dim"), soft_wrap=True)
+            if not (self._few or self._show):
+                console.print(_line(found.name, predictions, read), soft_wrap=True)
+                return
+            console.print(Text.assemble(f"{found.name}: ", (read, "bold green")), soft_wrap=True)
+            if self._show and found.steps:
+                console.print(previews.steps(found.steps, found.digits, console))
+            console.print(
+                self._one(predictions[0]) if len(predictions) == 1 else _several(predictions)
+            )
+            for each in predictions:
+                if each.doubt:
+                    which = f"{each.label}, " if len(predictions) > 1 else ""
+                    console.print(Text(f"  {which}{each.doubt}", style="yellow"), soft_wrap=True)
+
+    def _one(self, predicted: Prediction) -> RenderableType:
+        """What the network saw, beside the most probable classes."""
+        console = stdout()
+        bars = Table.grid(padding=(0, 1))
+        for label, probability in predicted.top(self._top):
+            bar = ProgressBar(total=1, completed=probability, width=30)
+            bars.add_row(Text(label, style="bold"), bar, f"{100 * probability:6.2f} %")
+        if not console.is_terminal:
+            return bars
+        beside = Table.grid(padding=(0, 3, 0, 0))
+        beside.add_row(
+            Group(*previews.blocks(predicted.digit.ink(), console)), Group(Text("\n" * 3), bars)
+        )
+        return beside
+
+    def _print_score(self) -> None:
+        score, tallies = self._score, self._score.tallies()
+        if self._style == "json":
+            print_json(_score_record(score))
+        elif self._style == "quiet":
+            everything = tallies["all"]
+            share = everything.num_right / everything.num if everything.num else 0
+            print_line(f"{100 * share:.2f}")
+        elif self._style == "text":
+            stdout().print(_score_table(tallies))
+            _print_misread(score.misread)
+        if score.num_unlabelled:
+            note = f"{score.num_unlabelled:,} pictures have no label and are not counted."
+            stderr().print(Text(note, style="dim"), soft_wrap=True)
+
+
+def _line(name: str, predictions: Sequence[Prediction], read: str) -> Text:
+    """A picture among many: its name, its digits, the least probability of them."""
+    doubts = [each.doubt for each in predictions if each.doubt]
+    return Text.assemble(
+        f"{name}: ",
+        (read, "bold green"),
+        f"  {100 * _least(predictions):.2f} %",
+        (f"  {doubts[0]}" if doubts else "", "yellow"),
+    )
+
+
+def _several(predictions: Sequence[Prediction]) -> Table:
+    """A row a digit: what it was read as, what else it may be, and where it stands."""
+    table = plain_table("digit", number("probability"), "else", number("left"), number("top"))
+    for each in predictions:
+        (first, most), (second, next_most) = each.top(2)
+        left, top, *_ = each.digit.box
+        rest = f"{second} ({100 * next_most:.2f} %)"
+        table.add_row(Text(first, style="bold"), percent(most), rest, f"{left:,}", f"{top:,}")
+    return table
+
+
+def _least(predictions: Sequence[Prediction]) -> float:
+    return min(each.probability for each in predictions)
+
+
+def _record(
+    found: Found, predictions: Sequence[Prediction], *, read: str | None, label: str | None
+) -> dict[str, Any]:
+    """A picture for programs."""
+    record: dict[str, Any] = {"file": found.name, "read": read}
+    if found.error is not None:
+        record["error"] = {"what": found.error.what, "why": found.error.why}
+    else:
+        record["probability"] = _least(predictions)
+        record["width_px"], record["height_px"] = found.width_px, found.height_px
+        record["digits"] = [
+            {
+                "digit": each.label,
+                "probability": each.probability,
+                "probabilities": each.probabilities,
+                "box": each.digit.box,
+                "line": each.digit.line,
+                "doubt": each.doubt,
+            }
+            for each in predictions
+        ]
+    if label is not None:
+        record["label"] = label
+        record["right"] = read is not None and labelling.same(read, label)
+    return record
+
+
+def _row(
+    found: Found, predictions: Sequence[Prediction], *, read: str | None, label: str | None
+) -> list[Any]:
+    """A picture for spreadsheets, in the order of `CSV_COLUMNS`."""
+    record = _record(found, predictions, read=read, label=label)
+    doubts = "; ".join(each.doubt for each in predictions if each.doubt)
+    return [
+        *(record["file"], read, record.get("probability"), doubts),
+        *(label, record.get("right"), record.get("error", {}).get("what")),
+    ]
+
+
+def _score_record(score: labelling.Score) -> dict[str, Any]:
+    """The score for programs; the interval is Wilson's of 95 %."""
+    tallies = {
+        kind: {"num": tally.num, "num_right": tally.num_right, "interval": tally.interval}
+        for kind, tally in score.tallies().items()
+    }
+    return {"score": tallies, "num_unlabelled": score.num_unlabelled}
+
+
+def _score_table(tallies: Mapping[str, labelling.Tally]) -> Table:
+    table = plain_table(
+        "pictures", *map(number, ("right", "of", "accuracy")), "95 % interval (Wilson)"
+    )
+    for kind, tally in tallies.items():
+        low, high = tally.interval
+        share = percent(tally.num_right / tally.num if tally.num else None)
+        interval = f"{100 * low:.2f} to {percent(high)}"
+        table.add_row(kind, f"{tally.num_right:,}", f"{tally.num:,}", share, interval)
+    return table
+
+
+def _print_misread(misread: Sequence[labelling.Reading]) -> None:
+    if misread:
+        print_line("\nMisread:")
+    for each in misread:
+        print_line(f"  {each.file}: {each.label} read as {each.read or 'nothing'}")
