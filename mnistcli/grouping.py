@@ -17,7 +17,7 @@ Box = tuple[int, int, int, int]
 MAX_PARTS = 400
 # One part above another is of the same digit if the gap is this share of both, or if both
 # are together no more than so much higher than the tallest part.
-STACKED_GAP, STACKED_HEIGHT = 0.1, 1.3
+STACKED_GAP, STACKED_HEIGHT = 0.15, 1.3
 # Of a digit's height: what is lower is a fragment of a digit, and this far off it may lie.
 FRAGMENT_HEIGHT, FRAGMENT_GAP = 0.6, 0.15
 # A part lies inside another's box with this share of its width and of its height.
@@ -100,9 +100,11 @@ def belong(low: Part, high: Part, *, tallest: int) -> bool:
     if gap_x <= 0 <= gap_y:  # one above the other
         height = max(low.bottom, high.bottom) - min(low.top, high.top)
         return gap_y <= STACKED_GAP * height or height <= STACKED_HEIGHT * tallest
+    # Neighbours whose slant makes their boxes overlap do so over their whole height.
+    above = -gap_x > INSIDE * min(low.width, high.width) and -gap_y < INSIDE * low.height
     inside = -gap_x > INSIDE * low.width and -gap_y > INSIDE * low.height
     fragment = low.height < FRAGMENT_HEIGHT * high.height and low.width < high.height
-    return inside or (fragment and max(gap_x, gap_y) <= FRAGMENT_GAP * high.height)
+    return above or inside or (fragment and max(gap_x, gap_y) <= FRAGMENT_GAP * high.height)
 
 
 def lines(groups: list[Group]) -> list[list[Group]]:

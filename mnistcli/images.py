@@ -42,6 +42,10 @@ FIT_PX, SIZE_PX, CENTRE_PX = 20, 28, 14
 MIN_CONTRAST = 0.04
 # A frame whose pixels differ less has been drawn, not photographed.
 FLAT = 1.5 / 255
+# With so much of the frame off the paper's level, the level may as well be the ink's.
+MIXED_SHARE = 0.4
+# The corners of a picture are paper: ink there is this much less than a mistaken polarity's.
+CORNER_CONTRAST = 0.1
 # Paper is never darker than this; without a bound its noise would be blown up.
 DARKEST_PAPER = 0.2
 # Paper, with Gaussian noise, stays within this many SDs of its level.
@@ -50,6 +54,7 @@ NOISE_SDS = 4.0
 MAD_TO_SD = 1.48
 # What is darker than its surroundings over this share of the picture is shadow, not stroke.
 SHADOW_SHARE = 0.25
+SMALLEST_SHADOWED_PX = 64
 # A part with less ink than this share of the main one is a speck.
 SPECK_SHARE = 0.03
 # Pixels above this share of the threshold count where they join some above it:
@@ -152,20 +157,22 @@ def find_paper(grey_HW: Grey) -> Grey:
 
     Drawings have one level. On photos the light falls off gently, which a
     quadratic surface describes, unless the picture's frame says otherwise: a
-    shadow with an edge, a table beside the sheet.
+    shadow with an edge, a table beside the sheet, ink all around.
     """
     step = max(1, max(grey_HW.shape) // 64)
     sample_HW = grey_HW[::step, ::step]
     terms_TN = quadratic_terms(*sample_HW.shape).reshape(6, -1)
     frame_N = np.abs(terms_TN[1:3]).max(axis=0) > 0.9
     frame_grey_N = sample_HW.ravel()[frame_N]
+    near = MIN_CONTRAST + NOISE_SDS * pixel_noise(grey_HW)
     level = float(np.median(frame_grey_N))
-    if float(np.median(np.abs(frame_grey_N - level))) < FLAT:
+    distance_N = np.abs(frame_grey_N - level)
+    if float(np.median(distance_N)) < FLAT and float(np.mean(distance_N > near)) < MIXED_SHARE:
         return np.full_like(grey_HW, level)
     weights_T = fit_surface(terms_TN, sample_HW.ravel(), frame_N)
     distance_N = np.abs(frame_grey_N - weights_T @ terms_TN[:, frame_N])
-    if float(np.percentile(distance_N, 90)) > MIN_CONTRAST + NOISE_SDS * pixel_noise(grey_HW):
-        return under_shadows(grey_HW)
+    if float(np.percentile(distance_N, 90)) > near:
+        return around_strokes(grey_HW, near)
     return np.tensordot(weights_T, quadratic_terms(*grey_HW.shape), axes=1)
 
 
@@ -202,17 +209,38 @@ def pixel_noise(grey_HW: Grey) -> float:
     return MAD_TO_SD * float(np.median(steps_N)) / math.sqrt(2) if steps_N.size else 0.0
 
 
-def under_shadows(grey_HW: Grey) -> Grey:
-    """The brightness around each pixel, (H, W), dark strokes filled but shadows kept.
+def around_strokes(grey_HW: Grey, near: float) -> Grey:
+    """The brightness around the strokes, (H, W), whatever the picture's frame shows.
+
+    Strokes are dark, unless dark ones would fill the picture's corners much more
+    than light ones would: a light digit cut out tightly.
+    """
+    below_HW, above_HW = filled(grey_HW, near), 1 - filled(1 - grey_HW, near)
+    reach = max(1, min(grey_HW.shape) // 10)
+    corner_HW = np.zeros(grey_HW.shape, dtype=bool)
+    for rows in (slice(reach), slice(-reach, None)):
+        for columns in (slice(reach), slice(-reach, None)):
+            corner_HW[rows, columns] = True
+    dark = float((below_HW - grey_HW)[corner_HW].mean())
+    light = float((grey_HW - above_HW)[corner_HW].mean())
+    return above_HW if dark > light + CORNER_CONTRAST else below_HW
+
+
+def filled(grey_HW: Grey, near: float) -> Grey:
+    """The picture with its dark strokes filled, (H, W), but not its shadows.
 
     A closing (the least of the greatest values nearby: Serra 1982) fills what is
     dark and narrow. Noise lifts it, so the picture is smoothed first, and the
-    closing lowered until half of all pixels lie above it.
+    closing lowered by as much as it usually lies above what is `near` it. A small
+    picture's strokes are no narrower than its shadows: all of it is filled.
     """
+    if max(grey_HW.shape) < SMALLEST_SHADOWED_PX:
+        return np.full_like(grey_HW, grey_HW.max())
     window_px = max(3, round(SHADOW_SHARE * max(grey_HW.shape)))
     smooth_HW = ndimage.gaussian_filter(grey_HW, max(grey_HW.shape) / 400)
     closed_HW = ndimage.grey_closing(smooth_HW, size=(window_px, window_px))
-    return np.asarray(closed_HW - np.median(closed_HW - grey_HW))
+    lifted_N = (closed_HW - grey_HW)[closed_HW - grey_HW < near]
+    return np.asarray(closed_HW - np.median(lifted_N) if lifted_N.size else closed_HW)
 
 
 def contrast_to(paper_HW: Grey, grey_HW: Grey) -> Grey:
@@ -319,11 +347,12 @@ def cut(piece: Piece, picture: Picture, *, cuts: list[int]) -> Ways:
     """A piece of ink cut in every way at some of the columns `cuts`; first at none."""
     at = [0, *cuts, piece.ink_HW.shape[1]]
     ways = list(grouping.ways(len(cuts)))
-    drawn = {
-        (first, last): draw(piece.columns(at[first], at[last]), picture)
+    pieces = {
+        (first, last): piece.columns(at[first], at[last])
         for first, last in set(itertools.chain(*ways))
     }
-    return tuple(tuple(drawn[span] for span in way) for way in ways)
+    drawn = {span: draw(each, picture) for span, each in pieces.items() if each.ink_HW.any()}
+    return tuple(tuple(drawn[span] for span in way) for way in ways if drawn.keys() >= set(way))
 
 
 def draw(piece: Piece, picture: Picture) -> DigitImage:
