@@ -112,10 +112,9 @@ def normalise(images_NHW: Tensor, normalisation: Normalisation) -> Tensor:
 def augment(images_NHW: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
     """Every uint8 picture (N, H, W) turned, scaled, sheared and shifted by its own random map.
 
-    Its strokes are made wider or narrower first, where `how` says so. What comes
-    in from outside the picture is background (0). The maps are applied to the
-    whole batch by one bilinear resampling; the result is float32 in 0..255, of
-    the same shape.
+    What comes in from outside the picture is background (0). The maps are
+    applied to the whole batch by one bilinear resampling; the result is float32
+    in 0..255, of the same shape.
     """
     num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
 
@@ -138,16 +137,5 @@ def augment(images_NHW: Tensor, how: Augmentation, generator: torch.Generator) -
     )
     maps_N23 = torch.stack([row_x_N3, row_y_N3], dim=1)
     x_NCHW = images_NHW.unsqueeze(1).float()
-    if how.stroke_share:
-        x_NCHW = reweighted(x_NCHW, uniform(how.stroke_share))
     grid_NHW2 = F.affine_grid(maps_N23, list(x_NCHW.shape), align_corners=False)
     return F.grid_sample(x_NCHW, grid_NHW2, align_corners=False).squeeze(1)
-
-
-def reweighted(x_NCHW: Tensor, share_N: Tensor) -> Tensor:
-    """Strokes wider (share above 0) or narrower (below): a blend with a 3x3 dilation or erosion."""
-    wide_NCHW = F.max_pool2d(x_NCHW, 3, stride=1, padding=1)
-    narrow_NCHW = -F.max_pool2d(-x_NCHW, 3, stride=1, padding=1)
-    share_N111 = share_N[:, None, None, None]
-    target_NCHW = torch.where(share_N111 > 0, wide_NCHW, narrow_NCHW)
-    return torch.lerp(x_NCHW, target_NCHW, share_N111.abs())

@@ -39,30 +39,35 @@ def coloured_blocks(rgb_HWC: Pixels, console: Console) -> list[Text]:
     rows = list(zip(rgb_HWC[::2], rgb_HWC[1::2], strict=True))
     if not console.encoding.lower().startswith("utf"):
         return [ramp((upper + lower).mean(axis=1) / 2) for upper, lower in rows]
-    if console.no_color or console.color_system is None:
-        return [outline(upper.max(axis=1), lower.max(axis=1)) for upper, lower in rows]
-    return [
-        Text.assemble(
-            *(
-                ("▀", Style(color=colour(u), bgcolor=colour(v)))
-                for u, v in zip(upper, lower, strict=True)
-            )
-        )
-        for upper, lower in rows
-    ]
+    draw = outline if console.no_color or console.color_system is None else shaded
+    return [draw(upper, lower) for upper, lower in rows]
+
+
+def outline(upper_WC: Pixels, lower_WC: Pixels) -> Text:
+    """Two rows of pixels, each drawn or not."""
+    return Text("".join(map(half_block, upper_WC, lower_WC)))
+
+
+def shaded(upper_WC: Pixels, lower_WC: Pixels) -> Text:
+    """Two rows of pixels in their colours."""
+    line = Text()
+    for upper_C, lower_C in zip(upper_WC, lower_WC, strict=True):
+        shape = half_block(upper_C, lower_C)
+        drawn_C, rest_C = (lower_C, upper_C) if shape == "▄" else (upper_C, lower_C)
+        style = Style(color=colour(drawn_C), bgcolor=colour(rest_C))
+        line.append("▀" if shape == "█" else shape, style)
+    return line
+
+
+def half_block(upper_C: Pixels, lower_C: Pixels) -> str:
+    """The character that covers what is drawn of a pixel and the one below it."""
+    return " ▄▀█"[2 * int(upper_C.max() > DRAWN) + int(lower_C.max() > DRAWN)]
 
 
 def colour(rgb_C: Pixels) -> Color:
     """A pixel's colour."""
     red, green, blue = (int(value) for value in np.rint(255 * rgb_C.clip(0, 1)))
     return Color.from_rgb(red, green, blue)
-
-
-def outline(upper_W: Pixels, lower_W: Pixels) -> Text:
-    """Two rows of pixels, each drawn or not."""
-    shapes = " ▄▀█"  # by which half is drawn
-    drawn = zip((upper_W > DRAWN).tolist(), (lower_W > DRAWN).tolist(), strict=True)
-    return Text("".join(shapes[2 * upper + lower] for upper, lower in drawn))
 
 
 def ramp(values_W: Pixels) -> Text:

@@ -86,17 +86,12 @@ MODEL_FIELDS = tuple(
 
 
 class Augmentation(_Frozen):
-    """Random affine maps and stroke weights, drawn uniformly for every image of a batch.
-
-    `stroke_share` is how far an image may go, both ways, from its own strokes (0)
-    to strokes that are a pixel wider or narrower on each side (1).
-    """
+    """Random affine maps, drawn uniformly and independently for every image of a batch."""
 
     rotate_degrees: float = Field(9.0, ge=0, le=180)
     scale_fraction: float = Field(0.1, ge=0, lt=1)
     shear_degrees: float = Field(5.0, ge=0, le=60)
     shift_px: float = Field(1.5, ge=0, le=14)
-    stroke_share: float = Field(0.0, ge=0, le=1)
 
 
 class TrainSettings(_Frozen):
