@@ -20,6 +20,8 @@ MAX_PARTS = 400
 STACKED_GAP, STACKED_HEIGHT = 0.15, 1.3
 # Of a digit's height: what is lower is a fragment of a digit, and this far off it may lie.
 FRAGMENT_HEIGHT, FRAGMENT_GAP = 0.6, 0.15
+# Parts of which less than this share of the lower one is beside the other are above each other.
+BESIDE = 0.3
 # A part lies inside another's box with this share of its width and of its height.
 INSIDE = 0.6
 # A digit has at least these shares of the largest one's height and ink.
@@ -97,10 +99,10 @@ def belong(low: Part, high: Part, *, tallest: int) -> bool:
     """Whether two parts are of one digit; `high` is the taller, `tallest` that of all."""
     gap_x = max(low.left, high.left) - min(low.right, high.right)
     gap_y = max(low.top, high.top) - min(low.bottom, high.bottom)
-    if gap_x <= 0 <= gap_y:  # one above the other
+    # Digits of one line stand beside each other over most of their height.
+    if gap_x <= 0 and -gap_y < BESIDE * low.height:
         height = max(low.bottom, high.bottom) - min(low.top, high.top)
         return gap_y <= STACKED_GAP * height or height <= STACKED_HEIGHT * tallest
-    # Neighbours whose slant makes their boxes overlap do so over their whole height.
     above = -gap_x > INSIDE * min(low.width, high.width) and -gap_y < INSIDE * low.height
     inside = -gap_x > INSIDE * low.width and -gap_y > INSIDE * low.height
     fragment = low.height < FRAGMENT_HEIGHT * high.height and low.width < high.height
