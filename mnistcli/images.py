@@ -73,7 +73,7 @@ EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 THIN_PX, THICK_PX = 1.45, 4.2
 WIDENED_PX, NARROWED_PX = 2.3, 3.0
 # Strokes are changed on a square of so many pixels for each one of the result.
-OVERSAMPLING = 6
+OVERSAMPLING = 5
 
 
 @dataclass(frozen=True)
@@ -395,16 +395,19 @@ def reweigh(ink_HW: Grey) -> Grey:
     With side s and stroke w, a disc of radius r makes them s + 2r and w + 2r;
     solved for r where 20 (w + 2r) / (s + 2r) is the width wanted.
     """
-    ink_HW = np.pad(resize(ink_HW, FIT_PX * OVERSAMPLING), FIT_PX)
-    side_px, width_px = FIT_PX * OVERSAMPLING, stroke_width_px(ink_HW)
+    ink_HW = resize(ink_HW, FIT_PX * OVERSAMPLING)
+    side_px, width_px = len(ink_HW), stroke_width_px(ink_HW)
     wanted_px = WIDENED_PX if width_px < THIN_PX * OVERSAMPLING else NARROWED_PX
     radius_px = (wanted_px * side_px - FIT_PX * width_px) / (2 * (FIT_PX - wanted_px))
+    ink_HW = np.pad(ink_HW, 1 + math.ceil(abs(radius_px)))
     # Half of the usual darkness, because a thin stroke shrunk is grey all over.
     stroke_HW = ink_HW > np.percentile(ink_HW[ink_HW > VISIBLE_INK], 90) / 2
-    outside_HW = ndimage.distance_transform_edt(~stroke_HW)
-    inside_HW = ndimage.distance_transform_edt(stroke_HW)
-    distance_HW = np.maximum(outside_HW - 0.5, 0) - np.maximum(inside_HW - 0.5, 0)
-    return to_square(np.clip(radius_px + 0.5 - distance_HW, 0, 1).astype(np.float32))
+    # Distances are counted between the middles of pixels, and the edge lies half a pixel off.
+    if radius_px > 0:
+        reach_HW = radius_px + 1 - ndimage.distance_transform_edt(~stroke_HW)
+    else:
+        reach_HW = radius_px + ndimage.distance_transform_edt(stroke_HW)
+    return to_square(np.clip(reach_HW, 0, 1).astype(np.float32))
 
 
 def stroke_width_px(ink_HW: Grey) -> float:
