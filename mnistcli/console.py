@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from mnistcli import SCHEMA_VERSION
 
@@ -20,6 +21,11 @@ def stdout() -> Console:
 def stderr() -> Console:
     """Where everything else goes."""
     return Console(stderr=True, highlight=False)
+
+
+def note(message: str) -> None:
+    """One line about what is going on."""
+    stderr().print(Text(message, style="dim"), soft_wrap=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:

@@ -21,12 +21,12 @@ from mnistcli.pictures import IN_WORDS, SUFFIXES, open_picture
 
 STDIN = "-"
 # Pictures that a process decodes, and the network reads, at a time.
-CHUNK_SIZE = 64
+CHUNK_SIZE = 32
 # Fewer pictures are read before a second process has started.
 MIN_FOR_PROCESSES = 200
 # Chunks that wait to be read, for each process: enough to go on while torch loads, few enough
 # to keep the memory flat.
-CHUNKS_AHEAD = 32
+CHUNKS_AHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def find_pictures(names: Sequence[str], *, recursive: bool) -> list[str]:
 
 def _files(name: str, *, recursive: bool) -> list[str]:
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         below = path.rglob("*") if recursive else path.glob("*")
-        files = sorted(str(each) for each in below if each.suffix.lower() in SUFFIXES)
+        files = sorted(str(each) for each in below if _is_picture(each))
         if files:
             return files
         raise DataError(
@@ -73,6 +73,11 @@ def _files(name: str, *, recursive: bool) -> list[str]:
             raise DataError(what, fix="Check the pattern; * stands for any characters.")
         return [file for each in files for file in _files(each, recursive=recursive)]
     return [name]
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file in a directory is meant: not macOS's ._1.png, not a directory."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def read_pictures(
@@ -96,12 +101,15 @@ def read_pictures(
         initargs=(signal.SIGINT, signal.SIG_IGN),
     ) as pool:
         waiting: deque[Future[list[Found]]] = deque()
-        for chunk in chunks:
-            waiting.append(pool.submit(read, chunk))
-            if len(waiting) > CHUNKS_AHEAD * num_processes:
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(read, chunk))
+                if len(waiting) > CHUNKS_AHEAD * num_processes:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def read_chunk(names: Sequence[str], *, single: bool, keep_steps: bool) -> list[Found]:
@@ -146,7 +154,8 @@ def contents(name: str) -> bytes:
     if name == STDIN:
         return sys.stdin.buffer.read()
     try:
-        return Path(name).read_bytes()
+        with open(name, "rb") as file:  # noqa: PTH123 (Path would take "" for this directory)
+            return file.read()
     except (OSError, ValueError) as error:
         raise DataError(
             f"'{name}' cannot be read.",

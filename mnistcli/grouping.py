@@ -18,6 +18,8 @@ MAX_PARTS = 400
 # One part above another is of the same digit if the gap is this share of both, or if both
 # are together no more than so much higher than the tallest part.
 STACKED_GAP, STACKED_HEIGHT = 0.15, 1.3
+# With more than two parts of at least this share of the tallest one's height, each is a digit.
+LINE_HEIGHT = 0.8
 # Of a digit's height: what is lower is a fragment of a digit, and this far off it may lie.
 FRAGMENT_HEIGHT, FRAGMENT_GAP = 0.6, 0.15
 # Parts of which less than this share of the lower one is beside the other are above each other.
@@ -71,10 +73,13 @@ def measure(ink_HW: NDArray[np.float32], labels_HW: NDArray[np.int32]) -> list[P
 def group(parts: list[Part]) -> list[Group]:
     """The parts that make a digit each; parts of no digit are left out."""
     tallest = max((part.height for part in parts), default=0)
+    crowded = sum(part.height > LINE_HEIGHT * tallest for part in parts) > 2
     groups: list[Group] = []
     for part in sorted(parts, key=lambda part: -part.height):
         mine = [
-            each for each in groups if any(belong(part, other, tallest=tallest) for other in each)
+            each
+            for each in groups
+            if any(belong(part, other, tallest=tallest, crowded=crowded) for other in each)
         ]
         groups = [each for each in groups if each not in mine]
         groups.append([part, *(other for each in mine for other in each)])
@@ -95,14 +100,19 @@ def whole(parts: Group) -> Part:
     )
 
 
-def belong(low: Part, high: Part, *, tallest: int) -> bool:
-    """Whether two parts are of one digit; `high` is the taller, `tallest` that of all."""
+def belong(low: Part, high: Part, *, tallest: int, crowded: bool) -> bool:
+    """Whether two parts are of one digit; `high` is the taller.
+
+    `tallest` is the height of the tallest part of all; in a `crowded` picture
+    others are about as tall, so that tall parts above each other are two lines.
+    """
     gap_x = max(low.left, high.left) - min(low.right, high.right)
     gap_y = max(low.top, high.top) - min(low.bottom, high.bottom)
     # Digits of one line stand beside each other over most of their height.
     if gap_x <= 0 and -gap_y < BESIDE * low.height:
         height = max(low.bottom, high.bottom) - min(low.top, high.top)
-        return gap_y <= STACKED_GAP * height or height <= STACKED_HEIGHT * tallest
+        close = gap_y <= STACKED_GAP * height and not crowded
+        return close or height <= STACKED_HEIGHT * tallest
     above = -gap_x > INSIDE * min(low.width, high.width) and -gap_y < INSIDE * low.height
     inside = -gap_x > INSIDE * low.width and -gap_y > INSIDE * low.height
     fragment = low.height < FRAGMENT_HEIGHT * high.height and low.width < high.height

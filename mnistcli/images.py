@@ -66,11 +66,13 @@ PEN_SHARE = 0.5
 VISIBLE_INK = 0.05
 # Ink that is smaller both ways is dust.
 MIN_INK_PX = 3
+# What is nowhere darker is the edge of a stroke, not one.
+STROKE_INK = 0.5
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 # As `stroke_width_px` measures them, MNIST's training digits have strokes of 2.5 px on
 # average, 98 % of them within the first two bounds. Others are brought to the second two.
-THIN_PX, THICK_PX = 1.45, 4.2
+THIN_PX, THICK_PX = 1.45, 4.6
 WIDENED_PX, NARROWED_PX = 2.3, 3.0
 # Strokes are changed on a square of so many pixels for each one of the result.
 OVERSAMPLING = 5
@@ -142,6 +144,8 @@ def develop(picture: Picture, *, single: bool = False) -> Steps:
     grey_HW = picture.grey_HW
     paper_HW = find_paper(grey_HW)
     contrast_HW = contrast_to(paper_HW, grey_HW)
+    if in_mnists_form(contrast_HW):
+        return as_it_is(grey_HW, paper_HW, contrast_HW)
     ink_HW, parts_HW = find_ink(contrast_HW)
     labels_HW, lines = find_digits(ink_HW, parts_HW, single=single)
     boxes = [slices for slices in ndimage.find_objects(labels_HW) if slices]
@@ -213,18 +217,18 @@ def pixel_noise(grey_HW: Grey) -> float:
 def around_strokes(grey_HW: Grey, near: float) -> Grey:
     """The brightness around the strokes, (H, W), whatever the picture's frame shows.
 
-    Strokes are dark, unless dark ones would fill the picture's corners much more
-    than light ones would: a light digit cut out tightly.
+    Strokes are dark, unless dark ones would fill most of the picture's corners
+    much more than light ones would: a light digit cut out tightly. A table's edge
+    darkens two corners.
     """
     below_HW, above_HW = filled(grey_HW, near), 1 - filled(1 - grey_HW, near)
+    excess_HW = (below_HW - grey_HW) - (grey_HW - above_HW)
     reach = max(1, min(grey_HW.shape) // 10)
-    corner_HW = np.zeros(grey_HW.shape, dtype=bool)
-    for rows in (slice(reach), slice(-reach, None)):
-        for columns in (slice(reach), slice(-reach, None)):
-            corner_HW[rows, columns] = True
-    dark = float((below_HW - grey_HW)[corner_HW].mean())
-    light = float((grey_HW - above_HW)[corner_HW].mean())
-    return above_HW if dark > light + CORNER_CONTRAST else below_HW
+    ends = (slice(reach), slice(-reach, None))
+    corners = sorted(
+        float(excess_HW[rows, columns].mean()) for rows, columns in itertools.product(ends, ends)
+    )
+    return above_HW if corners[1] > CORNER_CONTRAST else below_HW
 
 
 def filled(grey_HW: Grey, near: float) -> Grey:
@@ -256,6 +260,28 @@ def contrast_to(paper_HW: Grey, grey_HW: Grey) -> Grey:
     if skew < 0:
         return -contrast_HW
     return np.asarray(contrast_HW / np.maximum(paper_HW, np.float32(DARKEST_PAPER)))
+
+
+def in_mnists_form(contrast_HW: Grey) -> bool:
+    """Whether a picture is one of MNIST's, or made like them.
+
+    It is 28x28, its ink black or white, 20 pixels long on the longer side and centred by mass, on
+    paper of one level: so are 99.98 % of MNIST's, and others only by accident.
+    """
+    if contrast_HW.shape != (SIZE_PX, SIZE_PX) or contrast_HW.min() < 0 or contrast_HW.max() < 0.9:
+        return False
+    left, top, right, bottom = ink_box(contrast_HW, visible=0)
+    y, x = ndimage.center_of_mass(contrast_HW)
+    fitted = max(right - left, bottom - top) == FIT_PX
+    return fitted and max(abs(y - CENTRE_PX), abs(x - CENTRE_PX)) <= 0.51
+
+
+def as_it_is(grey_HW: Grey, paper_HW: Grey, contrast_HW: Grey) -> Steps:
+    """The steps of a picture that needs none: its ink is the digit."""
+    pixels_HW = np.rint(255 * contrast_HW.clip(0, 1)).astype(np.uint8)
+    digit = DigitImage(pixels_HW, ink_box(contrast_HW, visible=0))
+    labels_HW = (contrast_HW > 0).astype(np.int32)
+    return Steps(grey_HW, paper_HW, contrast_HW, contrast_HW, labels_HW, [((digit,),)])
 
 
 def find_ink(contrast_HW: Grey) -> tuple[Grey, Labels]:
@@ -352,7 +378,9 @@ def cut(piece: Piece, picture: Picture, *, cuts: list[int]) -> Ways:
         (first, last): piece.columns(at[first], at[last])
         for first, last in set(itertools.chain(*ways))
     }
-    drawn = {span: draw(each, picture) for span, each in pieces.items() if each.ink_HW.any()}
+    drawn = {
+        span: draw(each, picture) for span, each in pieces.items() if each.ink_HW.max() > STROKE_INK
+    }
     return tuple(tuple(drawn[span] for span in way) for way in ways if drawn.keys() >= set(way))
 
 
@@ -370,9 +398,9 @@ def draw(piece: Piece, picture: Picture) -> DigitImage:
     return DigitImage(pixels_HW, box, piece.line)
 
 
-def ink_box(ink_HW: Grey) -> Box:
-    """Left, top, right, bottom (exclusive) of the pixels that are visibly ink."""
-    visible_HW = ink_HW > VISIBLE_INK * ink_HW.max()
+def ink_box(ink_HW: Grey, *, visible: float = VISIBLE_INK) -> Box:
+    """Left, top, right, bottom (exclusive) of what has this share of the darkest ink."""
+    visible_HW = ink_HW > visible * ink_HW.max()
     rows_N, columns_N = np.flatnonzero(visible_HW.any(1)), np.flatnonzero(visible_HW.any(0))
     return int(columns_N[0]), int(rows_N[0]), int(columns_N[-1]) + 1, int(rows_N[-1]) + 1
 
@@ -401,7 +429,8 @@ def reweigh(ink_HW: Grey) -> Grey:
     radius_px = (wanted_px * side_px - FIT_PX * width_px) / (2 * (FIT_PX - wanted_px))
     ink_HW = np.pad(ink_HW, 1 + math.ceil(abs(radius_px)))
     # Half of the usual darkness, because a thin stroke shrunk is grey all over.
-    stroke_HW = ink_HW > np.percentile(ink_HW[ink_HW > VISIBLE_INK], 90) / 2
+    visible_N = ink_HW[ink_HW > VISIBLE_INK * ink_HW.max()]
+    stroke_HW = ink_HW > np.percentile(visible_N, 90) / 2
     # Distances are counted between the middles of pixels, and the edge lies half a pixel off.
     if radius_px > 0:
         reach_HW = radius_px + 1 - ndimage.distance_transform_edt(~stroke_HW)

@@ -35,7 +35,9 @@ class Reading:
         """The group that the scores count it in."""
         if len(digits_of(self.label)) > 1:
             return "several digits"
-        small = 0 < max(self.width_px, self.height_px) <= SMALL_PX
+        if self.width_px == 0:
+            return "unreadable"
+        small = max(self.width_px, self.height_px) <= SMALL_PX
         return f"one digit, up to {SMALL_PX}x{SMALL_PX}" if small else "one digit, larger"
 
 
@@ -45,6 +47,11 @@ class Tally:
 
     num: int
     num_right: int
+
+    @property
+    def share(self) -> float:
+        """The share of right readings, 0..1."""
+        return self.num_right / self.num
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -93,19 +100,23 @@ def read_labels(path: Path) -> dict[Path, str]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines))
+            header = [name.strip().lower() for name in next(csv.reader(lines), [])]
+            rows = list(csv.DictReader(lines, header, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise _unusable(path, why=f"It cannot be read: {reason}.") from error
     if not rows:
         raise _unusable(path, why="It has no rows.")
-    if not {"file", "label"} <= rows[0].keys():
-        raise _unusable(path, why=f"Its columns are {', '.join(map(str, rows[0]))}.")
-    return {
-        (path.parent / row["file"]).resolve(): row["label"]
-        for row in rows
-        if row["file"] and row["label"]
-    }
+    if not {"file", "label"} <= set(header):
+        raise _unusable(path, why=f"Its columns are {', '.join(header)}.")
+    try:
+        return {
+            (path.parent / row["file"]).resolve(): row["label"]
+            for row in rows
+            if row["file"] and row["label"]
+        }
+    except ValueError as error:
+        raise _unusable(path, why=f"One of its names is none: {error}.") from error
 
 
 def _unusable(path: Path, *, why: str) -> DataError:

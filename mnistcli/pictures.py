@@ -4,8 +4,11 @@ Shapes: H rows, W columns, C channels. `grey` is float32, 0 black to 1 white.
 """
 
 import io
+import os
+import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +85,8 @@ def open_picture(data: bytes, *, name: str) -> Picture:
             num_frames = getattr(image, "n_frames", 1) if image.format in PAGED else 1
             # JPEG's decoder can halve a large picture on the way, which saves most of its time.
             image.draft(None, (WORKING_SIDE_PX, WORKING_SIDE_PX))
-            image.load()
+            with mute_libtiff() if image.format == "TIFF" else nullcontext():
+                image.load()
             method = turn(image)
             if method in SIDEWAYS:
                 width_px, height_px = height_px, width_px
@@ -95,6 +99,20 @@ def open_picture(data: bytes, *, name: str) -> Picture:
                 why=f"Its {image.format} data are cut short or make no sense ({error}).",
                 fix="Save or copy the picture again.",
             ) from error
+
+
+@contextmanager
+def mute_libtiff() -> Iterator[None]:
+    """Send what C code writes to the process's stderr to nowhere: libtiff's own complaints."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def identify(data: bytes, *, name: str) -> Image.Image:

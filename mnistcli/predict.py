@@ -21,7 +21,7 @@ from mnistcli.scoring import normalisation_of
 SMALL_MARGIN = 0.5
 # By how much the least of the pieces' log-sum-exps must exceed that of the whole before
 # ink counts as several digits that touch. Of MNIST's wide digits, 1 % exceed it by 1 to 3.
-CUT_GAIN = 4.0
+CUT_GAIN = 2.5
 # Of MNIST's training digits, 99.9 % have between these means of ink (0..1), and strokes
 # between these widths, as `images.stroke_width_px` measures them.
 USUAL_INK, USUAL_STROKE_PX = (0.033, 0.305), (1.26, 5.36)

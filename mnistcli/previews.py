@@ -39,8 +39,13 @@ def coloured_blocks(rgb_HWC: Pixels, console: Console) -> list[Text]:
     rows = list(zip(rgb_HWC[::2], rgb_HWC[1::2], strict=True))
     if not console.encoding.lower().startswith("utf"):
         return [ramp((upper + lower).mean(axis=1) / 2) for upper, lower in rows]
-    draw = outline if console.no_color or console.color_system is None else shaded
+    draw = shaded if has_colours(console) else outline
     return [draw(upper, lower) for upper, lower in rows]
+
+
+def has_colours(console: Console) -> bool:
+    """Whether the console shows more than the colours of its own text."""
+    return not console.no_color and console.color_system is not None
 
 
 def outline(upper_WC: Pixels, lower_WC: Pixels) -> Text:
@@ -53,6 +58,8 @@ def shaded(upper_WC: Pixels, lower_WC: Pixels) -> Text:
     line = Text()
     for upper_C, lower_C in zip(upper_WC, lower_WC, strict=True):
         shape = half_block(upper_C, lower_C)
+        if shape == " " and (upper_C != lower_C).any():
+            shape = "▀"
         drawn_C, rest_C = (lower_C, upper_C) if shape == "▄" else (upper_C, lower_C)
         style = Style(color=colour(drawn_C), bgcolor=colour(rest_C))
         line.append("▀" if shape == "█" else shape, style)
@@ -93,9 +100,14 @@ def thumbnail(pixels_HW: Pixels) -> Pixels:
 
 def steps(made: Steps, digits: list[Ways], console: Console) -> RenderableType:
     """Every step from the picture to the network's input, side by side as far as they go."""
+    grey_HW, paper_HW = thumbnail(made.grey_HW), thumbnail(made.paper_HW)
+    negative = ""
+    if not has_colours(console) and paper_HW.mean() > DRAWN:
+        # White paper would be drawn all over.
+        grey_HW, paper_HW, negative = 1 - grey_HW, 1 - paper_HW, ", as a negative"
     drawings: list[tuple[str, Pixels]] = [
-        ("grey", thumbnail(made.grey_HW)),
-        ("its paper", thumbnail(made.paper_HW)),
+        (f"grey{negative}", grey_HW),
+        (f"its paper{negative}", paper_HW),
         ("paper removed, ink light", lightened(made.contrast_HW)),
         ("ink", lightened(made.ink_HW)),
         ("digits found", thumbnail(in_colours(made))),

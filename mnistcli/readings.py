@@ -16,7 +16,17 @@ from rich.text import Text
 
 from mnistcli import labels as labelling
 from mnistcli import previews
-from mnistcli.console import number, percent, plain_table, print_json, print_line, stderr, stdout
+from mnistcli.console import (
+    note,
+    number,
+    percent,
+    plain_table,
+    print_json,
+    print_line,
+    stderr,
+    stdout,
+)
+from mnistcli.errors import DataError
 from mnistcli.gathering import Found
 from mnistcli.predict import Prediction, text_of
 
@@ -44,7 +54,7 @@ class Report(AbstractContextManager["Report"]):
         self._score = labelling.Score()
         self._few = num_pictures <= MAX_PREVIEWS
         # Where each picture's line is seen, the lines tell how far it is.
-        seen = sys.stdout.isatty() and style != "quiet" and labels is None
+        seen = sys.stdout.isatty() and (labels is None or style != "text")
         self._progress = Progress(
             TextColumn("reading"),
             BarColumn(bar_width=30),
@@ -53,10 +63,13 @@ class Report(AbstractContextManager["Report"]):
             console=stderr(),
             transient=True,
             disable=self._few or seen or not sys.stderr.isatty(),
+            # Rich would send what is printed meanwhile to the bar's stream.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._progress.add_task("reading", total=num_pictures)
         if style == "csv":
-            csv.writer(sys.stdout).writerow(CSV_COLUMNS)
+            _write_csv(CSV_COLUMNS)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -75,6 +88,8 @@ class Report(AbstractContextManager["Report"]):
     def add(self, found: Found, predictions: Sequence[Prediction]) -> None:
         """Show what was read in a picture."""
         read = text_of(predictions) if found.error is None else None
+        if found.num_frames > 1 and self._style != "quiet":
+            note(f"{found.name} has {found.num_frames} frames or pages: the first is read.")
         label = None if self._labels is None else self._labels.get(Path(found.name).resolve())
         if label is not None:
             size = (found.width_px, found.height_px)
@@ -84,7 +99,7 @@ class Report(AbstractContextManager["Report"]):
         if self._style == "json":
             print_json(_record(found, predictions, read=read, label=label))
         elif self._style == "csv":
-            csv.writer(sys.stdout).writerow(_row(found, predictions, read=read, label=label))
+            _write_csv(_row(found, predictions, read=read, label=label))
         elif self._labels is None:
             self._print(found, predictions, read)
         self._progress.advance(self._task)
@@ -94,9 +109,6 @@ class Report(AbstractContextManager["Report"]):
             print_line("?" if read is None else read)
         elif read is not None:
             console = stdout()
-            if found.num_frames > 1:
-                note = f"{found.name} has {found.num_frames} frames or pages: the first is read."
-                stderr().print(Text(note, style="dim"), soft_wrap=True)
             if not (self._few or self._show):
                 console.print(_line(found.name, predictions, read), soft_wrap=True)
                 return
@@ -127,19 +139,27 @@ class Report(AbstractContextManager["Report"]):
         return beside
 
     def _print_score(self) -> None:
-        score, tallies = self._score, self._score.tallies()
+        score = self._score
+        if not score.readings:
+            raise DataError(
+                "None of the pictures has a label.",
+                why="The label file names other files; its names are relative to its directory.",
+                fix="Check the column 'file', or name the pictures that it is about.",
+            )
+        tallies = score.tallies()
         if self._style == "json":
             print_json(_score_record(score))
         elif self._style == "quiet":
-            everything = tallies["all"]
-            share = everything.num_right / everything.num if everything.num else 0
-            print_line(f"{100 * share:.2f}")
+            print_line(f"{100 * tallies['all'].share:.2f}")
         elif self._style == "text":
             stdout().print(_score_table(tallies))
             _print_misread(score.misread)
         if score.num_unlabelled:
-            note = f"{score.num_unlabelled:,} pictures have no label and are not counted."
-            stderr().print(Text(note, style="dim"), soft_wrap=True)
+            note(f"Without a label, and not counted: {score.num_unlabelled:,} of the pictures.")
+
+
+def _write_csv(row: Sequence[Any]) -> None:
+    csv.writer(sys.stdout, lineterminator="\n").writerow(row)
 
 
 def _line(name: str, predictions: Sequence[Prediction], read: str) -> Text:
@@ -178,6 +198,7 @@ def _record(
     else:
         record["probability"] = _least(predictions)
         record["width_px"], record["height_px"] = found.width_px, found.height_px
+        record["num_frames"] = found.num_frames
         record["digits"] = [
             {
                 "digit": each.label,
@@ -222,7 +243,7 @@ def _score_table(tallies: Mapping[str, labelling.Tally]) -> Table:
     )
     for kind, tally in tallies.items():
         low, high = tally.interval
-        share = percent(tally.num_right / tally.num if tally.num else None)
+        share = percent(tally.share)
         interval = f"{100 * low:.2f} to {percent(high)}"
         table.add_row(kind, f"{tally.num_right:,}", f"{tally.num:,}", share, interval)
     return table

@@ -28,7 +28,15 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from mnistcli.console import number, percent, plain_table, print_json, print_line, stderr, stdout
+from mnistcli.console import (
+    number,
+    percent,
+    plain_table,
+    print_json,
+    print_line,
+    stderr,
+    stdout,
+)
 from mnistcli.errors import MnistError
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
@@ -42,11 +50,6 @@ if TYPE_CHECKING:
 
 # How often a bar is redrawn: reading the running loss makes a GPU wait.
 REDRAW_SECONDS = 0.1
-
-
-def note(message: str) -> None:
-    """One line about what is going on."""
-    stderr().print(Text(message, style="dim"), soft_wrap=True)
 
 
 def error(problem: MnistError) -> None:

@@ -17,13 +17,13 @@ def ready(dataset: "Dataset", data_dir: Path, *, offline: bool) -> None:
     Raises:
         DataError: something is missing and `offline`, or no mirror has it.
     """
-    from mnistcli import datasets, render
+    from mnistcli import console, datasets, render
 
     if datasets.is_complete(dataset, data_dir):
         return
     if offline:
         raise datasets.missing(dataset, data_dir)
-    render.note(f"{dataset.name} is not in {data_dir}: downloading it.")
+    console.note(f"{dataset.name} is not in {data_dir}: downloading it.")
     with render.download_progress() as on_progress:
         datasets.download(dataset, data_dir, on_progress=on_progress)
 
@@ -57,9 +57,9 @@ def judge(
 
 def keep(score: "Score") -> None:
     """Keep a score in its run; where that cannot be written, say so and go on."""
-    from mnistcli import render, runs
+    from mnistcli import console, runs
 
     try:
         runs.keep_score(score)
     except RunError as error:
-        render.note(f"Not kept: {error.what} {error.why}")
+        console.note(f"Not kept: {error.what} {error.why}")

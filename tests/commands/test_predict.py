@@ -329,13 +329,20 @@ def labelled() -> str:
 
 def test_labels_score_the_readings(mnist: Mnist, labelled: str) -> None:
     result = mnist("predict", "scans", "--labels", labelled)
-    refused(result, "blank.png", "2 pictures have no label")
+    refused(result, "blank.png", "not counted: 2 of the pictures")
     lines = [line.split() for line in result.stdout.splitlines()]
     (row,) = [line for line in lines if line[:1] == ["all"]]
     assert row[1:4] == ["3", "4", "75.00"]
     assert row[5:8] == ["30.06", "to", "95.44"]
     misread = result.stdout.partition("Misread:")[2].split("\n")
     assert [line.strip() for line in misread if line] == ["scans/blank.png: 8 read as nothing"]
+
+
+@pytest.mark.parametrize("options", [[], ["-q"], ["--json"]])
+def test_labels_of_other_pictures_are_no_score(mnist: Mnist, options: list[str]) -> None:
+    Path("labels.csv").write_text("file,label\nother.png,1\n")
+    result = mnist("predict", save("1.png", "1"), "--labels", "labels.csv", *options)
+    refused(result, "None of the pictures has a label")
 
 
 def test_what_was_misread_is_listed(mnist: Mnist) -> None:
