@@ -42,7 +42,7 @@ class Prediction:
     @property
     def label(self) -> str:
         """The most probable class."""
-        return self.top(1)[0][0]
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def probability(self) -> float:
