@@ -454,8 +454,11 @@ def stroke_width_px(ink_HW: Grey) -> float:
     A stroke of length L, width w and any darkness d holds L w d of ink, and its
     two edges have a total variation of 2 L d.
     """
-    padded_HW = np.pad(ink_HW, 1)
-    down_HW, right_HW = np.diff(padded_HW, axis=0)[:, 1:], np.diff(padded_HW, axis=1)[1:]
+    height, width = ink_HW.shape
+    padded_HW = np.zeros((height + 2, width + 2), np.float32)
+    padded_HW[1:-1, 1:-1] = ink_HW
+    here_HW = padded_HW[1:, 1:]
+    down_HW, right_HW = here_HW - padded_HW[:-1, 1:], here_HW - padded_HW[1:, :-1]
     return 2 * float(ink_HW.sum()) / max(float(np.hypot(down_HW, right_HW).sum()), 1e-6)
 
 

@@ -143,6 +143,8 @@ def _mnist_source() -> Path | None:
 
 
 MNIST_SOURCE = _mnist_source()
+# The labelled pictures that docs/predict.md speaks of.
+PICTURES = REPOSITORY.parent / "shared" / "digits-dev"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -155,6 +157,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Not item.keywords: they hold the names of the directories too.
         if item.get_closest_marker("mnist") and MNIST_SOURCE is None:
             item.add_marker(no_data)
+        if item.get_closest_marker("pictures") and not (PICTURES / "labels.csv").is_file():
+            item.add_marker(pytest.mark.skip(reason="the labelled pictures are not here"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(no_gpu)
 

@@ -229,6 +229,8 @@ def prepare(trained: Path) -> None:
     Path("docs", "images").mkdir(parents=True)
     for name in ("digit.png", "scan.png", "photo.jpg", "scans/1.png", "docs/images/digit.png"):
         shutil.copy(REPOSITORY / "docs" / "images" / "digit.png", name)
+    shutil.copy(REPOSITORY / "docs" / "images" / "year.jpg", "docs/images")
+    Path("labels.csv").write_text("file,label\nscans/1.png,7\n")
 
 
 def test_json_is_all_there_is_on_stdout(mnist: Mnist) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from sklearn.datasets import load_digits
 
 from mnistcli import images, pictures, runs
@@ -265,6 +265,49 @@ def test_a_dark_table_beside_the_sheet(drawing: Picture, table: tuple[slice, sli
     photo_HW = photo(drawing, noise=2)
     photo_HW[table] = 45
     assert difference(read(picture_of(photo_HW)), read(drawing)) < SIMILAR
+
+
+@pytest.mark.parametrize("wide_px", [6, 10, 14, 18, 22])
+@pytest.mark.parametrize("side", ["left", "top", "bottom"])
+def test_a_narrow_dark_strip_at_the_edge(wide_px: int, side: str) -> None:
+    photo_HW = 75 + 165 * array(draw(DIGITS[0])) / 255
+    photo_HW += np.random.default_rng(0).normal(0, 2, photo_HW.shape)
+    strips = {
+        "left": (slice(None), slice(wide_px)),
+        "top": (slice(wide_px), slice(None)),
+        "bottom": (slice(-wide_px, None), slice(None)),
+    }
+    photo_HW[strips[side]] = 45
+    [ways] = found(picture_of(photo_HW))
+    assert np.abs(np.subtract(ways[0][0].box, read(draw(DIGITS[0])).box)).max() <= 2
+
+
+def test_two_close_lines_of_writing() -> None:
+    page = written((3, 20, 10), (5, 20, 85), (0, 90, 10), (2, 90, 85))
+    assert answer(page) == "30 52"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_a_faint_picture_of_mnists_size_is_brought_to_full_ink(share: float) -> None:
+    once = read(draw(DIGITS[0])).pixels_HW
+    faint = picture_of(255 - share * once.astype(np.float64))
+    assert read(faint).pixels_HW.max() == 255
+    assert answer(faint) == "0"
+
+
+def test_what_is_in_mnists_form_stays_as_it_is(drawing: Picture) -> None:
+    once = read(drawing).pixels_HW
+    for picture in (Image.fromarray(once), Image.fromarray(255 - once)):
+        again = read(picture).pixels_HW
+        assert np.abs(again.astype(int) - once).max() <= 1
+
+
+def test_thick_strokes_are_narrowed() -> None:
+    thick = draw(DIGITS[0]).filter(ImageFilter.MinFilter(15))
+    inside = images.to_square((1 - array(thick) / 255).astype(np.float32))
+    before_px = images.stroke_width_px(inside) * images.FIT_PX / len(inside)
+    after_px = images.stroke_width_px(read(thick).ink())
+    assert before_px > images.THICK_PX > after_px
 
 
 @pytest.mark.parametrize("squared", [False, True])

@@ -2,6 +2,9 @@
 
 import functools
 import io
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -296,3 +299,15 @@ def test_mnists_images_are_read_in_other_pictures(
     direct = classify([bundled], [single(image_HW) for image_HW in images_NHW])
     read = classify([bundled], [made(image_HW) for image_HW in images_NHW])
     assert num_right(direct, labels) - num_right(read, labels) <= 10
+
+
+def test_the_comparison_with_the_usual_way_runs(tmp_path: Path) -> None:
+    written("2026").save(tmp_path / "year.png")
+    written("7").save(tmp_path / "7.png")
+    (tmp_path / "labels.csv").write_text("file,label\nyear.png,2026\n7.png,7\n")
+    script = Path(__file__).parent.parent / "docs" / "usual_reading.py"
+    result = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert re.search(r"mnist predict\s+all\s+2 of\s+2 ", result.stdout)
+    assert re.search(r"usual\s+several digits\s+0 of\s+1 ", result.stdout)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mnistcli import images, runs
 from mnistcli.pictures import open_picture
-from tests.conftest import Mnist, Result
+from tests.conftest import PICTURES, Mnist, Result
 from tests.test_predict import written
 
 
@@ -521,3 +521,20 @@ def test_top_has_bounds(mnist: Mnist, top: str) -> None:
 def test_top_may_lie_at_its_bounds(mnist: Mnist, top: int) -> None:
     lines = mnist("predict", save("7.png", "7"), "--top", str(top)).stdout.splitlines()
     assert len(lines) == 1 + top
+
+
+@pytest.mark.pictures
+def test_the_pictures_of_many_people_are_read(mnist: Mnist) -> None:
+    """As the README says: 171 of 173 handwritten digits, and 10 of 10 pictures of several."""
+    result = mnist("predict", PICTURES, "--labels", PICTURES / "labels.csv", "--json")
+    *read, last = records(result)
+    with (PICTURES / "labels.csv").open(newline="", encoding="utf-8") as lines:
+        kinds = {row["file"]: row["kind"] for row in csv.DictReader(lines)}
+    right: dict[str, list[bool]] = {}
+    for each in read:
+        right.setdefault(kinds[Path(each["file"]).name], []).append(each["right"])
+    singles = right["handwritten"] + right["photo"]
+    assert (len(singles), len(right["multi"])) == (173, 10)
+    assert sum(singles) >= 171
+    assert sum(right["multi"]) == 10
+    assert last["score"]["all"]["num"] == 186
