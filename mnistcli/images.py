@@ -4,6 +4,8 @@ A chain of small pure functions:
 
     grey -> paper removed -> polarity -> ink -> digits found -> fit -> centre
 
+The paper and what belongs to it are the subject of `mnistcli.paper`.
+
 MNIST was made from NIST's black-and-white scans: the digit's box was fitted in
 20x20 with its aspect kept, anti-aliased, and its centre of mass put in the
 middle of 28x28 (LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied
@@ -19,7 +21,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -30,32 +31,24 @@ from scipy import ndimage
 from mnistcli import grouping
 from mnistcli.files import write_atomically
 from mnistcli.grouping import Box
+from mnistcli.paper import (
+    MAD_TO_SD,
+    MIN_CONTRAST,
+    NOISE_SDS,
+    contrast_to,
+    find_paper,
+    quantile,
+    without_border,
+    without_lines,
+)
 from mnistcli.pictures import Grey, Picture
 
 Labels = NDArray[np.int32]
-Mask = NDArray[np.bool_]
 
 # MNIST's form (LeCun et al. 1998): the box, the picture, and where the centre of
 # mass lies, counted from pixel 0. The training set's centres average 14.0.
 FIT_PX, SIZE_PX, CENTRE_PX = 20, 28, 14
 
-# Differences below 4 % of the way from black to white are JPEG and sensor noise.
-MIN_CONTRAST = 0.04
-# A frame whose pixels differ less has been drawn, not photographed.
-FLAT = 1.5 / 255
-# With so much of the frame off the paper's level, the level may as well be the ink's.
-MIXED_SHARE = 0.4
-# The corners of a picture are paper: ink there is this much less than a mistaken polarity's.
-CORNER_CONTRAST = 0.1
-# Paper is never darker than this; without a bound its noise would be blown up.
-DARKEST_PAPER = 0.2
-# Paper, with Gaussian noise, stays within this many SDs of its level.
-NOISE_SDS = 4.0
-# The median distance from the level, times this, is the SD of Gaussian noise.
-MAD_TO_SD = 1.48
-# What is darker than its surroundings over this share of the picture is shadow, not stroke.
-SHADOW_SHARE = 0.25
-SMALLEST_SHADOWED_PX = 64
 # A part with less ink than this share of the main one is a speck.
 SPECK_SHARE = 0.03
 # Pixels above this share of the threshold count where they join some above it:
@@ -142,7 +135,7 @@ def read_digits(picture: Picture, *, single: bool = False) -> list[Ways]:
 
 def develop(picture: Picture, *, single: bool = False) -> Steps:
     """The whole chain, with everything it made on the way."""
-    grey_HW = picture.grey_HW
+    grey_HW = without_border(picture.grey_HW)
     paper_HW = find_paper(grey_HW)
     contrast_HW = contrast_to(paper_HW, grey_HW)
     if in_mnists_form(contrast_HW):
@@ -156,118 +149,6 @@ def develop(picture: Picture, *, single: bool = False) -> Steps:
         found = Piece(digit_HW, box[1].start, box[0].start, line)
         digits.append(cut(found, picture, cuts=[] if single else grouping.cuts(digit_HW)))
     return Steps(grey_HW, paper_HW, contrast_HW, ink_HW, labels_HW, digits)
-
-
-def find_paper(grey_HW: Grey) -> Grey:
-    """The brightness the paper would have without ink, (H, W).
-
-    Drawings have one level. On photos the light falls off gently, which a
-    quadratic surface describes, unless the picture's frame says otherwise: a
-    shadow with an edge, a table beside the sheet, ink all around.
-    """
-    step = max(1, max(grey_HW.shape) // 64)
-    sample_HW = grey_HW[::step, ::step]
-    terms_TN = quadratic_terms(*sample_HW.shape).reshape(6, -1)
-    frame_N = np.abs(terms_TN[1:3]).max(axis=0) > 0.9
-    frame_grey_N = sample_HW.ravel()[frame_N]
-    near = MIN_CONTRAST + NOISE_SDS * pixel_noise(grey_HW)
-    level = quantile(frame_grey_N, 0.5)
-    distance_N = np.abs(frame_grey_N - level)
-    if quantile(distance_N, 0.5) < FLAT and np.mean(distance_N > near) < MIXED_SHARE:
-        return np.full_like(grey_HW, level)
-    weights_T = fit_surface(terms_TN, sample_HW.ravel(), frame_N)
-    distance_N = np.abs(frame_grey_N - weights_T @ terms_TN[:, frame_N])
-    if quantile(distance_N, 0.9) > near:
-        return around_strokes(grey_HW, near)
-    return np.tensordot(weights_T, quadratic_terms(*grey_HW.shape), axes=1)
-
-
-@lru_cache(maxsize=2)
-def quadratic_terms(height: int, width: int) -> Grey:
-    """1, x, y, xy, x², y² at every pixel, (6, H, W), with x and y from -1 to 1."""
-    y_HW, x_HW = np.meshgrid(
-        np.linspace(-1, 1, height, dtype=np.float32),
-        np.linspace(-1, 1, width, dtype=np.float32),
-        indexing="ij",
-    )
-    return np.stack([np.ones_like(x_HW), x_HW, y_HW, x_HW * y_HW, x_HW**2, y_HW**2])
-
-
-def fit_surface(terms_TN: Grey, grey_N: Grey, frame_N: Mask) -> Grey:
-    """The weights (T,) of the terms in the paper's brightness.
-
-    The surface starts as the median of the picture's frame, where there is seldom
-    ink, and is fitted again and again to the pixels that lie near it.
-    """
-    paper_N = np.full_like(grey_N, quantile(grey_N[frame_N], 0.5))
-    weights_T = np.zeros(len(terms_TN), dtype=np.float32)
-    for _ in range(8):
-        distance_N = np.abs(grey_N - paper_N)
-        spread = MAD_TO_SD * quantile(distance_N[frame_N], 0.5)
-        near_N = distance_N <= max(MIN_CONTRAST / 2, 2.5 * spread)
-        weights_T = np.linalg.lstsq(terms_TN[:, near_N].T, grey_N[near_N])[0]
-        paper_N = weights_T @ terms_TN
-    return weights_T
-
-
-def quantile(values: Grey, share: float) -> float:
-    """The value that is above this share of `values`, at least one; numpy's is much slower."""
-    rank = round(share * (values.size - 1))
-    return float(np.partition(values, rank, axis=None)[rank])
-
-
-def pixel_noise(grey_HW: Grey) -> float:
-    """The SD of the noise from pixel to pixel, whatever the light does on a larger scale."""
-    steps_N = np.abs(np.diff(grey_HW, axis=1)).ravel()
-    return MAD_TO_SD * quantile(steps_N, 0.5) / math.sqrt(2) if steps_N.size else 0.0
-
-
-def around_strokes(grey_HW: Grey, near: float) -> Grey:
-    """The brightness around the strokes, (H, W), whatever the picture's frame shows.
-
-    Strokes are dark, unless dark ones would fill most of the picture's corners
-    much more than light ones would: a light digit cut out tightly. A table's edge
-    darkens two corners.
-    """
-    below_HW, above_HW = filled(grey_HW, near), 1 - filled(1 - grey_HW, near)
-    excess_HW = (below_HW - grey_HW) - (grey_HW - above_HW)
-    reach = max(1, min(grey_HW.shape) // 10)
-    ends = (slice(reach), slice(-reach, None))
-    corners = sorted(
-        float(excess_HW[rows, columns].mean()) for rows, columns in itertools.product(ends, ends)
-    )
-    return above_HW if corners[1] > CORNER_CONTRAST else below_HW
-
-
-def filled(grey_HW: Grey, near: float) -> Grey:
-    """The picture with its dark strokes filled, (H, W), but not its shadows.
-
-    A closing (the least of the greatest values nearby: Serra 1982) fills what is
-    dark and narrow. Noise lifts it, so the picture is smoothed first, and the
-    closing lowered by as much as it usually lies above what is `near` it. A small
-    picture's strokes are no narrower than its shadows: all of it is filled.
-    """
-    if max(grey_HW.shape) < SMALLEST_SHADOWED_PX:
-        return np.full_like(grey_HW, grey_HW.max())
-    window_px = max(3, round(SHADOW_SHARE * max(grey_HW.shape)))
-    smooth_HW = ndimage.gaussian_filter(grey_HW, max(grey_HW.shape) / 400)
-    closed_HW = ndimage.grey_closing(smooth_HW, size=(window_px, window_px))
-    lifted_N = (closed_HW - grey_HW)[closed_HW - grey_HW < near]
-    return np.asarray(closed_HW - quantile(lifted_N, 0.5) if lifted_N.size else closed_HW)
-
-
-def contrast_to(paper_HW: Grey, grey_HW: Grey) -> Grey:
-    """How far each pixel differs from the paper, (H, W); positive where ink does.
-
-    The side of the paper's level on which the strong differences lie is the
-    ink's. Dark ink swallows a share of the light that falls on the paper, so its
-    contrast is that share: as high in the dim corner of a photo as in the bright.
-    """
-    contrast_HW = paper_HW - grey_HW
-    skew = float((contrast_HW * contrast_HW * contrast_HW).sum(dtype=np.float64))
-    if skew < 0:
-        return -contrast_HW
-    return np.asarray(contrast_HW / np.maximum(paper_HW, np.float32(DARKEST_PAPER)))
 
 
 def in_mnists_form(contrast_HW: Grey) -> bool:
@@ -298,6 +179,7 @@ def find_ink(contrast_HW: Grey) -> tuple[Grey, Labels]:
     nothing = np.zeros_like(contrast_HW), np.zeros(contrast_HW.shape, np.int32)
     noise = noise_sd(contrast_HW)
     visible = max(MIN_CONTRAST, NOISE_SDS * noise)
+    contrast_HW = without_lines(contrast_HW, visible)
     candidates_N = contrast_HW[contrast_HW > visible]
     if not candidates_N.size:
         return nothing

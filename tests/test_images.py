@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from sklearn.datasets import load_digits
 
-from mnistcli import images, pictures, runs
+from mnistcli import images, paper, pictures, runs
 from mnistcli.images import DigitImage, Ways
 from mnistcli.pictures import open_picture
 from mnistcli.predict import USUAL_STROKE_PX, classify, text_of
@@ -282,6 +282,46 @@ def test_a_narrow_dark_strip_at_the_edge(wide_px: int, side: str) -> None:
     assert np.abs(np.subtract(ways[0][0].box, read(draw(DIGITS[0])).box)).max() <= 2
 
 
+def with_lines(picture: Picture, *, level: int, every_px: int, squared: bool) -> Picture:
+    page = picture.copy()
+    brush = ImageDraw.Draw(page)
+    for at in range(every_px // 2, picture.width, every_px):
+        brush.line((0, at, picture.width, at), fill=level, width=2)
+        if squared:
+            brush.line((at, 0, at, picture.height), fill=level, width=2)
+    return ImageChops.darker(page, picture)
+
+
+@pytest.mark.parametrize("squared", [False, True], ids=["ruled", "squared"])
+@pytest.mark.parametrize("level", [0, 60, 170])
+def test_lines_as_dark_as_ink_are_told_from_it(drawing: Picture, level: int, squared: bool) -> None:
+    page = with_lines(drawing, level=level, every_px=40, squared=squared)
+    assert difference(read(page), read(drawing)) < 2 * SIMILAR
+
+
+@pytest.mark.parametrize("light_on_dark", [False, True])
+@pytest.mark.parametrize(("inset_px", "width_px"), [(0, 2), (0, 9), (5, 2), (15, 3), (20, 6)])
+def test_a_frame_around_the_digit(
+    drawing: Picture, inset_px: int, width_px: int, light_on_dark: bool
+) -> None:
+    framed = drawing.copy()
+    far_px = drawing.width - 1 - inset_px
+    box = (inset_px, inset_px, far_px, far_px)
+    ImageDraw.Draw(framed).rectangle(box, outline=0, width=width_px)
+    framed = inverted(framed) if light_on_dark else framed
+    assert difference(read(framed), read(drawing)) < SAME
+
+
+def test_bars_of_digits_are_no_lines() -> None:
+    seven_HW = np.full((100, 80), 255, np.uint8)
+    seven_HW[4:10, 4:76] = 0
+    for y in range(10, 96):
+        seven_HW[y, 70 - y // 2 : 76 - y // 2] = 0
+    ink_HW = (1 - seven_HW / 255).astype(np.float32)
+    assert_array_equal(paper.without_lines(ink_HW, 0.04), ink_HW)
+    assert answer(Image.fromarray(seven_HW)) == "7"
+
+
 def test_two_close_lines_of_writing() -> None:
     page = written((3, 20, 10), (5, 20, 85), (0, 90, 10), (2, 90, 85))
     assert answer(page) == "30 52"
@@ -443,19 +483,19 @@ def test_otsu_parts_two_levels() -> None:
 def test_flat_paper_has_one_level() -> None:
     page_HW = np.full((40, 30), 0.75, np.float32)
     page_HW[10:30, 14:17] = 0
-    assert_array_equal(images.find_paper(page_HW), np.full((40, 30), 0.75, np.float32))
+    assert_array_equal(paper.find_paper(page_HW), np.full((40, 30), 0.75, np.float32))
 
 
 def test_paper_in_gentle_light_is_found_under_the_ink() -> None:
     weights_T = np.array([0.7, 0.1, -0.05, 0.02, -0.06, -0.04], np.float32)
-    light_HW = np.tensordot(weights_T, images.quadratic_terms(60, 80), axes=1)
+    light_HW = np.tensordot(weights_T, paper.quadratic_terms(60, 80), axes=1)
     page_HW = light_HW.copy()
     page_HW[20:40, 30:36] = 0.1
-    assert_allclose(images.find_paper(page_HW), light_HW, atol=0.01)
+    assert_allclose(paper.find_paper(page_HW), light_HW, atol=0.01)
 
 
 def test_quadratic_terms_at_the_corners() -> None:
-    terms_THW = images.quadratic_terms(3, 5)
+    terms_THW = paper.quadratic_terms(3, 5)
     assert_array_equal(terms_THW[:, 0, 0], [1, -1, -1, 1, 1, 1])
     assert_array_equal(terms_THW[:, 2, 0], [1, -1, 1, -1, 1, 1])
     assert_array_equal(terms_THW[:, 1, 3], [1, 0.5, 0, 0, 0.25, 0])
@@ -466,7 +506,7 @@ def test_ink_is_positive_whichever_side_of_the_paper_it_lies_on() -> None:
     for ink in (0.1, 0.9):
         page_HW = paper_HW.copy()
         page_HW[2:8, 4:6] = ink
-        contrast_HW = images.contrast_to(paper_HW, page_HW)
+        contrast_HW = paper.contrast_to(paper_HW, page_HW)
         # Dark ink takes 80 % of the light away; light ink is 0.4 of white lighter.
         assert contrast_HW[4, 4] == pytest.approx(0.8 if ink < 0.5 else 0.4)
         assert contrast_HW[0, 0] == 0
@@ -475,8 +515,8 @@ def test_ink_is_positive_whichever_side_of_the_paper_it_lies_on() -> None:
 def test_pixel_noise_is_that_of_the_noise_and_not_of_the_light() -> None:
     light_HW = np.linspace(0, 1, 300, dtype=np.float32)[None, :].repeat(300, axis=0)
     noise_HW = np.random.default_rng(0).normal(0, 0.03, (300, 300)).astype(np.float32)
-    assert images.pixel_noise(light_HW + noise_HW) == pytest.approx(0.03, rel=0.05)
-    assert images.pixel_noise(np.ones((4, 1), np.float32)) == 0
+    assert paper.pixel_noise(light_HW + noise_HW) == pytest.approx(0.03, rel=0.05)
+    assert paper.pixel_noise(np.ones((4, 1), np.float32)) == 0
 
 
 def test_the_box_of_the_visible_ink() -> None:
