@@ -47,10 +47,22 @@ def predict(
     ] = None,
     top: Annotated[
         int,
-        typer.Option("--top", "-t", help="Classes to show, most probable first.", min=1, max=10),
+        typer.Option(
+            "--top",
+            "-t",
+            help="Classes to show of a single digit, most probable first.",
+            min=1,
+            max=10,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = 3,
     show: Annotated[
-        bool, typer.Option("--show", help="Draw each step from the picture to the network's input.")
+        bool,
+        typer.Option(
+            "--show",
+            help="Draw each step from the picture to the network's input.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = False,
     save_input: Annotated[
         Path | None,
@@ -58,12 +70,16 @@ def predict(
             "--save-input",
             help="Write what the network saw as PNG, 28x28 a digit; of one picture.",
             metavar="FILE",
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     out: options.Out = Path("runs"),
     json: options.Json = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print a table as CSV on stdout.", show_default=False)
+        bool,
+        typer.Option(
+            "--csv", help="Print a table as CSV on stdout.", rich_help_panel=options.OUTPUT
+        ),
     ] = False,
     quiet: Annotated[bool, options.quiet("the digits, or with --labels the accuracy")] = False,
 ) -> None:
