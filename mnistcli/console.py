@@ -28,6 +28,13 @@ def note(message: str) -> None:
     stderr().print(Text(message, style="dim"), soft_wrap=True)
 
 
+def printable(text: str) -> str:
+    """A name without what would move a terminal's cursor or change its colours."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
 def print_json(record: Mapping[str, Any]) -> None:
     """A record as one line of JSON."""
     sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **record}) + "\n")

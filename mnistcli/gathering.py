@@ -11,15 +11,18 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mnistcli.errors import DataError
+from mnistcli.errors import DataError, RunError
 from mnistcli.images import Steps, Ways, develop
-from mnistcli.pictures import IN_WORDS, SUFFIXES, open_picture
+from mnistcli.pictures import IN_WORDS, SUFFIXES, open_picture, too_large
 
 STDIN = "-"
+# No picture of `MAX_PIXELS` is larger; a disk image or a device is.
+MAX_BYTES = 400_000_000
 # Pictures that a process decodes, and the network reads, at a time.
 CHUNK_SIZE = 32
 # Fewer pictures are read before a second process has started.
@@ -42,23 +45,28 @@ class Found:
     steps: Steps | None = None
 
 
-def find_pictures(names: Sequence[str], *, recursive: bool) -> list[str]:
+def find_pictures(names: Sequence[str], *, recursive: bool) -> tuple[list[str], list[DataError]]:
     """The files that names of files, directories and patterns stand for, in their order.
 
     A directory stands for the pictures in it by their suffixes, with `recursive`
-    also for those in its subdirectories; "-" stands for standard input.
-
-    Raises:
-        DataError: a directory or a pattern has no pictures.
+    also for those in its subdirectories; "-" stands for standard input. A name
+    that stands for no picture comes back as its error.
     """
-    return [file for name in names for file in _files(name, recursive=recursive)]
+    files, errors = [], []
+    for name in names:
+        try:
+            files += _files(name, recursive=recursive)
+        except DataError as error:
+            errors.append(error)
+    return files, errors
 
 
 def _files(name: str, *, recursive: bool) -> list[str]:
-    path = Path(name)
-    if name and path.is_dir():
+    # Not Path's questions, which fail for impossible names.
+    if os.path.isdir(name):  # noqa: PTH112
+        path = Path(name)
         below = path.rglob("*") if recursive else path.glob("*")
-        files = sorted(str(each) for each in below if _is_picture(each))
+        files = sorted(str(each) for each in below if _is_picture(each, path))
         if files:
             return files
         raise DataError(
@@ -66,7 +74,7 @@ def _files(name: str, *, recursive: bool) -> list[str]:
             why=f"None of its files is called like a {IN_WORDS} file.",
             fix="Name another directory" + ("." if recursive else ", or add --recursive."),
         )
-    if name != STDIN and glob.has_magic(name) and not path.exists():
+    if name != STDIN and glob.has_magic(name) and not os.path.exists(name):  # noqa: PTH110
         files = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (it takes absolute patterns)
         if not files:
             what = f"No file is called like '{name}'."
@@ -75,9 +83,10 @@ def _files(name: str, *, recursive: bool) -> list[str]:
     return [name]
 
 
-def _is_picture(path: Path) -> bool:
-    """Whether a file in a directory is meant: not macOS's ._1.png, not a directory."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _is_picture(path: Path, directory: Path) -> bool:
+    """Whether a file in a directory is meant: no directory, nothing hidden (macOS's ._1.png)."""
+    hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
 
 def read_pictures(
@@ -88,28 +97,41 @@ def read_pictures(
     Many pictures are decoded by as many processes as there are cores.
     """
     read = partial(read_chunk, single=single, keep_steps=keep_steps)
-    if len(names) < MIN_FOR_PROCESSES or STDIN in names:
+    # Steps are large: they are drawn and dropped one by one.
+    if len(names) < MIN_FOR_PROCESSES or STDIN in names or keep_steps:
         yield from (read([name]) for name in names)
         return
     chunks = (names[start : start + CHUNK_SIZE] for start in range(0, len(names), CHUNK_SIZE))
-    num_processes = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    with ProcessPoolExecutor(
+    # Windows waits for at most 61 processes at a time.
+    num_processes = min(num_cores(), -(-len(names) // CHUNK_SIZE), 61)
+    pool = ProcessPoolExecutor(
         num_processes,
         mp_context=multiprocessing.get_context("spawn"),
         # Ctrl-C is for the process that people see.
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_IGN),
-    ) as pool:
-        waiting: deque[Future[list[Found]]] = deque()
-        try:
-            for chunk in chunks:
-                waiting.append(pool.submit(read, chunk))
-                if len(waiting) > CHUNKS_AHEAD * num_processes:
-                    yield waiting.popleft().result()
-            while waiting:
+    )
+    waiting: deque[Future[list[Found]]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(read, chunk))
+            if len(waiting) > CHUNKS_AHEAD * num_processes:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "A process that decodes pictures was killed.",
+            why="The memory was full, or a damaged picture crashed its decoder.",
+            fix="Name fewer pictures at a time, to find the one.",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def read_chunk(names: Sequence[str], *, single: bool, keep_steps: bool) -> list[Found]:
@@ -122,13 +144,14 @@ def read_picture(name: str, *, single: bool, keep_steps: bool = False) -> Found:
     try:
         picture = open_picture(contents(name), name=name)
     except DataError as error:
-        return Found(name, error=error)
+        # Its traceback would keep the picture in memory.
+        error.__cause__ = error.__context__ = None
+        return Found(name, error=error.with_traceback(None))
     steps = develop(picture, single=single)
-    if not steps.digits:
-        return Found(name, error=blank(name))
     return Found(
         name,
         steps.digits,
+        error=None if steps.digits else blank(name),
         num_frames=picture.num_frames,
         width_px=picture.width_px,
         height_px=picture.height_px,
@@ -151,14 +174,19 @@ def contents(name: str) -> bytes:
     Raises:
         DataError: there is no such file, or it must not be read.
     """
-    if name == STDIN:
-        return sys.stdin.buffer.read()
     try:
-        with open(name, "rb") as file:  # noqa: PTH123 (Path would take "" for this directory)
-            return file.read()
-    except (OSError, ValueError) as error:
+        if name == STDIN:
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with open(name, "rb") as file:  # noqa: PTH123 (Path would take "" for this directory)
+                data = file.read(MAX_BYTES + 1)
+    # Standard input may be closed, which makes it None.
+    except (OSError, ValueError, AttributeError) as error:
         raise DataError(
             f"'{name}' cannot be read.",
             why=f"{getattr(error, 'strerror', None) or error}.",
             fix=f"Check the name; mnist predict takes {IN_WORDS} files.",
         ) from error
+    if len(data) > MAX_BYTES:
+        raise too_large(name)
+    return data

@@ -17,7 +17,7 @@ Box = tuple[int, int, int, int]
 MAX_PARTS = 400
 # One part above another is of the same digit if the gap is this share of both, or if both
 # are together no more than so much higher than the tallest part.
-STACKED_GAP, STACKED_HEIGHT = 0.15, 1.3
+STACKED_GAP, STACKED_HEIGHT = 0.1, 1.3
 # With more than two parts of at least this share of the tallest one's height, each is a digit.
 LINE_HEIGHT = 0.8
 # Of a digit's height: what is lower is a fragment of a digit, and this far off it may lie.

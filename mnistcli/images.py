@@ -21,6 +21,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from scipy import ndimage
 
 from mnistcli import grouping
 from mnistcli.files import write_atomically
-from mnistcli.grouping import Box
+from mnistcli.grouping import Box, Part
 from mnistcli.paper import (
     MAD_TO_SD,
     MIN_CONTRAST,
@@ -62,6 +63,8 @@ VISIBLE_INK = 0.05
 MIN_INK_PX = 3
 # What is nowhere darker is the edge of a stroke, not one.
 STROKE_INK = 0.5
+# The lines of a frame lie this close to its outside, of its shorter side.
+FRAME_SHARE = 0.1
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 # As `stroke_width_px` measures them, MNIST's training digits have strokes of 2.5 px on
@@ -91,8 +94,8 @@ class DigitImage:
         return self.pixels_HW.astype(np.float32) / np.float32(255)
 
 
-# Ink in one piece, as the ways in which it may be cut: first as one digit, then, where it
-# is wide, as several that touch. The network's reading tells which it is.
+# Ink in one piece, as the ways, one or more, in which it may be cut: first as one digit, then,
+# where it is wide, as several that touch. The network's reading tells which it is.
 Ways = tuple[tuple[DigitImage, ...], ...]
 
 
@@ -248,7 +251,11 @@ def edge_shares(labels_HW: Labels, num: int) -> NDArray[np.float64]:
 def find_digits(ink_HW: Grey, parts_HW: Labels, *, single: bool) -> tuple[Labels, list[int]]:
     """The parts put together to digits, numbered as they are read, (H, W); the line of each."""
     parts = grouping.measure(ink_HW, parts_HW)
-    parts = [part for part in parts if max(part.width, part.height) >= MIN_INK_PX]
+    parts = [
+        part
+        for part in parts
+        if max(part.width, part.height) >= MIN_INK_PX and not is_frame(part, parts, parts_HW)
+    ]
     number_of_part_K = np.zeros(int(parts_HW.max()) + 1, np.int32)
     lines: list[int] = []
     groups = [[parts]] if single and parts else grouping.lines(grouping.group(parts))
@@ -261,6 +268,18 @@ def find_digits(ink_HW: Grey, parts_HW: Labels, *, single: bool) -> tuple[Labels
     return np.where(labels_HW, labels_HW, ndimage.maximum_filter(labels_HW, 3)), lines
 
 
+def is_frame(part: Part, parts: list[Part], parts_HW: Labels) -> bool:
+    """Whether a part is a box drawn around others: all of it lies at its own edge."""
+    margin = max(2, round(FRAME_SHARE * min(part.width, part.height)))
+    top, bottom = part.top + margin, part.bottom - margin
+    left, right = part.left + margin, part.right - margin
+    encloses = any(
+        left <= each.left and top <= each.top and each.right <= right and each.bottom <= bottom
+        for each in parts
+    )
+    return encloses and not (parts_HW[top:bottom, left:right] == part.number).any()
+
+
 def cut(piece: Piece, picture: Picture, *, cuts: list[int]) -> Ways:
     """A piece of ink cut in every way at some of the columns `cuts`; first at none."""
     at = [0, *cuts, piece.ink_HW.shape[1]]
@@ -269,8 +288,11 @@ def cut(piece: Piece, picture: Picture, *, cuts: list[int]) -> Ways:
         (first, last): piece.columns(at[first], at[last])
         for first, last in set(itertools.chain(*ways))
     }
+    whole = (0, len(cuts) + 1)
     drawn = {
-        span: draw(each, picture) for span, each in pieces.items() if each.ink_HW.max() > STROKE_INK
+        span: draw(each, picture)
+        for span, each in pieces.items()
+        if span == whole or each.ink_HW.max() > STROKE_INK
     }
     return tuple(tuple(drawn[span] for span in way) for way in ways if drawn.keys() >= set(way))
 
@@ -359,9 +381,25 @@ def resize(ink_HW: Grey, side_px: int) -> Grey:
     """A square of ink in another size, (side_px, side_px): area averages, bicubic to enlarge."""
     if len(ink_HW) == side_px:
         return ink_HW
-    method = Image.Resampling.BOX if len(ink_HW) >= side_px else Image.Resampling.BICUBIC
-    resized = Image.fromarray(ink_HW).resize((side_px, side_px), method)
-    return np.asarray(resized, dtype=np.float32).clip(0, 1)
+    if len(ink_HW) > side_px:
+        shares_SH = area_shares(len(ink_HW), side_px)
+        return np.asarray(shares_SH @ ink_HW @ shares_SH.T)
+    enlarged = Image.fromarray(ink_HW).resize((side_px, side_px), Image.Resampling.BICUBIC)
+    return np.asarray(enlarged, dtype=np.float32).clip(0, 1)
+
+
+@lru_cache(maxsize=64)
+def area_shares(from_px: int, to_px: int) -> Grey:
+    """How much of each of `to_px` pixels each of `from_px` covers, float32 (to_px, from_px).
+
+    Pillow's box filter takes every pixel for one output pixel or none, and drops
+    a line of one pixel that falls between two.
+    """
+    scale = from_px / to_px
+    start_S1 = scale * np.arange(to_px)[:, None]
+    pixel_H = np.arange(from_px)[None, :]
+    overlap_SH = np.minimum(start_S1 + scale, pixel_H + 1) - np.maximum(start_S1, pixel_H)
+    return np.asarray(overlap_SH.clip(min=0) / scale, dtype=np.float32)
 
 
 def centre(ink_HW: Grey) -> Grey:

@@ -51,7 +51,7 @@ def without_border(grey_HW: Grey) -> Grey:
     if float(np.ptp(edge_N)) > FLAT:
         return grey_HW
     for width in range(1, 1 + int(BORDER_SHARE * min(grey_HW.shape))):
-        next_level = quantile(ring(grey_HW, width), 0.5)
+        next_level = float(ring(grey_HW, width).mean())
         if abs(next_level - level) > BORDER_CONTRAST:
             inside_HW = grey_HW[width:-width, width:-width]
             # Else it is the margin of the paper that ends here, at a line.
@@ -75,9 +75,10 @@ def find_paper(grey_HW: Grey) -> Grey:
     quadratic surface describes, unless the picture's frame says otherwise: a
     shadow with an edge, a table beside the sheet, ink all around.
     """
-    step = max(1, max(grey_HW.shape) // 64)
-    sample_HW = grey_HW[::step, ::step]
-    terms_TN = quadratic_terms(*sample_HW.shape).reshape(6, -1)
+    every = tuple(slice(None, None, max(1, side_px // 64)) for side_px in grey_HW.shape)
+    sample_HW = grey_HW[every]
+    terms_THW = quadratic_terms(*grey_HW.shape)
+    terms_TN = terms_THW[:, *every].reshape(6, -1)
     frame_N = np.abs(terms_TN[1:3]).max(axis=0) > 0.9
     frame_grey_N = sample_HW.ravel()[frame_N]
     near = MIN_CONTRAST + NOISE_SDS * pixel_noise(grey_HW)
@@ -89,10 +90,10 @@ def find_paper(grey_HW: Grey) -> Grey:
     distance_N = np.abs(frame_grey_N - weights_T @ terms_TN[:, frame_N])
     if quantile(distance_N, 0.9) > near:
         return around_strokes(grey_HW, near)
-    return np.tensordot(weights_T, quadratic_terms(*grey_HW.shape), axes=1)
+    return np.tensordot(weights_T, terms_THW, axes=1)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def quadratic_terms(height: int, width: int) -> Grey:
     """1, x, y, xy, x², y² at every pixel, (6, H, W), with x and y from -1 to 1."""
     y_HW, x_HW = np.meshgrid(

@@ -82,7 +82,6 @@ def open_picture(data: bytes, *, name: str) -> Picture:
         if width_px * height_px > MAX_PIXELS:
             raise too_large(name)
         try:
-            num_frames = getattr(image, "n_frames", 1) if image.format in PAGED else 1
             # JPEG's decoder can halve a large picture on the way, which saves most of its time.
             image.draft(None, (WORKING_SIDE_PX, WORKING_SIDE_PX))
             with mute_libtiff() if image.format == "TIFF" else nullcontext():
@@ -91,6 +90,7 @@ def open_picture(data: bytes, *, name: str) -> Picture:
             if method in SIDEWAYS:
                 width_px, height_px = height_px, width_px
             grey_HW = shrunk_grey(image if method is None else image.transpose(method))
+            num_frames = count_frames(image)
             return Picture(grey_HW, width_px, height_px, num_frames)
         # Decoders of damaged data raise whatever they stumble over.
         except Exception as error:
@@ -104,6 +104,9 @@ def open_picture(data: bytes, *, name: str) -> Picture:
 @contextmanager
 def mute_libtiff() -> Iterator[None]:
     """Send what C code writes to the process's stderr to nowhere: libtiff's own complaints."""
+    if sys.stderr is None:
+        yield
+        return
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -137,10 +140,7 @@ def kind_of(data: bytes) -> str:
     for offset, magic, kind in OTHER_KINDS:
         if data[offset : offset + len(magic)].lower() == magic:
             return kind
-    try:
-        return f"in the format {Image.open(io.BytesIO(data)).format}"
-    except Exception:  # noqa: BLE001 - a guess for a message must not fail
-        return "no picture, or its first bytes are damaged"
+    return "in no known picture format, or its first bytes are damaged"
 
 
 def too_large(name: str) -> DataError:
@@ -151,6 +151,15 @@ def too_large(name: str) -> DataError:
         why=f"It unpacks to more than {limit}.",
         fix="Scale it down, or crop it around the digits.",
     )
+
+
+def count_frames(image: Image.Image) -> int:
+    """The pages or frames of a picture; 1 where a later one is damaged."""
+    if image.format not in PAGED:
+        return 1
+    with suppress(Exception), mute_libtiff():
+        return int(getattr(image, "n_frames", 1))
+    return 1
 
 
 def turn(image: Image.Image) -> Image.Transpose | None:
@@ -184,10 +193,14 @@ def shrink(image: Image.Image) -> Grey:
 
 def stretch(values_HW: Grey) -> Grey:
     """Any finite range of values -> 0..1: 32-bit pictures have no agreed white."""
+    finite_N = values_HW[np.isfinite(values_HW)]
+    if not finite_N.size:
+        return np.zeros_like(values_HW)
     # In float64, where the difference of two float32 cannot overflow.
-    finite_HW = np.nan_to_num(values_HW.astype(np.float64), posinf=0, neginf=0)
-    low, high = float(finite_HW.min()), float(finite_HW.max())
-    return ((finite_HW - low) / (high - low or 1)).astype(np.float32)
+    low, high = float(finite_N.min()), float(finite_N.max())
+    middle = float(np.median(finite_N))
+    known_HW = np.where(np.isfinite(values_HW), values_HW, middle).astype(np.float64)
+    return ((known_HW - low) / (high - low or 1)).astype(np.float32)
 
 
 def composite(rgba_HWC: Grey) -> Grey:

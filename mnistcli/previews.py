@@ -3,6 +3,8 @@
 Shapes: H rows, W columns of pixels, float32, 0 black to 1 white.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -12,7 +14,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from mnistcli.images import Steps, Ways
+from mnistcli.images import DigitImage, Steps
 
 Pixels = NDArray[np.float32]
 
@@ -98,7 +100,7 @@ def thumbnail(pixels_HW: Pixels) -> Pixels:
     return small_HWC if pixels_HW.ndim == 3 else small_HWC[:, :, 0]
 
 
-def steps(made: Steps, digits: list[Ways], console: Console) -> RenderableType:
+def steps(made: Steps, digits: Sequence[DigitImage], console: Console) -> RenderableType:
     """Every step from the picture to the network's input, side by side as far as they go."""
     grey_HW, paper_HW = thumbnail(made.grey_HW), thumbnail(made.paper_HW)
     negative = ""
@@ -111,7 +113,7 @@ def steps(made: Steps, digits: list[Ways], console: Console) -> RenderableType:
         ("paper removed, ink light", lightened(made.contrast_HW)),
         ("ink", lightened(made.ink_HW)),
         ("digits found", thumbnail(in_colours(made))),
-        *((f"digit {n}", way[0][0].ink()) for n, way in enumerate(digits, 1)),
+        *((f"digit {number}", digit.ink()) for number, digit in enumerate(digits, 1)),
     ]
     cells = [
         Group(Text(title, style="bold"), *(coloured(pixels, console)), Text())

@@ -3,7 +3,6 @@
 import csv
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,6 +22,7 @@ from mnistcli.console import (
     plain_table,
     print_json,
     print_line,
+    printable,
     stderr,
     stdout,
 )
@@ -37,8 +37,8 @@ MAX_PREVIEWS = 4
 CSV_COLUMNS = ("file", "read", "probability", "doubt", "label", "right", "error")
 
 
-class Report(AbstractContextManager["Report"]):
-    """Shows readings as they come; at the end, where there are labels, the score."""
+class Report:
+    """Shows readings as they come, under a bar where there are many; and their score."""
 
     def __init__(
         self,
@@ -82,8 +82,6 @@ class Report(AbstractContextManager["Report"]):
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
-        if kind is None and self._labels is not None:
-            self._print_score()
 
     def add(self, found: Found, predictions: Sequence[Prediction]) -> None:
         """Show what was read in a picture."""
@@ -112,9 +110,11 @@ class Report(AbstractContextManager["Report"]):
             if not (self._few or self._show):
                 console.print(_line(found.name, predictions, read), soft_wrap=True)
                 return
-            console.print(Text.assemble(f"{found.name}: ", (read, "bold green")), soft_wrap=True)
+            title = Text.assemble(f"{printable(found.name)}: ", (read, "bold green"))
+            console.print(title, soft_wrap=True)
             if self._show and found.steps:
-                console.print(previews.steps(found.steps, found.digits, console))
+                digits = [each.digit for each in predictions]
+                console.print(previews.steps(found.steps, digits, console))
             console.print(
                 self._one(predictions[0]) if len(predictions) == 1 else _several(predictions)
             )
@@ -138,7 +138,12 @@ class Report(AbstractContextManager["Report"]):
         )
         return beside
 
-    def _print_score(self) -> None:
+    def print_score(self) -> None:
+        """Show how many of the labelled pictures were read right.
+
+        Raises:
+            DataError: none of the pictures has a label.
+        """
         score = self._score
         if not score.readings:
             raise DataError(
@@ -166,7 +171,7 @@ def _line(name: str, predictions: Sequence[Prediction], read: str) -> Text:
     """A picture among many: its name, its digits, the least probability of them."""
     doubts = [each.doubt for each in predictions if each.doubt]
     return Text.assemble(
-        f"{name}: ",
+        f"{printable(name)}: ",
         (read, "bold green"),
         f"  {100 * _least(predictions):.2f} %",
         (f"  {doubts[0]}" if doubts else "", "yellow"),
@@ -253,4 +258,5 @@ def _print_misread(misread: Sequence[labelling.Reading]) -> None:
     if misread:
         print_line("\nMisread:")
     for each in misread:
-        print_line(f"  {each.file}: {each.label} read as {each.read or 'nothing'}")
+        names = printable(f"{each.file}: {each.label}")
+        print_line(f"  {names} read as {each.read or 'nothing'}")

@@ -34,6 +34,7 @@ from mnistcli.console import (
     plain_table,
     print_json,
     print_line,
+    printable,
     stderr,
     stdout,
 )
@@ -55,11 +56,11 @@ REDRAW_SECONDS = 0.1
 def error(problem: MnistError) -> None:
     """What happened, why, and what to do next."""
     console = stderr()
-    console.print(Text.assemble(("Error: ", "bold red"), problem.what), soft_wrap=True)
+    console.print(Text.assemble(("Error: ", "bold red"), printable(problem.what)), soft_wrap=True)
     for line in problem.why.splitlines():
-        console.print(Text(f"  {line}"), soft_wrap=True)
+        console.print(Text(f"  {printable(line)}"), soft_wrap=True)
     if problem.fix:
-        console.print(Text(f"  {problem.fix}", style="bold"), soft_wrap=True)
+        console.print(Text(f"  {printable(problem.fix)}", style="bold"), soft_wrap=True)
 
 
 @contextmanager

@@ -253,7 +253,9 @@ def test_uneven_light_noise_and_dust(drawing: Picture) -> None:
 def test_a_shadow_with_a_hard_edge(drawing: Picture, shade: tuple[slice, slice]) -> None:
     photo_HW = photo(drawing, noise=2)
     photo_HW[shade] *= 0.5
-    assert difference(read(picture_of(photo_HW)), read(drawing)) < SIMILAR
+    assert answer(picture_of(photo_HW)) == answer(drawing)
+    # Where the shadow's edge crosses a stroke, the stroke is rough.
+    assert difference(read(picture_of(photo_HW)), read(drawing)) < 1.5 * SIMILAR
 
 
 @pytest.mark.parametrize(
@@ -310,6 +312,42 @@ def test_a_frame_around_the_digit(
     ImageDraw.Draw(framed).rectangle(box, outline=0, width=width_px)
     framed = inverted(framed) if light_on_dark else framed
     assert difference(read(framed), read(drawing)) < SAME
+
+
+@pytest.mark.parametrize("height", [101, 103, 149, 119, 250])
+def test_a_hairline_is_never_lost(height: int) -> None:
+    page_HW = np.full((400, 500), 255, np.uint8)
+    page_HW[50 : 50 + height, 200] = 0
+    assert answer(Image.fromarray(page_HW)) == "1"
+
+
+def test_area_shares_take_every_pixel_once() -> None:
+    shares_SH = images.area_shares(5, 2)
+    assert_allclose(shares_SH, [[0.4, 0.4, 0.2, 0, 0], [0, 0, 0.2, 0.4, 0.4]], atol=1e-6)
+
+
+def test_two_pens_and_a_faint_block_are_no_crash() -> None:
+    page_HW = np.full((90, 200), 255, np.uint8)
+    page_HW[20:70, 10:60] = array(draw(DIGITS[0], height_px=50, at=(0, 0), side_px=50))
+    for grey in (135, 155, 175):
+        for block in (232, 240):
+            page_HW[15:75, 80:180] = block
+            page_HW[25:65, 100:104] = grey
+            for digits in found(Image.fromarray(page_HW)):
+                assert digits
+
+
+def test_a_gradient_on_a_long_strip_is_blank() -> None:
+    for shape in ((24, 800), (60, 800)):
+        strip_HW = np.broadcast_to(np.linspace(230, 102, shape[1]), shape)
+        assert found(picture_of(strip_HW)) == []
+
+
+def test_a_box_around_a_digit_is_no_digit(drawing: Picture) -> None:
+    page = Image.new("L", (500, 500), 255)
+    page.paste(drawing, (150, 150))
+    ImageDraw.Draw(page).rectangle((120, 130, 380, 370), outline=0, width=4)
+    assert difference(read(page), read(drawing)) < SAME
 
 
 def test_bars_of_digits_are_no_lines() -> None:

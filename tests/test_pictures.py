@@ -311,16 +311,16 @@ def test_empty_file() -> None:
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (b"just some text", "no picture"),
+        (b"just some text", "no known"),
         (b"%PDF-1.7\n", "PDF"),
         (b"<svg xmlns=", "SVG"),
         (b"<?XML version='1.0'?>", "XML"),
         (b"\0\0\0\x18ftypheic\0\0", "HEIC"),
         (b"\0\0\0\x18ftypmif1\0\0", "HEIC"),
         (b"\0\0\0\x18ftypavif\0\0", "AVIF"),
-        (b"P5 2 2 255\n\0\0\0\0", "PPM"),
-        (encoded(Image.new("L", (16, 16)), "ICO"), "ICO"),
-        (b"\x89PNG\r\n\x1a\n", "no picture"),
+        (b"P5 2 2 255\n\0\0\0\0", "no known"),
+        (encoded(Image.new("L", (16, 16)), "ICO"), "no known"),
+        (b"\x89PNG\r\n\x1a\n", "no known"),
     ],
 )
 def test_other_formats_are_named(data: bytes, kind: str) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnistcli.commands import options
-from mnistcli.errors import SettingsError
+from mnistcli.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
+    from mnistcli.images import DigitImage
     from mnistcli.readings import Style
 
 
@@ -97,15 +98,13 @@ def predict(
     """
     from mnistcli import gathering, labels, render, runs
 
-    style = _style(json=json, as_csv=as_csv, quiet=quiet, show=show)
+    style = _style(json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None)
     known = labels.read_labels(label_file) if label_file else None
-    names = gathering.find_pictures(pictures, recursive=recursive)
-    if save_input and len(names) > 1:
-        raise SettingsError(
-            "--save-input takes one picture.",
-            why=f"{len(names):,} were named.",
-            fix="Name one picture, or leave the option out.",
-        )
+    names, failures = gathering.find_pictures(pictures, recursive=recursive)
+    if not names:
+        raise failures[-1]
+    if save_input:
+        _check_output(save_input, names)
     chunks = gathering.read_pictures(names, single=single, keep_steps=show)
     # The first is asked for before torch loads: other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
@@ -121,25 +120,53 @@ def predict(
     check_ensemble(models)
     # The networks are small, and the other cores decode pictures: more threads only get in the way.
     torch.set_num_threads(1)
-    failures = []
+    seen: list[DigitImage] = []
     with Report(num_pictures=len(names), style=style, top=top, show=show, labels=known) as report:
         for chunk in chunks:
             failures += [found.error for found in chunk if found.error]
             read = classify(models, [found.digits for found in chunk])
             for found, predictions in zip(chunk, read, strict=True):
                 report.add(found, predictions)
-    if save_input and not failures:
-        save_digits(save_input, [each.digit for each in predictions])
-    for failure in failures[:-1]:
+                if save_input:
+                    seen += [each.digit for each in predictions]
+    if seen and save_input:
+        save_digits(save_input, seen)
+    for failure in failures:
         render.error(failure)
+    if known is not None:
+        report.print_score()
     if failures:
-        raise failures[-1]
+        raise typer.Exit(DataError.exit_code)
 
 
-def _style(*, json: bool, as_csv: bool, quiet: bool, show: bool) -> "Style":
+def _check_output(target: Path, names: list[str]) -> None:
+    """Raise SettingsError where what the network saw cannot be written to `target`."""
+    if len(names) > 1:
+        raise SettingsError(
+            "--save-input takes one picture.",
+            why=f"{len(names):,} were named.",
+            fix="Name one picture, or leave the option out.",
+        )
+    if target.resolve() == Path(names[0]).resolve():
+        raise SettingsError(
+            f"--save-input would overwrite the picture '{target}'.",
+            why="It is the one that is read.",
+            fix="Give it another name.",
+        )
+    if target.suffix.lower() != ".png" or not target.parent.is_dir():
+        raise SettingsError(
+            f"--save-input cannot write '{target}'.",
+            why="It writes PNG files, in a directory that is there.",
+            fix="Name a file like seen.png.",
+        )
+
+
+def _style(*, json: bool, as_csv: bool, quiet: bool, show: bool, score: bool) -> "Style":
     """What is printed; SettingsError where two options each want to say it."""
-    wanted = {"--json": json, "--csv": as_csv, "--quiet": quiet, "--show": show}
+    wanted = {"--show": show, "--json": json, "--csv": as_csv, "--quiet": quiet}
     chosen = [name for name, is_wanted in wanted.items() if is_wanted]
+    if show and score:
+        chosen = ["--show", "--labels"]
     if len(chosen) > 1:
         raise SettingsError(
             f"{chosen[0]} and {chosen[1]} do not go together.",

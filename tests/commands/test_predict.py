@@ -464,7 +464,7 @@ def test_nothing_is_saved_where_nothing_is_read(mnist: Mnist) -> None:
 
 def test_a_directory_that_is_missing_ends_in_a_message(mnist: Mnist) -> None:
     result = mnist("predict", save("7.png", "7"), "--save-input", "missing/seen.png")
-    refused(result, "missing", "No such file or directory", exit_code=1)
+    refused(result, "missing/seen.png", "a directory that is there", exit_code=2)
 
 
 @pytest.mark.parametrize(
