@@ -38,9 +38,11 @@ from mnistcli.paper import (
     NOISE_SDS,
     contrast_to,
     find_paper,
+    find_sheet,
     quantile,
     without_border,
     without_lines,
+    without_table,
 )
 from mnistcli.pictures import Grey, Picture
 
@@ -136,11 +138,20 @@ def read_digits(picture: Picture, *, single: bool = False) -> list[Ways]:
     return develop(picture, single=single).digits
 
 
-def develop(picture: Picture, *, single: bool = False) -> Steps:
-    """The whole chain, with everything it made on the way."""
+def develop(picture: Picture, *, single: bool = False, on_sheet: bool = False) -> Steps:
+    """The whole chain, with everything it made on the way.
+
+    `on_sheet`: the picture has been looked through for a sheet of paper on a table.
+    """
     grey_HW = without_border(picture.grey_HW)
     paper_HW = find_paper(grey_HW)
     contrast_HW = contrast_to(paper_HW, grey_HW)
+    sheet_HW = None if on_sheet else find_sheet(contrast_HW)
+    if sheet_HW is not None:
+        sheet = replace(picture, grey_HW=without_table(grey_HW, sheet_HW))
+        steps = develop(sheet, single=single, on_sheet=True)
+        if steps.digits:
+            return steps
     if in_mnists_form(contrast_HW):
         return as_it_is(grey_HW, paper_HW, contrast_HW)
     ink_HW, parts_HW = find_ink(contrast_HW)

@@ -37,6 +37,8 @@ BORDER_SHARE, BORDER_CONTRAST = 0.125, 0.1
 LINE_SHARE, LINE_OVERHANG, LINE_THICKNESS = 0.8, 0.04, 0.03
 # Ink this much darker than a line is no part of it.
 DARKER = 1.3
+# A sheet of paper on a table has at least this share of the picture, and of its own box.
+SHEET_SHARE, SHEET_FILL = 0.2, 0.8
 # Smaller pictures have no lines that could be told from strokes.
 SMALLEST_LINED_PX = 64
 # What is darker than its surroundings over this share of the picture is shadow, not stroke.
@@ -180,6 +182,33 @@ def contrast_to(paper_HW: Grey, grey_HW: Grey) -> Grey:
     if skew < 0:
         return -contrast_HW
     return np.asarray(contrast_HW / np.maximum(paper_HW, np.float32(DARKEST_PAPER)))
+
+
+def find_sheet(contrast_HW: Grey) -> Mask | None:
+    """The inside of a sheet of paper that lies on a table, (H, W); None where none is seen.
+
+    It differs from the table as ink does from paper, but is one large part that
+    fills its box, which no digit does.
+    """
+    if max(contrast_HW.shape) < SMALLEST_LINED_PX:
+        return None
+    strong_HW = contrast_HW > quantile(contrast_HW[::4, ::4], 0.99) / 2
+    if strong_HW.mean() < SHEET_SHARE:
+        return None
+    labels_HW, _ = ndimage.label(strong_HW)
+    largest = 1 + int(np.bincount(labels_HW.ravel())[1:].argmax())
+    rows, columns = ndimage.find_objects(labels_HW)[largest - 1]
+    inside_HW = ndimage.binary_fill_holes(labels_HW[rows, columns] == largest)
+    if inside_HW.sum() < SHEET_SHARE * contrast_HW.size or inside_HW.mean() < SHEET_FILL:
+        return None
+    sheet_HW = np.zeros(contrast_HW.shape, dtype=bool)
+    sheet_HW[rows, columns] = inside_HW
+    return np.asarray(ndimage.binary_erosion(sheet_HW, iterations=2 + max(sheet_HW.shape) // 100))
+
+
+def without_table(grey_HW: Grey, sheet_HW: Mask) -> Grey:
+    """The picture with all beside the sheet as bright as the sheet."""
+    return np.where(sheet_HW, grey_HW, np.float32(quantile(grey_HW[sheet_HW], 0.5)))
 
 
 def without_lines(contrast_HW: Grey, visible: float) -> Grey:

@@ -315,6 +315,21 @@ def test_a_frame_around_the_digit(
 
 
 @pytest.mark.parametrize("height", [101, 103, 149, 119, 250])
+@pytest.mark.parametrize("table", [20, 70, 120])
+def test_a_sheet_of_paper_on_a_table(table: int) -> None:
+    page = written((3, 20, 20), (5, 110, 25), (2, 200, 20))
+    photo_HW = np.full((500, 600), float(table))
+    photo_HW[110:250, 130:430] = 40 + 0.75 * array(page)[:140]
+    photo_HW += np.random.default_rng(1).normal(0, 2, photo_HW.shape)
+    assert answer(picture_of(photo_HW)) == "352"
+
+
+def test_a_thick_bar_is_a_one_and_no_sheet() -> None:
+    bar_HW = np.full((200, 120), 255, np.uint8)
+    bar_HW[5:195, 40:80] = 0
+    assert answer(Image.fromarray(bar_HW)) == "1"
+
+
 def test_a_hairline_is_never_lost(height: int) -> None:
     page_HW = np.full((400, 500), 255, np.uint8)
     page_HW[50 : 50 + height, 200] = 0
