@@ -38,7 +38,7 @@ LINE_SHARE, LINE_OVERHANG, LINE_THICKNESS = 0.8, 0.04, 0.03
 # Ink this much darker than a line is no part of it.
 DARKER = 1.3
 # A sheet of paper on a table has at least this share of the picture, and of its own box.
-SHEET_SHARE, SHEET_FILL = 0.2, 0.8
+SHEET_SHARE, SHEET_FILL = 0.1, 0.8
 # Smaller pictures have no lines that could be told from strokes.
 SMALLEST_LINED_PX = 64
 # What is darker than its surroundings over this share of the picture is shadow, not stroke.
@@ -203,7 +203,8 @@ def find_sheet(contrast_HW: Grey) -> Mask | None:
         return None
     sheet_HW = np.zeros(contrast_HW.shape, dtype=bool)
     sheet_HW[rows, columns] = inside_HW
-    return np.asarray(ndimage.binary_erosion(sheet_HW, iterations=2 + max(sheet_HW.shape) // 100))
+    inner_HW = ndimage.binary_erosion(sheet_HW, iterations=2 + max(sheet_HW.shape) // 100)
+    return inner_HW if inner_HW.any() else None
 
 
 def without_table(grey_HW: Grey, sheet_HW: Mask) -> Grey:

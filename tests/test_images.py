@@ -314,7 +314,6 @@ def test_a_frame_around_the_digit(
     assert difference(read(framed), read(drawing)) < SAME
 
 
-@pytest.mark.parametrize("height", [101, 103, 149, 119, 250])
 @pytest.mark.parametrize("table", [20, 70, 120])
 def test_a_sheet_of_paper_on_a_table(table: int) -> None:
     page = written((3, 20, 20), (5, 110, 25), (2, 200, 20))
@@ -330,6 +329,7 @@ def test_a_thick_bar_is_a_one_and_no_sheet() -> None:
     assert answer(Image.fromarray(bar_HW)) == "1"
 
 
+@pytest.mark.parametrize("height", [101, 103, 149, 119, 250])
 def test_a_hairline_is_never_lost(height: int) -> None:
     page_HW = np.full((400, 500), 255, np.uint8)
     page_HW[50 : 50 + height, 200] = 0
