@@ -323,6 +323,13 @@ def test_a_sheet_of_paper_on_a_table(table: int) -> None:
     assert answer(picture_of(photo_HW)) == "352"
 
 
+def test_ink_near_the_edge_is_no_end_of_a_border() -> None:
+    page_HW = np.full((28, 28), 255, np.uint8)
+    page_HW[2:6, 8:20] = page_HW[16:20, 4:22] = page_HW[5:17, 12:17] = 0
+    grey_HW = page_HW.astype(np.float32) / np.float32(255)
+    assert_array_equal(paper.without_border(grey_HW), grey_HW)
+
+
 def test_a_thick_bar_is_a_one_and_no_sheet() -> None:
     bar_HW = np.full((200, 120), 255, np.uint8)
     bar_HW[5:195, 40:80] = 0
