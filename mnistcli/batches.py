@@ -112,11 +112,19 @@ def normalise(images_NHW: Tensor, normalisation: Normalisation) -> Tensor:
 def augment(images_NHW: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
     """Every uint8 picture (N, H, W) turned, scaled, sheared and shifted by its own random map.
 
-    What comes in from outside the picture is background (0). The maps are
-    applied to the whole batch by one bilinear resampling; the result is float32
-    in 0..255, of the same shape.
+    What comes in from outside the picture is background (0). The result is
+    float32 in 0..255, of the same shape.
     """
     num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
+    return warp(images_NHW, draw_maps(num, size_px, how=how, generator=generator))
+
+
+def draw_maps(num: int, size_px: int, *, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Random affine maps, float32 (N, 2, 3), for pictures of `size_px`, on the generator's device.
+
+    A map takes a place in the result to the place in the picture that is seen
+    there, both in half pictures from the middle, as `affine_grid` counts.
+    """
 
     def uniform(limit: float) -> Tensor:
         draw_N = torch.rand(num, generator=generator, device=generator.device)
@@ -125,7 +133,6 @@ def augment(images_NHW: Tensor, how: Augmentation, generator: torch.Generator) -
     angle_N = uniform(math.radians(how.rotate_degrees))
     shear_N = torch.tan(uniform(math.radians(how.shear_degrees)))
     scale_x_N, scale_y_N = 1 + uniform(how.scale_fraction), 1 + uniform(how.scale_fraction)
-    # affine_grid counts in half pictures: its coordinates run from -1 to 1.
     shift_x_N, shift_y_N = (uniform(2 * how.shift_px / size_px) for _ in range(2))
 
     cos_N, sin_N = torch.cos(angle_N), torch.sin(angle_N)
@@ -135,7 +142,11 @@ def augment(images_NHW: Tensor, how: Augmentation, generator: torch.Generator) -
     row_y_N3 = torch.stack(
         [scale_x_N * sin_N, scale_y_N * (shear_N * sin_N + cos_N), shift_y_N], dim=1
     )
-    maps_N23 = torch.stack([row_x_N3, row_y_N3], dim=1)
+    return torch.stack([row_x_N3, row_y_N3], dim=1)
+
+
+def warp(images_NHW: Tensor, maps_N23: Tensor) -> Tensor:
+    """Every picture (N, H, W) seen through its own affine map, all by one bilinear resampling."""
     x_NCHW = images_NHW.unsqueeze(1).float()
     grid_NHW2 = F.affine_grid(maps_N23, list(x_NCHW.shape), align_corners=False)
     return F.grid_sample(x_NCHW, grid_NHW2, align_corners=False).squeeze(1)

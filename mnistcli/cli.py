@@ -1,6 +1,8 @@
 """The command line: mounts the commands; the one place where errors become messages."""
 
+import signal
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -61,6 +63,9 @@ def mnist(
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line `args`, by default the process's own, and exit."""
+    if threading.current_thread() is threading.main_thread():
+        # To be ended by the system is to be interrupted: what was begun is tidied up.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         # A console that cannot show a character shows "?" instead of failing.
         if hasattr(stream, "reconfigure"):

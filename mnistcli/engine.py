@@ -9,8 +9,10 @@ Shapes: N images, C channels (1), H rows, W columns, K classes.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +21,17 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnistcli import registry
-from mnistcli.batches import Examples, Normalisation, augment, normalise, num_steps, shuffled
-from mnistcli.errors import RunError
+from mnistcli.batches import (
+    Examples,
+    Normalisation,
+    draw_maps,
+    normalise,
+    num_steps,
+    shuffled,
+    warp,
+)
+from mnistcli.distributed import ALONE, Workers
+from mnistcli.errors import DataError, RunError
 from mnistcli.metrics import EpochResult
 from mnistcli.precision import DTYPES
 from mnistcli.settings import TrainSettings
@@ -37,7 +48,8 @@ class Step:
 
     `totals` is the epoch's running (sum of losses, number right), float32 on the
     device. Reading it makes the host wait, so read it no oftener than a person
-    looks; it goes on changing, so read it before the next step.
+    looks; it goes on changing, so read it before the next step. Of several
+    processes, each counts the images of its own share.
     """
 
     number: int
@@ -65,6 +77,7 @@ class Schedule:
     """A learning-rate schedule that may move after every step, every epoch, or both."""
 
     def __init__(self, optimizer: Optimizer, settings: TrainSettings, *, steps: int) -> None:
+        self._steps = steps
         total = steps * settings.epochs
         # The rise of one cycle takes 0.3 of the steps: of fewer than this, less than one.
         kind = settings.schedule
@@ -102,6 +115,19 @@ class Schedule:
         if self._by_loss:
             self._by_loss.step(loss)
 
+    def replay(self, losses: Sequence[float]) -> None:
+        """Move on by as many epochs as there are `losses`, which they ended with.
+
+        A schedule has no other memory. So a run that is continued with more
+        epochs follows the schedule of the longer run from there on.
+        """
+        # About steps of the schedule before the optimiser's first: it made them long ago.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            for loss in losses:
+                for _ in range(self._steps):
+                    self.after_step()
+                self.after_epoch(loss)
+
 
 class MovingAverage:
     """An exponential moving average of a network's weights and of batch norm's statistics.
@@ -129,23 +155,41 @@ class MovingAverage:
         self._average.update_parameters(model)
         self._num_updates += 1
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `update` changes; the tensors are the live ones."""
+        return {"num_updates": self._num_updates, "average": self._average.state_dict()}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave; raises as PyTorch does if it is of another network."""
+        self._num_updates = int(saved["num_updates"])
+        self._average.load_state_dict(saved["average"])
+
 
 class TrainState:
     """Everything that changes while a network is trained.
 
     Building one seeds PyTorch's global generator, from which initial weights
-    and dropout are drawn.
+    and dropout are drawn. Of several processes each builds its own; they differ
+    in nothing but their dropout.
     """
 
     def __init__(
-        self, settings: TrainSettings, *, num_examples: int, device: str, precision: str
+        self,
+        settings: TrainSettings,
+        *,
+        num_examples: int,
+        device: str,
+        precision: str,
+        workers: Workers = ALONE,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
+        self.workers = workers
         self.device = torch.device(device)
         self.dtype = DTYPES[precision]
         self.model = registry.build(settings.arch, settings.network)
         self.model.to(self.device).to(memory_format=torch.channels_last)
+        self.parallel = workers.parallel(self.model)
         self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
         self.optimizer = _optimizer(self.model, settings)
         steps = num_steps(num_examples, settings.batch_size)
@@ -153,12 +197,98 @@ class TrainState:
         self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
         self.shuffling = torch.Generator(self.device).manual_seed(settings.seed)
         self.augmenting = torch.Generator(self.device).manual_seed(settings.seed + 1)
-        self.num_epochs_done = 0
+        # What every epoch so far ended with, as the schedule was told.
+        self.losses: list[float] = []
+
+    @property
+    def num_epochs_done(self) -> int:
+        """How many epochs have been trained."""
+        return len(self.losses)
 
     @property
     def result(self) -> nn.Module:
         """The network that is judged and saved: the averaged weights where there are any."""
         return self.average.module if self.average else self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it between two epochs, as plain types and tensors; the tensors are the live ones.
+
+        A state that takes it up goes on to the same bits as this one would, on
+        the same kind of CPU with as many threads.
+        """
+        return {
+            "losses": list(self.losses),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict()["state"],
+            "scaler": self.scaler.state_dict(),
+            "device": self.device.type,
+            "generators": [generator.get_state() for generator in self._generators()],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave, of the same settings but for the number of epochs.
+
+        On another kind of device the random choices begin anew.
+
+        Raises:
+            DataError: it is of another network, or damaged.
+        """
+        try:
+            self._load(saved)
+        # Whatever PyTorch makes of a state that is not its own.
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise DataError(
+                "The state of the training does not fit its settings.",
+                why=f"{lines[min(1, len(lines) - 1)].rstrip('. ') if lines else type(error)}.",
+                fix="Train anew: mnist train --config RUN/settings.json",
+            ) from error
+
+    def _load(self, saved: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
+        self.losses = [float(loss) for loss in saved["losses"]]
+        self.schedule.replay(self.losses)
+        # The groups' rates and momenta are those that the schedule has just set.
+        groups = self.optimizer.state_dict()["param_groups"]
+        _check_moments(self.optimizer, saved["optimizer"])
+        self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
+        if self.scaler.is_enabled() and saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+        if saved["device"] == self.device.type:
+            for generator, state in zip(self._generators(), saved["generators"], strict=True):
+                generator.set_state(state)
+        else:
+            for generator in self._generators():
+                generator.manual_seed(self.settings.seed + self.num_epochs_done)
+
+    def _generators(self) -> list[torch.Generator]:
+        """Those that are drawn from: for dropout, for shuffling, for augmentation."""
+        return [_default_generator(self.device), self.shuffling, self.augmenting]
+
+
+def _default_generator(device: torch.device) -> torch.Generator:
+    """The generator that PyTorch's own random layers draw from on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[torch.cuda.current_device()]
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()  # noqa: SLF001 (there is no other way)
+    return torch.default_generator
+
+
+def _check_moments(optimizer: Optimizer, saved: Mapping[int, Mapping[str, Any]]) -> None:
+    """Raise ValueError unless every tensor has the shape of its parameter, or is a count.
+
+    PyTorch does not look, and its fused steps would read beyond the end.
+    """
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    for number, moments in saved.items():
+        for name, value in moments.items():
+            shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+            if shape not in ((), tuple(parameters[number].shape)):
+                raise ValueError(f"{name} of parameter {number} has the shape {shape}")
 
 
 def fit(
@@ -171,74 +301,152 @@ def fit(
 ) -> Iterator[EpochResult]:
     """Train epoch by epoch until the settings' number of epochs is done.
 
-    The examples lie on `state.device`. Between two results the caller may
-    read `state.result`; it must not change it.
+    The examples lie on `state.device`; of several processes each has all of
+    them. Between two results the caller may read `state.result` and
+    `state.state_dict()`; it must not change them.
 
     Raises:
-        RunError: the loss is no longer finite.
+        RunError: the loss or the weights are no longer finite.
     """
-    settings = state.settings
+    settings, workers = state.settings, state.workers
     while state.num_epochs_done < settings.epochs:
         started = time.perf_counter()
+        number = state.num_epochs_done + 1
         lr = state.optimizer.param_groups[0]["lr"]
-        num_seen, train_loss, train_accuracy = _train_epoch(state, train, normalisation, on_step)
+        if not workers.leads:  # each its own dropout, the same however often it is resumed
+            torch.manual_seed(settings.seed + 1_000_003 * workers.rank + number)
+        trained_on = _train_epoch(state, train, normalisation, on_step)
         trained = time.perf_counter()
-        state.num_epochs_done += 1
-        judged = evaluate(state.result, val, normalisation) if len(val) else None
-        loss = judged.loss if judged else train_loss
-        if not math.isfinite(train_loss + loss):
-            raise RunError(
-                f"The loss became {train_loss + loss} in epoch {state.num_epochs_done}.",
-                why=f"The steps were too large (learning rate {lr:g}).",
-                fix=f"Train with smaller steps: --lr {settings.lr / 10:g}",
-            )
+        val_loss, val_accuracy = _validate(state, val, normalisation)
+        _check_finite(state, trained_on, val_loss, lr=lr)
+        loss = trained_on.loss if val_loss is None else val_loss
         state.schedule.after_epoch(loss)
+        state.losses.append(loss)
         yield EpochResult(
-            epoch=state.num_epochs_done,
+            epoch=number,
             lr=lr,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
-            val_loss=judged.loss if judged else None,
-            val_accuracy=judged.accuracy if judged else None,
+            train_loss=trained_on.loss,
+            train_accuracy=trained_on.accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
             seconds=time.perf_counter() - started,
-            images_per_second=num_seen / (trained - started),
+            images_per_second=trained_on.num_images / (trained - started),
         )
+
+
+@dataclass(frozen=True)
+class _TrainedOn:
+    """An epoch's images, their mean loss (nats) and accuracy (0..1), and its first bad step.
+
+    `bad_step` counts from 1 and is 0 if every loss was finite.
+    """
+
+    num_images: int
+    loss: float
+    accuracy: float
+    bad_step: int
 
 
 def _train_epoch(
     state: TrainState, train: Examples, normalisation: Normalisation, on_step: OnStep | None
-) -> tuple[int, float, float]:
-    """Train on every batch once; the images seen, their mean loss (nats) and accuracy (0..1)."""
-    settings, device = state.settings, state.device
+) -> _TrainedOn:
+    """Train on every batch once, of several processes each on its share of it."""
+    settings, device, workers = state.settings, state.device, state.workers
     steps = num_steps(len(train), settings.batch_size)
     totals = torch.zeros(2, device=device)
-    num_seen = 0
+    losses_S = torch.zeros(steps, device=device)
+    num_seen = num_seen_here = 0
     state.model.train()
     batches = shuffled(train, settings.batch_size, state.shuffling)
     for step, (images_NHW, labels_N) in enumerate(batches, start=1):
-        seen_NHW = (
-            augment(images_NHW, settings.augmentation, state.augmenting)
-            if settings.augment
-            else images_NHW
-        )
-        x_NCHW = normalise(seen_NHW, normalisation).to(memory_format=torch.channels_last)
-        with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):
-            logits_NK = state.model(x_NCHW)
-        loss = _loss(logits_NK.float(), labels_N, settings)
-        state.optimizer.zero_grad()
-        state.scaler.scale(loss).backward()
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.schedule.after_step()
-        if state.average:
-            state.average.update(state.model)
-        num_seen += len(labels_N)
-        num_right = (logits_NK.detach().argmax(dim=1) == labels_N).sum()
-        totals += torch.stack([loss.detach() * len(labels_N), num_right])
+        num = len(labels_N)
+        mine = workers.share(num)
+        loss, num_right = _train_step(state, images_NHW, labels_N, normalisation, mine)
+        num_here = mine.stop - mine.start
+        num_seen += num
+        num_seen_here += num_here
+        losses_S[step - 1] = loss
+        totals += torch.stack([loss * num_here, num_right])
         if on_step:
-            on_step(Step(step, steps, num_seen, totals))
-    loss_sum, num_right_sum = totals.tolist()
-    return num_seen, loss_sum / num_seen, num_right_sum / num_seen
+            on_step(Step(step, steps, num_seen_here, totals))
+    bad_S = workers.total((~losses_S.isfinite()).float())
+    loss_sum, num_right_sum, first_bad, num_bad = torch.cat(
+        [workers.total(totals), torch.stack([bad_S.argmax(), bad_S.count_nonzero()])]
+    ).tolist()
+    return _TrainedOn(
+        num_seen, loss_sum / num_seen, num_right_sum / num_seen, int(first_bad + 1) * (num_bad > 0)
+    )
+
+
+def _train_step(
+    state: TrainState,
+    images_NHW: Tensor,
+    labels_N: Tensor,
+    normalisation: Normalisation,
+    mine: slice,
+) -> tuple[Tensor, Tensor]:
+    """One step on the part `mine` of a batch; the part's mean loss, and how many were right.
+
+    The random maps are drawn for the whole batch, so that every picture meets
+    the same one however many processes there are.
+    """
+    settings, device, workers = state.settings, state.device, state.workers
+    seen_NHW, wanted_N = images_NHW[mine], labels_N[mine]
+    if settings.augment:
+        num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
+        maps_N23 = draw_maps(num, size_px, how=settings.augmentation, generator=state.augmenting)
+        seen_NHW = warp(seen_NHW, maps_N23[mine])
+    x_NCHW = normalise(seen_NHW, normalisation).to(memory_format=torch.channels_last)
+    with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):
+        logits_NK = state.parallel(x_NCHW)
+    loss = _loss(logits_NK.float(), wanted_N, settings)
+    state.optimizer.zero_grad()
+    # The gradients are averaged over the processes, whose parts may differ by a picture.
+    weight = len(wanted_N) * workers.count / len(labels_N)
+    state.scaler.scale(loss if workers.count == 1 else loss * weight).backward()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.schedule.after_step()
+    if state.average:
+        state.average.update(state.model)
+    return loss.detach(), (logits_NK.detach().argmax(dim=1) == wanted_N).sum()
+
+
+def _validate(
+    state: TrainState, val: Examples, normalisation: Normalisation
+) -> tuple[float | None, float | None]:
+    """Mean loss (nats) and accuracy (0..1) of the result on `val`; None where it is empty."""
+    if not len(val):
+        return None, None
+    if state.workers.count == 1:
+        judged = evaluate(state.result, val, normalisation)
+        return judged.loss, judged.accuracy
+    mine = state.workers.share(len(val))
+    part = Examples(val.images_NHW[mine], val.labels_N[mine])
+    sums = torch.zeros(2, dtype=torch.float64)
+    if len(part):
+        judged = evaluate(state.result, part, normalisation)
+        sums += torch.tensor([judged.loss, judged.accuracy], dtype=torch.float64) * len(part)
+    loss, accuracy = (state.workers.total(sums) / len(val)).tolist()
+    return loss, accuracy
+
+
+def _check_finite(
+    state: TrainState, trained_on: _TrainedOn, val_loss: float | None, *, lr: float
+) -> None:
+    """Raise RunError if a loss or a weight has become NaN or infinite in this epoch."""
+    losses = [trained_on.loss, val_loss or 0.0]
+    weights = torch.stack([each.isfinite().all() for each in state.result.parameters()])
+    if all(map(math.isfinite, losses)) and weights.all() and not trained_on.bad_step:
+        return
+    epoch = state.num_epochs_done + 1
+    where = f" in step {trained_on.bad_step}" if trained_on.bad_step else " after the last step"
+    half = "" if state.dtype == torch.float32 else ", or compute in float32: --precision float32"
+    raise RunError(
+        f"The loss became NaN or infinite{where} of epoch {epoch}.",
+        why=f"The steps were too large (learning rate {lr:g} as the epoch began).",
+        fix=f"Train anew with smaller steps: --lr {state.settings.lr / 10:g}{half}",
+    )
 
 
 @torch.inference_mode()

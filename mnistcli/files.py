@@ -7,10 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from types import FrameType
+from typing import BinaryIO
 
 
 def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -37,7 +34,7 @@ def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C until several files that belong together are written.
+    """Put off Ctrl-C and SIGTERM until several files that belong together are written.
 
     Elsewhere than in the main thread, where Python handles no signals, nothing
     needs to be put off.
@@ -45,11 +42,39 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    caught: list[tuple[int, FrameType | None]] = []
-    usual = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    caught: list[int] = []
+    usual = {
+        number: signal.signal(number, lambda number, _frame: caught.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
-    if caught and callable(usual):
-        usual(*caught[0])
+        for each, handler in usual.items():
+            signal.signal(each, handler)
+    if caught:
+        signal.raise_signal(caught[0])
+
+
+class LockedError(Exception):
+    """Another process holds the lock of a directory."""
+
+
+@contextmanager
+def locked(directory: Path, *, wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """TO BE REPLACED."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(directory / ".lock", timeout=0 if wait is None else -1)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LockedError from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_abandoned(directory: Path) -> None:
+    """TO BE REPLACED."""

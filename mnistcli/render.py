@@ -43,11 +43,12 @@ from mnistcli.registry import ARCHITECTURES, RECIPES
 
 if TYPE_CHECKING:
     from mnistcli.datasets import Dataset, FileState, OnProgress
+    from mnistcli.distributed import Workers
     from mnistcli.engine import OnStep, Step
     from mnistcli.layers import Network
     from mnistcli.metrics import EpochResult, Score
-    from mnistcli.runs import LoadedModel, Run
-    from mnistcli.training import Plan
+    from mnistcli.runs import LoadedModel
+    from mnistcli.training import Plan, Start
 
 # How often a bar is redrawn: reading the running loss makes a GPU wait.
 REDRAW_SECONDS = 0.1
@@ -156,12 +157,22 @@ def _header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
 class TrainingDisplay:
     """A row an epoch and, on a terminal, a live bar under the rows."""
 
-    def __init__(self, plan: "Plan", console: Console, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        start: "Start",
+        console: Console,
+        progress: Progress | None,
+        *,
+        num_processes: int,
+    ) -> None:
         self._console = console
-        self._num_epochs = plan.settings.epochs
-        self.history: list[EpochResult] = []
+        self._path = start.run.path
+        self._num_epochs = start.plan.settings.epochs
+        self._num_processes = num_processes
+        self._rows_begun = False
+        self.history: list[EpochResult] = start.history
         self._progress = progress
-        self._task = progress.add_task("epoch 1", total=None, figures="") if progress else None
+        self._task = progress.add_task("", total=None, figures="") if progress else None
         self._epoch_started = self._drawn = time.perf_counter()
 
     @property
@@ -178,7 +189,7 @@ class TrainingDisplay:
         self._drawn = now
         loss, accuracy = (step.totals / step.num_images).tolist()
         # The first step, which has no time before it, is left out of the speed.
-        num_timed = step.num_images * (step.number - 1) / step.number
+        num_timed = self._num_processes * step.num_images * (step.number - 1) / step.number
         speed = num_timed / max(now - self._epoch_started, 1e-9)
         num_done = len(self.history)
         assert self._progress
@@ -196,23 +207,33 @@ class TrainingDisplay:
         """Print the row of an epoch; a star marks the best one so far."""
         from mnistcli.metrics import best
 
-        if not self.history:
+        if not self._rows_begun:
             self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
+            self._rows_begun = True
         self.history.append(epoch)
         star = epoch.val_accuracy is not None and best(self.history) is epoch
         self._console.print(_row(epoch, self._num_epochs, star=star), soft_wrap=True)
 
-    def interrupted(self, run: "Run") -> None:
-        """Say what an interrupted run has kept."""
+    def interrupted(self) -> None:
+        """Say what an interrupted run has kept, and how to go on."""
+        self.stopped()
+        if not self.history:
+            self._note("Interrupted: no epoch was finished, so nothing is kept.")
+            return
+        path = shlex.quote(str(self._path))
+        self._note(f"Interrupted after epoch {self.history[-1].epoch} of {self._num_epochs}.")
+        self._console.print(Text(f"Go on: mnist train --resume {path}"), soft_wrap=True)
+        self._console.print(Text(f"The best so far can be used: mnist eval {path}"), soft_wrap=True)
+
+    def stopped(self) -> None:
+        """Take the bar away and say what a run that cannot go on has kept."""
         if self._progress:
             self._progress.stop()
-        kept = "no epoch was finished, so nothing is kept"
         if self.history:
-            kept = f"epoch {self.history[-1].epoch} is in {run.last}"
-        self._console.print(Text(f"Interrupted: {kept}.", style="yellow"), soft_wrap=True)
-        if self.history:
-            path = shlex.quote(str(run.path))
-            self._console.print(Text(f"The best so far can be used: mnist eval {path}"))
+            self._note(f"Epoch {self.history[-1].epoch} is kept in {self._path}.")
+
+    def _note(self, text: str) -> None:
+        self._console.print(Text(text, style="yellow"), soft_wrap=True)
 
 
 _ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time   * best"
@@ -229,15 +250,21 @@ def _row(epoch: "EpochResult", num_epochs: int, *, star: bool) -> str:
 
 @contextmanager
 def training(
-    plan: "Plan", run: "Run", num_train: int, num_val: int, *, quiet: bool
+    start: "Start", num_train: int, num_val: int, *, workers: "Workers", quiet: bool
 ) -> Iterator[TrainingDisplay]:
     """The header, and a display for what follows it."""
     console = Console(stderr=True, highlight=False, quiet=quiet)
+    plan, num_done = start.plan, len(start.history)
     data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
-    _header(console, plan, ("data", data), ("run", str(run.path)))
+    lines = [("data", data), ("run", str(start.run.path))]
+    if workers.count > 1:
+        lines.append(("processes", f"{workers.count}, each with its share of every batch"))
+    _header(console, plan, *lines)
     console.print()
+    if start.is_resumed:
+        console.print(_where_it_goes_on(num_done, plan.settings.epochs), soft_wrap=True)
     if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield TrainingDisplay(plan, console, None)
+        yield TrainingDisplay(start, console, None, num_processes=workers.count)
         return
     progress = Progress(
         TextColumn("{task.description}"),
@@ -250,16 +277,22 @@ def training(
         expand=True,
     )
     with progress:
-        yield TrainingDisplay(plan, console, progress)
+        yield TrainingDisplay(start, console, progress, num_processes=workers.count)
+
+
+def _where_it_goes_on(num_done: int, num_epochs: int) -> str:
+    if num_done < num_epochs:
+        return f"Resuming at epoch {num_done + 1} of {num_epochs}."
+    return f"All {num_epochs} epochs are done; to train on, name more: --epochs {2 * num_epochs}"
 
 
 def trained(
-    plan: "Plan", run: "Run", history: "Sequence[EpochResult]", *, as_json: bool, quiet: bool
+    start: "Start", history: "Sequence[EpochResult]", *, as_json: bool, quiet: bool
 ) -> None:
     """What a finished run has reached, where it lies, and what to type next."""
     from mnistcli.metrics import best
 
-    kept = best(history)
+    plan, run, kept = start.plan, start.run, best(history)
     if as_json:
         print_json(
             {

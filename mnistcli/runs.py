@@ -1,9 +1,14 @@
 """A run directory and the checkpoints in it.
 
 `runs/<name>/` holds `settings.json` (replayable with `--config`),
-`environment.json`, `metrics.csv`, `best.pth` (by validation), `last.pth` and,
-once judged, `eval-<data set>-<split>.json`. Every file is replaced as a whole, so that
-none of them is ever half written. Reading records does not load torch.
+`environment.json`, `metrics.csv`, `best.pth` (by validation), `last.pth`,
+`state.pth` and, once judged, `eval-<data set>-<split>.json`. Every file is
+replaced as a whole, so that none of them is ever half written. Reading records
+does not load torch.
+
+`state.pth` is what a resumed run goes on from. It is written first after an
+epoch, and the other files follow from it: a run that was killed in between
+writes them again when it is resumed.
 """
 
 import csv
@@ -15,17 +20,17 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from mnistcli import SCHEMA_VERSION, __version__, registry
 from mnistcli.errors import DataError, MnistError, RunError, SettingsError
-from mnistcli.files import write_atomically
+from mnistcli.files import LockedError, locked, remove_abandoned, write_atomically
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
 from mnistcli.settings import TrainSettings
 
@@ -82,31 +87,115 @@ class Run:
         """The checkpoint of the last epoch."""
         return self.path / "last.pth"
 
+    @property
+    def state(self) -> Path:
+        """What `mnist train --resume` goes on from."""
+        return self.path / "state.pth"
 
-def create(out: Path, name: str | None, settings: TrainSettings) -> Run:
-    """A new run directory with its `settings.json`.
 
-    Without a `name` it is called by its recipe and the local time.
+class SavedState(BaseModel):
+    """How far a run has come: all its epochs, and what `engine.TrainState.state_dict` gave."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    history: Annotated[list[EpochResult], Field(min_length=1)]
+    state: dict[str, Any]
+
+    @field_validator("history")
+    @classmethod
+    def _is_complete(cls, history: list[EpochResult]) -> list[EpochResult]:
+        if [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)):
+            raise ValueError("its epochs are not complete")
+        return history
+
+
+@contextmanager
+def created(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Run]:
+    """A new run directory with its `settings.json`, for this process alone.
+
+    Without a `name` it is called by its recipe and the local time. If what
+    happens inside leaves it without a finished epoch, it is removed again.
 
     Raises:
         SettingsError: the name is taken, or is no plain directory name.
         RunError: the directory cannot be written.
     """
-    for candidate in [_checked_name(name)] if name else _names_by_time(settings):
-        run = Run(out / candidate)
+    with ExitStack() as held:
+        run = _claim_new(out, name, settings, held)
         try:
-            run.path.mkdir(parents=True)
+            write_record(run, "settings.json", settings.model_dump(mode="json"))
+            yield run
+        finally:
+            if not run.state.exists():
+                shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _claim_new(out: Path, name: str | None, settings: TrainSettings, held: ExitStack) -> Run:
+    for candidate in [_checked_name(name)] if name else _names_by_time(settings):
+        path = out / candidate
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if _is_free(path) and _is_ours(path, held):
+                return Run(path)
         except FileExistsError:
             continue
         except OSError as error:
-            raise _cannot_write(run.path, error) from error
-        write_record(run, "settings.json", settings.model_dump(mode="json"))
-        return run
+            raise _cannot_write(path, error) from error
     raise SettingsError(
         f"There is a run {out / (name or '')} already.",
         why="A run is never overwritten.",
-        fix="Choose another --name, or remove that directory.",
+        fix=f"Choose another --name, or go on with it: mnist train --resume {name}",
     )
+
+
+def _is_free(path: Path) -> bool:
+    """Whether a directory holds no run, nor anything else of someone's.
+
+    A process that was killed at once may have left its lock or a temporary file.
+    """
+    remove_abandoned(path)
+    return all(entry.name == ".lock" for entry in path.iterdir())
+
+
+def _is_ours(path: Path, held: ExitStack) -> bool:
+    """Whether the lock of a directory could be had; then `held` keeps it."""
+    with ExitStack() as attempt:
+        try:
+            attempt.enter_context(locked(path))
+        except LockedError:
+            return False
+        # Another process may have had it first, and be done.
+        if not _is_free(path):
+            return False
+        held.enter_context(attempt.pop_all())
+    return True
+
+
+@contextmanager
+def resumed(name: str, out: Path) -> Iterator[Run]:
+    """The run called `name` as `find` finds it, for this process alone.
+
+    "last" is the newest run that has begun, if it has finished an epoch or not.
+
+    Raises:
+        DataError: there is no such run.
+        RunError: another process is training it, or it cannot be written.
+    """
+    run = _newest(out, mark="settings.json") if name == "last" else find(name, out)
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(run.path))
+            remove_abandoned(run.path)
+        except LockedError as error:
+            raise RunError(
+                f"{run.path} is being trained by another process.",
+                why="Two at once would overwrite each other's epochs.",
+                fix="Wait for it or end it, then try again.",
+            ) from error
+        except OSError as error:
+            raise _cannot_write(run.path, error) from error
+        yield run
 
 
 def _checked_name(name: str) -> str:
@@ -124,16 +213,6 @@ def _names_by_time(settings: TrainSettings) -> Iterator[str]:
     name = f"{settings.recipe}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     yield name
     yield from (f"{name}-{number}" for number in itertools.count(2))
-
-
-@contextmanager
-def removed_if_empty(run: Run) -> Iterator[None]:
-    """Remove the run again if what happens inside leaves it without a finished epoch."""
-    try:
-        yield
-    finally:
-        if not (run.path / "metrics.csv").exists():
-            shutil.rmtree(run.path, ignore_errors=True)
 
 
 def read_settings(run: Run) -> TrainSettings:
@@ -171,6 +250,24 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise _damaged(path, "it holds no record")
     return record
+
+
+def keep_environment(run: Run, epoch: int, environment: Mapping[str, Any]) -> None:
+    """Write `environment.json`; of a run that goes on after `epoch`, beside what is there.
+
+    Raises:
+        RunError: the directory cannot be written.
+    """
+    record = dict(environment)
+    if epoch:
+        try:
+            earlier = read_record(run, "environment.json")
+        except DataError:  # lost; the run goes on all the same
+            earlier = {}
+        lives = earlier.get("resumed", [])
+        lives = [*lives, {"after_epoch": epoch, **record}] if isinstance(lives, list) else []
+        record = {**earlier, "resumed": lives}
+    write_record(run, "environment.json", record)
 
 
 def environment(**choices: Any) -> dict[str, Any]:
@@ -279,12 +376,60 @@ def save_checkpoint(path: Path, network: "nn.Module", card: CheckpointCard) -> N
     Raises:
         RunError: the file cannot be written.
     """
-    import torch
-
     weights = {
         name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
     }
-    content = {"card": card.model_dump(mode="json"), "weights": weights}
+    _save(path, {"card": card.model_dump(mode="json"), "weights": weights})
+
+
+def save_best(run: Run, network: "nn.Module", card: CheckpointCard) -> None:
+    """Replace the run's best checkpoint, and remove the scores of the one before.
+
+    Raises:
+        RunError: a file cannot be written or removed.
+    """
+    for score in run.path.glob("eval-*.json"):
+        try:
+            score.unlink()
+        except OSError as error:
+            raise _cannot_write(score, error) from error
+    save_checkpoint(run.best, network, card)
+
+
+def save_state(run: Run, saved: SavedState) -> None:
+    """Write what a resumed run goes on from: plain types and tensors.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    history = [asdict(epoch) for epoch in saved.history]
+    _save(run.state, {"format": saved.format, "history": history, "state": saved.state})
+
+
+def read_state(run: Run) -> SavedState | None:
+    """What `save_state` wrote; None if the run has not finished an epoch. Runs no code.
+
+    Raises:
+        DataError: the state is damaged, or missing though epochs were finished.
+    """
+    if not run.state.exists():
+        if not (run.path / "metrics.csv").exists():
+            return None
+        raise DataError(
+            f"{run.path} cannot be resumed.",
+            why="It holds no state.pth, which runs of an older version lack.",
+            fix=f"Train it anew: mnist train --config {run.path / 'settings.json'}",
+        )
+    content = _load_plain(run.state)
+    try:
+        return SavedState.model_validate(content)
+    except ValidationError as error:
+        raise _damaged(run.state, str(error.errors()[0]["msg"])) from error
+
+
+def _save(path: Path, content: Mapping[str, Any]) -> None:
+    import torch
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     _write(path, buffer.getvalue())
@@ -389,15 +534,18 @@ def run_of(checkpoint: Path) -> Run | None:
     return Run(checkpoint.parent) if (checkpoint.parent / "settings.json").is_file() else None
 
 
-def all_runs(out: Path) -> list[Run]:
-    """The runs in `out` that have finished an epoch, newest first."""
-    marks = [path for path in out.glob("*/metrics.csv") if path.is_file()]
+def all_runs(out: Path, *, mark: str = "metrics.csv") -> list[Run]:
+    """The runs in `out` that have a file `mark`, the one written last first.
+
+    They have `metrics.csv` if they have finished an epoch.
+    """
+    marks = [path for path in out.glob(f"*/{mark}") if path.is_file()]
     marks.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return [Run(path.parent) for path in marks]
 
 
-def _newest(out: Path) -> Run:
-    found = all_runs(out)
+def _newest(out: Path, *, mark: str = "metrics.csv") -> Run:
+    found = all_runs(out, mark=mark)
     if not found:
         raise DataError(
             f"There is no run in {out}.",
@@ -418,7 +566,9 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(
         f"Cannot write {path}.",
         why=f"{error.strerror or error}.",
-        fix="Make room or choose another directory: --out DIR",
+        fix=f"Make it writable or make room, then go on: mnist train --resume {path.parent}"
+        if Run(path.parent).state.exists()
+        else "Make room or choose another directory: --out DIR",
     )
 
 

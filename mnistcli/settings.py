@@ -187,6 +187,30 @@ def resolve(
     return Resolved(_validate(values, sources), sources)
 
 
+# What may change when a run goes on: how far, and on what it is computed.
+CHANGEABLE = ("epochs", "device", "precision")
+
+
+def continued(before: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
+    """The settings of a run that goes on, with `changes` of CHANGEABLE ones.
+
+    Raises:
+        SettingsError: another setting is to change, or a value is wrong.
+    """
+    for name in changes:
+        if name not in CHANGEABLE:
+            label = _label(name, "flag")
+            raise SettingsError(
+                f"{label} cannot be used with --resume.",
+                why="A resumed run keeps its settings; only "
+                f"{', '.join(f'--{each}' for each in CHANGEABLE)} may change.",
+                fix=f"Leave out {label}, or begin a new run with --config RUN/settings.json",
+            )
+    values = before.model_dump()
+    values.update(values.pop("model"))
+    return _validate({**values, **changes}, dict.fromkeys(changes, "flag"))
+
+
 def _drop_weaker_size(values: dict[str, Any], sources: dict[str, str], *, order: list[str]) -> None:
     """Of a width and a budget that come from different places, keep the stronger one's.
 

@@ -1,18 +1,20 @@
 """One training run, from resolved settings to the files of its run directory."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mnistcli import batches, datasets, engine, precision, registry, runs
-from mnistcli.errors import RunError, SettingsError
+from mnistcli.distributed import ALONE, Workers
+from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.files import uninterrupted
 from mnistcli.metrics import EpochResult, best
-from mnistcli.settings import TrainSettings, fit_budget
+from mnistcli.settings import TrainSettings, continued, fit_budget
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,55 @@ class Plan:
         """How this run's pictures become the network's input."""
         input_px = registry.architecture(self.settings.arch).input_px
         return batches.Normalisation(self.dataset.mean, self.dataset.std, input_px)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run that is about to be trained: what, where, and how far it has come already."""
+
+    plan: Plan
+    run: runs.Run
+    is_resumed: bool = False
+    saved: runs.SavedState | None = None
+
+    @property
+    def history(self) -> list[EpochResult]:
+        """The epochs that are done."""
+        return list(self.saved.history) if self.saved else []
+
+
+@contextmanager
+def started(settings: TrainSettings, *, name: str | None, out: Path) -> Iterator[Start]:
+    """A new run in the directory `out`. Raises what `plan` and `runs.created` raise."""
+    made = plan(settings)
+    with runs.created(out, name, made.settings) as run:
+        yield Start(made, run)
+
+
+@contextmanager
+def resumed(name: str, *, changes: Mapping[str, Any], out: Path) -> Iterator[Start]:
+    """The run called `name` where it was left, with `changes` such as more epochs.
+
+    Raises:
+        DataError: there is no such run, or its records are damaged.
+        SettingsError: one of the changes is none that a run can take up.
+        RunError: another process is training the run, or it cannot be written.
+        DeviceError: its device does not work here.
+    """
+    with runs.resumed(name, out) as run:
+        before = runs.read_settings(run)
+        saved = runs.read_state(run)
+        start = Start(plan(continued(before, changes)), run, is_resumed=True, saved=saved)
+        settings, num_done = start.plan.settings, len(start.history)
+        if settings.epochs < num_done:
+            raise SettingsError(
+                f"--epochs {settings.epochs} is less than {run.path} has.",
+                why=f"It has finished {num_done} epochs, and none is taken back.",
+                fix=f"Name {num_done + 1} or more, or leave --epochs out.",
+            )
+        if settings != before:
+            runs.write_record(run, "settings.json", settings.model_dump(mode="json"))
+        yield start
 
 
 def plan(settings: TrainSettings) -> Plan:
@@ -83,41 +134,67 @@ def load(plan: Plan, data_dir: Path) -> tuple[batches.Examples, batches.Examples
 
 
 def execute(
-    plan: Plan,
-    run: runs.Run,
+    start: Start,
     train: batches.Examples,
     val: batches.Examples,
     *,
+    workers: Workers = ALONE,
     on_step: engine.OnStep | None = None,
 ) -> Iterator[EpochResult]:
-    """Train, and after every epoch write the records and checkpoints of the run.
+    """Train what is left, and after every epoch write the records and checkpoints of the run.
 
     `last.pth` is always the latest epoch; `best.pth` the one with the highest
     validation accuracy (of equals, the lowest loss), or the latest where
-    nothing was held out.
+    nothing was held out. Of several processes the leader alone writes.
 
     Raises:
         RunError: the run directory cannot be written, the loss is not finite, or
             the memory does not suffice.
+        DataError: the state of a resumed run does not fit its settings.
     """
-    runs.write_record(run, "environment.json", _environment(plan))
-    history: list[EpochResult] = []
+    plan, run, history = start.plan, start.run, start.history
+    if workers.leads:
+        runs.keep_environment(run, len(history), _environment(plan, workers))
     with _out_of_memory_in_words(plan):
         state = engine.TrainState(
             plan.settings,
             num_examples=len(train),
             device=plan.device.value,
             precision=plan.precision.value,
+            workers=workers,
         )
+        if start.saved:
+            _take_up(state, start.saved, run)
+            if workers.leads:
+                _publish(start, state, history)
         for epoch in engine.fit(state, train, val, plan.normalisation, on_step=on_step):
             history.append(epoch)
-            card = _card(plan, epoch)
-            with uninterrupted():
-                runs.save_checkpoint(run.last, state.result, card)
-                if best(history) is epoch:
-                    runs.save_checkpoint(run.best, state.result, card)
-                runs.write_metrics(run, history)
+            if workers.leads:
+                with uninterrupted():
+                    runs.save_state(run, runs.SavedState(history=history, state=state.state_dict()))
+                    _publish(start, state, history)
             yield epoch
+
+
+def _take_up(state: engine.TrainState, saved: runs.SavedState, run: runs.Run) -> None:
+    try:
+        state.load_state_dict(saved.state)
+    except DataError as error:
+        raise DataError(
+            f"{run.state} does not fit {run.path / 'settings.json'}.",
+            why=error.why,
+            fix=f"Train it anew: mnist train --config {run.path / 'settings.json'}",
+        ) from error
+
+
+def _publish(start: Start, state: engine.TrainState, history: list[EpochResult]) -> None:
+    """Write what follows from a saved state: the checkpoints and the metrics."""
+    run, epoch = start.run, history[-1]
+    card = _card(start.plan, epoch)
+    runs.save_checkpoint(run.last, state.result, card)
+    if best(history) is epoch:
+        runs.save_best(run, state.result, card)
+    runs.write_metrics(run, history)
 
 
 def _check_memory(num_params: int) -> None:
@@ -156,8 +233,9 @@ def _out_of_memory_in_words(plan: Plan) -> Iterator[None]:
         ) from error
 
 
-def _environment(plan: Plan) -> dict[str, object]:
+def _environment(plan: Plan, workers: Workers) -> dict[str, object]:
     return runs.environment(
+        num_processes=workers.count,
         device={"value": plan.device.value, "reason": plan.device.reason},
         precision={"value": plan.precision.value, "reason": plan.precision.reason},
     )

@@ -23,9 +23,18 @@ def settings_of(recipe: str = "mlp-50-50") -> TrainSettings:
     return resolve({"recipe": recipe, "dataset": "digits"}, environ={}).settings
 
 
+def new_run(out: Path, name: str | None) -> Run:
+    """A run that has finished an epoch."""
+    with runs.created(out, name, settings_of()) as run:
+        runs.save_state(run, runs.SavedState(history=[EPOCH], state={}))
+        runs.write_metrics(run, [EPOCH])
+    return run
+
+
 def test_a_run_holds_what_the_documents_say(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names == {"settings.json", "environment.json", "metrics.csv", "best.pth", "last.pth"}
+    records = {"settings.json", "environment.json", "metrics.csv"}
+    assert names - {".lock"} == records | {"best.pth", "last.pth", "state.pth"}
 
 
 def test_the_settings_of_a_run_can_be_replayed(trained: Path) -> None:
@@ -72,10 +81,10 @@ def test_damaged_settings_are_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_name_that_is_taken_is_refused_and_the_run_left_alone(tmp_path: Path) -> None:
-    first = runs.create(tmp_path, "one", settings_of())
+    first = new_run(tmp_path, "one")
     before = (first.path / "settings.json").read_bytes()
     with pytest.raises(SettingsError, match="already") as refused:
-        runs.create(tmp_path, "one", settings_of("mlp-120-84"))
+        new_run(tmp_path, "one")
     assert refused.value.exit_code == 2
     assert (first.path / "settings.json").read_bytes() == before
 
@@ -83,26 +92,24 @@ def test_a_name_that_is_taken_is_refused_and_the_run_left_alone(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["a/b", "..", ".", "last", "/tmp/x"])
 def test_a_name_is_the_name_of_one_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError, match="cannot name a run"):
-        runs.create(tmp_path, name, settings_of())
+        new_run(tmp_path, name)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_output_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="Cannot write") as failed:
-        runs.create(tmp_path / "file" / "runs", "one", settings_of())
+        new_run(tmp_path / "file" / "runs", "one")
     assert "--out" in failed.value.fix
 
 
 def test_runs_are_found_by_directory_by_name_and_as_the_last(tmp_path: Path) -> None:
     import os
 
-    older = runs.create(tmp_path, "older", settings_of())
-    newer = runs.create(tmp_path, "newer", settings_of())
-    for run in (older, newer):
-        runs.write_metrics(run, [EPOCH])
+    older, newer = new_run(tmp_path, "older"), new_run(tmp_path, "newer")
     os.utime(older.path / "metrics.csv", (1, 1))
-    runs.create(tmp_path, "unfinished", settings_of())
+    unfinished = new_run(tmp_path, "unfinished")
+    (unfinished.path / "metrics.csv").unlink()
     assert runs.find("older", tmp_path) == older
     assert runs.find(str(newer.path), tmp_path / "elsewhere") == newer
     assert runs.find("last", tmp_path) == newer
@@ -117,7 +124,7 @@ def test_an_empty_directory_has_no_last_run(tmp_path: Path) -> None:
 
 
 def test_a_run_without_an_epoch_has_no_checkpoint(tmp_path: Path) -> None:
-    runs.create(tmp_path, "empty", settings_of())
+    (new_run(tmp_path, "empty").path / "metrics.csv").unlink()
     with pytest.raises(DataError, match=r"holds no best\.pth"):
         runs.find_checkpoint("empty", tmp_path)
 

@@ -18,7 +18,18 @@ DATA, OUTPUT = "Data", "Output"
 
 # Options that say where and how, not what is computed.
 NOT_SETTINGS = frozenset(
-    ("config", "name", "out", "data_dir", "offline", "dry_run", "json", "quiet", "checkpoint")
+    (
+        "config",
+        "name",
+        "out",
+        "resume",
+        "data_dir",
+        "offline",
+        "dry_run",
+        "json",
+        "quiet",
+        "checkpoint",
+    )
 )
 
 # Named here, and not read from `datasets`, because that would load torch for a help page.

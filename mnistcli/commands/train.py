@@ -1,6 +1,7 @@
 """`mnist train`."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 
 from mnistcli.commands import options
 from mnistcli.commands.options import DATA, OUTPUT, TRAINING, one_of, setting
-from mnistcli.errors import EXIT_INTERRUPTED
+from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 
 Value = str | None
 
@@ -168,6 +169,17 @@ def train(
         ),
     ] = None,
     out: options.Out = Path("runs"),
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            help="Go on with a run: its name, its directory or `last`. "
+            "With more --epochs, go on beyond its end.",
+            metavar="RUN",
+            rich_help_panel=OUTPUT,
+            autocompletion=options.complete_run,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -188,26 +200,42 @@ def train(
     Examples:
     $ mnist train --arch cnn-small --max-params 8000
     $ mnist train --recipe cnn-26k --epochs 3 --name quick
-    $ mnist train --dataset digits
+    $ mnist train --resume last
     """
-    from mnistcli import datasets, render, runs, settings, training
+    from mnistcli import datasets, distributed, render, settings, training
     from mnistcli.commands import data
 
-    resolved = settings.resolve(options.given_settings(ctx), config=config, environ=os.environ)
-    plan = training.plan(resolved.settings)
-    if dry_run:
-        render.settings(plan, resolved.sources, as_json=json)
-        return
-    folder = datasets.pick_data_dir(data_dir, os.environ)
-    run = runs.create(out, name, plan.settings)
-    with runs.removed_if_empty(run):
-        data.ready(plan.dataset, folder, offline=offline)
-        examples, val = training.load(plan, folder)
-        with render.training(plan, run, len(examples), len(val), quiet=quiet or json) as display:
+    def begin() -> training.Start:
+        given = options.given_settings(ctx)
+        if resume:
+            extra = {"config": config, "name": name, "dry_run": dry_run or None}
+            changes = given | {key: value for key, value in extra.items() if value is not None}
+            return held.enter_context(training.resumed(resume, changes=changes, out=out))
+        resolved = settings.resolve(given, config=config, environ=os.environ)
+        if dry_run:
+            render.settings(training.plan(resolved.settings), resolved.sources, as_json=json)
+            raise typer.Exit
+        return held.enter_context(training.started(resolved.settings, name=name, out=out))
+
+    with ExitStack() as held:
+        workers = held.enter_context(distributed.joined())
+        start = workers.from_leader(begin)
+        folder = datasets.pick_data_dir(data_dir, os.environ)
+        data.ready(start.plan.dataset, folder, offline=offline)
+        examples, val = training.load(start.plan, folder)
+        quiet_here = quiet or json or not workers.leads
+        sizes = (len(examples), len(val))
+        with render.training(start, *sizes, workers=workers, quiet=quiet_here) as display:
             try:
-                for epoch in training.execute(plan, run, examples, val, on_step=display.on_step):
+                for epoch in training.execute(
+                    start, examples, val, workers=workers, on_step=display.on_step
+                ):
                     display.on_epoch(epoch)
             except KeyboardInterrupt:
-                display.interrupted(run)
+                display.interrupted()
                 raise typer.Exit(EXIT_INTERRUPTED) from None
-    render.trained(plan, run, display.history, as_json=json, quiet=quiet)
+            except MnistError:
+                display.stopped()
+                raise
+        if workers.leads:
+            render.trained(start, display.history, as_json=json, quiet=quiet)

@@ -255,7 +255,7 @@ def test_a_full_disk_ends_in_a_message() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
-    assert "Cannot write runs/one/last.pth" in result.stderr
+    assert "Cannot write runs/one/state.pth" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(Path("runs").iterdir())
 
@@ -301,10 +301,10 @@ def test_ctrl_c_keeps_the_last_epoch_and_exits_130() -> None:
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert shell_code(process.returncode) == 130
-    assert re.search(r"Interrupted: epoch \d+ is in runs/one/last\.pth", stderr)
+    assert re.search(r"Interrupted after epoch \d+ of 10000\.\nGo on: mnist train --resume", stderr)
     assert "Traceback" not in stderr
     assert runs.load_model(Path("runs/one/last.pth")).card.epoch >= 1
-    assert not list(Path("runs/one").glob(".*"))
+    assert not list(Path("runs/one").glob(".*.tmp"))
 
 
 @pytest.mark.mnist
@@ -326,11 +326,10 @@ def test_every_recipe_trains_an_epoch_on_real_mnist_and_reads_a_seven(
 def test_cnn_deep_trains_on_real_mnist_and_reads_a_seven(mnist: Mnist, mnist_dir: Path) -> None:
     """On the first 12,800 images: an epoch of all of them takes minutes."""
     settings = resolve({"recipe": "cnn-deep", "epochs": 1}, environ={}).settings
-    plan = training.plan(settings)
-    train, val = training.load(plan, mnist_dir)
-    run = runs.create(Path("runs"), "deep", plan.settings)
-    some = (train.take(torch.arange(12_800)), val.take(torch.arange(500)))
-    (epoch,) = training.execute(plan, run, *some)
+    with training.started(settings, name="deep", out=Path("runs")) as start:
+        train, val = training.load(start.plan, mnist_dir)
+        some = (train.take(torch.arange(12_800)), val.take(torch.arange(500)))
+        (epoch,) = training.execute(start, *some)
     assert epoch.val_accuracy is not None
     assert epoch.val_accuracy > 0.9
     answer = mnist("predict", draw_a_seven(Path("seven.png")), "-c", "deep", "-q")

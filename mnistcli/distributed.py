@@ -1,0 +1,206 @@
+"""Several processes that train one network together, as torchrun starts them.
+
+Every process holds the whole network and all the examples, and draws the same
+random batches; of each batch it computes its own share. PyTorch's
+DistributedDataParallel averages the gradients, so that all take the same step.
+The leader, process 0, alone writes and draws.
+"""
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn.parallel import DistributedDataParallel
+
+from mnistcli.errors import DeviceError, MnistError, RunError
+
+Made = TypeVar("Made")
+
+# How long a process waits for the others before it gives them up for lost.
+TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes of one training: this one's `rank` (0 leads) and how many there are."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes and draws."""
+        return self.rank == 0
+
+    def share(self, num: int) -> slice:
+        """This process's part of `num` things in a row; the parts differ by one at most."""
+        return slice(self.rank * num // self.count, (self.rank + 1) * num // self.count)
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """`model`, with gradients averaged over the processes and batch norm over all batches."""
+        if self.count == 1:
+            return model
+        _share_batch_norm(model)
+        # The buffers, batch norm's statistics, are equal everywhere already.
+        return DistributedDataParallel(model, forward_sync_buffers=False)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of `values` over the processes, the same on each."""
+        if self.count == 1:
+            return values
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    def from_leader(self, make: Callable[[], Made]) -> Made:
+        """What `make` returns on the leader, on every process; it is called there alone.
+
+        If it raises an MnistError, that goes on in the leader, and the others
+        end quietly with its exit code.
+        """
+        if self.count == 1:
+            return make()
+        sent: list[Any] = [None]
+        if self.leads:
+            try:
+                sent = [make()]
+            except MnistError as error:
+                dist.broadcast_object_list([_Failed(error.exit_code)])
+                raise
+        dist.broadcast_object_list(sent)
+        if isinstance(sent[0], _Failed):
+            sys.exit(sent[0].exit_code)
+        made: Made = sent[0]
+        return made
+
+
+ALONE = Workers()
+
+
+@dataclass(frozen=True)
+class _Failed:
+    exit_code: int
+
+
+@contextmanager
+def joined() -> Iterator[Workers]:
+    """The processes that torchrun has started beside this one; ALONE where it has not.
+
+    Each process takes the GPU of its place on its machine, where there are any.
+
+    Raises:
+        DeviceError: a machine has fewer GPUs than processes.
+        RunError: another process ended or fell silent.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+        backend = "cpu:gloo,cuda:nccl"
+    with _lost_in_words():
+        dist.init_process_group(backend, timeout=TIMEOUT)
+        yield Workers(dist.get_rank(), dist.get_world_size())
+        # Only here: after a failure it could wait for processes that are gone. A network that
+        # was made parallel must be gone first, or its threads end the process by SIGABRT.
+        gc.collect()
+        dist.destroy_process_group()
+
+
+def _take_gpu(place: int) -> None:
+    num_gpus = torch.cuda.device_count()
+    if place >= num_gpus:
+        raise DeviceError(
+            f"There is no GPU for process {place} of this machine.",
+            why=f"It has {num_gpus}, and each process needs its own.",
+            fix=f"Start fewer: torchrun --nproc-per-node {num_gpus}",
+        )
+    torch.cuda.set_device(place)
+
+
+@contextmanager
+def _lost_in_words() -> Iterator[None]:
+    """Say of a failed exchange that another process is gone: the first one says why."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not isinstance(error, dist.DistError) and not any(
+            name in text for name in ("gloo", "Gloo", "NCCL")
+        ):
+            raise
+        first_line, _, _ = text.partition("\n")
+        raise RunError(
+            "Another process of this training has ended or fallen silent.",
+            why=f"PyTorch says: {first_line}",
+            fix="See what ended it, then go on under torchrun: mnist train --resume last",
+        ) from error
+
+
+def _share_batch_norm(model: nn.Module) -> None:
+    """Let every 2-d batch norm of `model` look at the batches of all processes."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm2d:
+                shared = _SharedBatchNorm2d(
+                    child.num_features, eps=child.eps, momentum=child.momentum
+                )
+                shared.load_state_dict(child.state_dict())
+                setattr(parent, name, shared.to(child.weight.device))
+
+
+class _SharedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes together (Ioffe, Szegedy 2015, algorithm 1).
+
+    PyTorch's SyncBatchNorm does this for GPUs only.
+    """
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Normalised (N, C, H, W); in training it also moves the running statistics."""
+        if not self.training:
+            return super().forward(x_NCHW)
+        # Under autocast in float32, as the usual batch norm does it.
+        wide_NCHW = x_NCHW.to(self.weight.dtype)
+        ones = wide_NCHW.new_full((1,), wide_NCHW.numel() / wide_NCHW.shape[1])
+        sums = _Total.apply(torch.cat([wide_NCHW.sum(dim=(0, 2, 3)), ones]))
+        num, mean_C = sums[-1].detach(), sums[:-1] / sums[-1].detach()
+        centred_NCHW = wide_NCHW - mean_C[:, None, None]
+        variance_C = _Total.apply(centred_NCHW.square().sum(dim=(0, 2, 3))) / num
+        self._remember(mean_C.detach(), variance_C.detach() * num / (num - 1))
+        scale_C = self.weight * (variance_C + self.eps).rsqrt()
+        y_NCHW = centred_NCHW * scale_C[:, None, None] + self.bias[:, None, None]
+        normalised_NCHW: Tensor = y_NCHW.to(x_NCHW.dtype)
+        return normalised_NCHW
+
+    def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean_C, self.momentum)
+        self.running_var.lerp_(variance_C, self.momentum)
+
+
+class _Total(Function):
+    """The sum over the processes; what flows back is the sum of what they send back."""
+
+    @staticmethod
+    def forward(_context: Any, values: Tensor) -> Tensor:
+        summed = values.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        return _Total.forward(None, gradient.contiguous())
