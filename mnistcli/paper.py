@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mnistcli.pictures import Grey
+from mnistcli.pictures import Grey, ring
 
 Mask = NDArray[np.bool_]
 
@@ -65,13 +65,6 @@ def without_border(grey_HW: Grey) -> Grey:
                 return np.pad(inside_HW, width, constant_values=next_level)
             break
     return grey_HW
-
-
-def ring(grey_HW: Grey, inset: int) -> Grey:
-    """The pixels that lie `inset` pixels from the picture's edge, (N,)."""
-    height, width = grey_HW.shape
-    inner_HW = grey_HW[inset : height - inset, inset : width - inset]
-    return np.concatenate([inner_HW[0], inner_HW[-1], inner_HW[:, 0], inner_HW[:, -1]])
 
 
 def find_paper(grey_HW: Grey) -> Grey:
