@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mnistcli.errors import DataError, RunError
 from mnistcli.images import Steps, Ways, develop
+from mnistcli.machine import num_cores
 from mnistcli.pictures import IN_WORDS, SUFFIXES, open_picture, too_large
 
 STDIN = "-"
@@ -127,11 +128,6 @@ def read_pictures(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def num_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def read_chunk(names: Sequence[str], *, single: bool, keep_steps: bool) -> list[Found]:

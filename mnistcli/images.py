@@ -44,7 +44,7 @@ from mnistcli.paper import (
     without_lines,
     without_table,
 )
-from mnistcli.pictures import Grey, Picture
+from mnistcli.pictures import Grey, Picture, ring
 
 Labels = NDArray[np.int32]
 
@@ -255,7 +255,7 @@ def main_parts(contrast_HW: Grey, low: float, high: float) -> Labels:
 
 def edge_shares(labels_HW: Labels, num: int) -> NDArray[np.float64]:
     """The share of the picture's edge that each of `num` parts covers, (num,)."""
-    edge_N = np.concatenate([labels_HW[0], labels_HW[-1], labels_HW[:, 0], labels_HW[:, -1]])
+    edge_N = ring(labels_HW, 0)
     return np.bincount(edge_N, minlength=num) / edge_N.size
 
 

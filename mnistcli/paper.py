@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mnistcli.pictures import Grey
+from mnistcli.pictures import Grey, ring
 
 Mask = NDArray[np.bool_]
 
@@ -39,11 +39,10 @@ LINE_SHARE, LINE_OVERHANG, LINE_THICKNESS = 0.8, 0.04, 0.03
 DARKER = 1.3
 # A sheet of paper on a table has at least this share of the picture, and of its own box.
 SHEET_SHARE, SHEET_FILL = 0.1, 0.8
-# Smaller pictures have no lines that could be told from strokes.
-SMALLEST_LINED_PX = 64
+# In smaller pictures a line, a shadow or a sheet could not be told from a stroke.
+SMALLEST_PAGE_PX = 64
 # What is darker than its surroundings over this share of the picture is shadow, not stroke.
 SHADOW_SHARE = 0.25
-SMALLEST_SHADOWED_PX = 64
 
 
 def without_border(grey_HW: Grey) -> Grey:
@@ -67,13 +66,6 @@ def without_border(grey_HW: Grey) -> Grey:
     return grey_HW
 
 
-def ring(grey_HW: Grey, inset: int) -> Grey:
-    """The pixels that lie `inset` pixels from the picture's edge, (N,)."""
-    height, width = grey_HW.shape
-    inner_HW = grey_HW[inset : height - inset, inset : width - inset]
-    return np.concatenate([inner_HW[0], inner_HW[-1], inner_HW[:, 0], inner_HW[:, -1]])
-
-
 def find_paper(grey_HW: Grey) -> Grey:
     """The brightness the paper would have without ink, (H, W).
 
@@ -81,10 +73,9 @@ def find_paper(grey_HW: Grey) -> Grey:
     quadratic surface describes, unless the picture's frame says otherwise: a
     shadow with an edge, a table beside the sheet, ink all around.
     """
-    every = tuple(slice(None, None, max(1, side_px // 64)) for side_px in grey_HW.shape)
-    sample_HW = grey_HW[every]
-    terms_THW = quadratic_terms(*grey_HW.shape)
-    terms_TN = terms_THW[:, *every].reshape(6, -1)
+    step_y, step_x = (max(1, side_px // 64) for side_px in grey_HW.shape)
+    sample_HW = grey_HW[::step_y, ::step_x]
+    terms_TN = quadratic_terms(*grey_HW.shape, step_y, step_x).reshape(6, -1)
     frame_N = np.abs(terms_TN[1:3]).max(axis=0) > 0.9
     frame_grey_N = sample_HW.ravel()[frame_N]
     near = MIN_CONTRAST + NOISE_SDS * pixel_noise(grey_HW)
@@ -96,15 +87,19 @@ def find_paper(grey_HW: Grey) -> Grey:
     distance_N = np.abs(frame_grey_N - weights_T @ terms_TN[:, frame_N])
     if quantile(distance_N, 0.9) > near:
         return around_strokes(grey_HW, near)
-    return np.tensordot(weights_T, terms_THW, axes=1)
+    return np.tensordot(weights_T, quadratic_terms(*grey_HW.shape), axes=1)
 
 
-@lru_cache(maxsize=1)
-def quadratic_terms(height: int, width: int) -> Grey:
-    """1, x, y, xy, x², y² at every pixel, (6, H, W), with x and y from -1 to 1."""
+# The sampled and the full ones of the last picture's size.
+@lru_cache(maxsize=2)
+def quadratic_terms(height: int, width: int, step_y: int = 1, step_x: int = 1) -> Grey:
+    """1, x, y, xy, x², y² at every pixel, (6, H, W), with x and y from -1 to 1.
+
+    With steps, at every `step_y`th row and every `step_x`th column of it only.
+    """
     y_HW, x_HW = np.meshgrid(
-        np.linspace(-1, 1, height, dtype=np.float32),
-        np.linspace(-1, 1, width, dtype=np.float32),
+        np.linspace(-1, 1, height, dtype=np.float32)[::step_y],
+        np.linspace(-1, 1, width, dtype=np.float32)[::step_x],
         indexing="ij",
     )
     return np.stack([np.ones_like(x_HW), x_HW, y_HW, x_HW * y_HW, x_HW**2, y_HW**2])
@@ -165,7 +160,7 @@ def filled(grey_HW: Grey, near: float) -> Grey:
     closing lowered by as much as it usually lies above what is `near` it. A small
     picture's strokes are no narrower than its shadows: all of it is filled.
     """
-    if max(grey_HW.shape) < SMALLEST_SHADOWED_PX:
+    if max(grey_HW.shape) < SMALLEST_PAGE_PX:
         return np.full_like(grey_HW, grey_HW.max())
     window_px = max(3, round(SHADOW_SHARE * max(grey_HW.shape)))
     smooth_HW = ndimage.gaussian_filter(grey_HW, max(grey_HW.shape) / 400)
@@ -194,7 +189,7 @@ def find_sheet(contrast_HW: Grey) -> Mask | None:
     It differs from the table as ink does from paper, but is one large part that
     fills its box, which no digit does.
     """
-    if max(contrast_HW.shape) < SMALLEST_LINED_PX:
+    if max(contrast_HW.shape) < SMALLEST_PAGE_PX:
         return None
     strong_HW = contrast_HW > quantile(contrast_HW[::4, ::4], 0.99) / 2
     if strong_HW.mean() < SHEET_SHARE:
@@ -221,7 +216,7 @@ def without_lines(contrast_HW: Grey, visible: float) -> Grey:
 
     Lines are straight, level or upright, thin, and run on beyond all other ink.
     """
-    if max(contrast_HW.shape) < SMALLEST_LINED_PX:
+    if max(contrast_HW.shape) < SMALLEST_PAGE_PX:
         return contrast_HW
     mask_HW = contrast_HW > visible
     rows_H, columns_W = full_rows(mask_HW), full_rows(mask_HW.T)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from PIL import Image
 from mnistcli.errors import DataError
 
 Grey = NDArray[np.float32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
@@ -222,7 +224,7 @@ def grey_of(rgb_HWC: Grey) -> Grey:
     """
     if float(np.ptp(rgb_HWC, axis=2).max()) < SAME_CHANNELS:
         return np.ascontiguousarray(rgb_HWC[..., 1])
-    edge_NC = np.concatenate([rgb_HWC[0], rgb_HWC[-1], rgb_HWC[:, 0], rgb_HWC[:, -1]])
+    edge_NC = ring(rgb_HWC, 0)
     step = max(1, max(rgb_HWC.shape) // 200)
     difference_NC = rgb_HWC[::step, ::step].reshape(-1, 3) - np.median(edge_NC, axis=0)
     strength_N1 = np.abs(difference_NC).max(axis=1, keepdims=True)
@@ -233,3 +235,13 @@ def grey_of(rgb_HWC: Grey) -> Grey:
     # Bright paper stays bright: the sign is luma's. A negative weight shifts the range back.
     weights_C *= (1 if weights_C @ LUMA >= 0 else -1) / total
     return np.asarray(rgb_HWC @ weights_C - weights_C.clip(max=0).sum(), dtype=np.float32)
+
+
+def ring(pixels: NDArray[Scalar], inset: int) -> NDArray[Scalar]:
+    """What lies `inset` pixels from the edge of (H, W) or (H, W, C), (N,) or (N, C).
+
+    The corners are in it twice.
+    """
+    height, width = pixels.shape[:2]
+    inner = pixels[inset : height - inset, inset : width - inset]
+    return np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])

@@ -84,7 +84,7 @@ def check_ensemble(models: Sequence[LoadedModel]) -> None:
 def classify(
     models: Sequence[LoadedModel], pictures: Sequence[Sequence[Ways]]
 ) -> list[list[Prediction]]:
-    """The predictions for every picture's digits, all computed as one batch on the CPU.
+    """The predictions for every picture's digits, computed `BATCH_SIZE` at a time on the CPU.
 
     The probabilities are the mean over the networks. Ink that may be several
     digits is cut where that makes them more like digits: the log-sum-exp of the

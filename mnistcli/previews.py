@@ -29,13 +29,12 @@ PALETTE = np.array(
 )
 
 
-def blocks(pixels_HW: Pixels, console: Console) -> list[Text]:
-    """The picture as lines of text, light on dark, as well as the console can."""
-    return coloured_blocks(np.repeat(pixels_HW[:, :, None], 3, axis=2), console)
+def blocks(pixels: Pixels, console: Console) -> list[Text]:
+    """The picture as lines of text, light on dark, as well as the console can.
 
-
-def coloured_blocks(rgb_HWC: Pixels, console: Console) -> list[Text]:
-    """The same for a picture in colours, (H, W, 3)."""
+    It is grey, (H, W), or in colours, (H, W, 3).
+    """
+    rgb_HWC = np.broadcast_to(np.atleast_3d(pixels), (*pixels.shape[:2], 3))
     if len(rgb_HWC) % 2:
         rgb_HWC = np.pad(rgb_HWC, ((0, 1), (0, 0), (0, 0)))
     rows = list(zip(rgb_HWC[::2], rgb_HWC[1::2], strict=True))
@@ -116,7 +115,7 @@ def steps(made: Steps, digits: Sequence[DigitImage], console: Console) -> Render
         *((f"digit {number}", digit.ink()) for number, digit in enumerate(digits, 1)),
     ]
     cells = [
-        Group(Text(title, style="bold"), *(coloured(pixels, console)), Text())
+        Group(Text(title, style="bold"), *blocks(pixels, console), Text())
         for title, pixels in drawings
     ]
     per_row = max(1, (console.width + 2) // (THUMBNAIL_WIDTH + 2))
@@ -124,11 +123,6 @@ def steps(made: Steps, digits: Sequence[DigitImage], console: Console) -> Render
     for start in range(0, len(cells), per_row):
         grid.add_row(*cells[start : start + per_row])
     return grid
-
-
-def coloured(pixels: Pixels, console: Console) -> list[Text]:
-    """A drawing in grey (H, W) or in colours (H, W, 3) as lines of text."""
-    return blocks(pixels, console) if pixels.ndim == 2 else coloured_blocks(pixels, console)
 
 
 def lightened(pixels_HW: Pixels) -> Pixels:

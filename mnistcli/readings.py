@@ -88,19 +88,26 @@ class Report:
         read = text_of(predictions) if found.error is None else None
         if found.num_frames > 1 and self._style != "quiet":
             note(f"{found.name} has {found.num_frames} frames or pages: the first is read.")
-        label = None if self._labels is None else self._labels.get(Path(found.name).resolve())
-        if label is not None:
-            size = (found.width_px, found.height_px)
-            self._score.readings.append(labelling.Reading(found.name, label, read, *size))
-        elif self._labels is not None:
-            self._score.num_unlabelled += 1
+        reading = self._counted(found, read)
         if self._style == "json":
-            print_json(_record(found, predictions, read=read, label=label))
+            print_json(_record(found, predictions, read=read, reading=reading))
         elif self._style == "csv":
-            _write_csv(_row(found, predictions, read=read, label=label))
+            _write_csv(_row(found, predictions, read=read, reading=reading))
         elif self._labels is None:
             self._print(found, predictions, read)
         self._progress.advance(self._task)
+
+    def _counted(self, found: Found, read: str | None) -> labelling.Reading | None:
+        """The reading beside its label, counted in the score; None without a label."""
+        if self._labels is None:
+            return None
+        label = self._labels.get(Path(found.name).resolve())
+        if label is None:
+            self._score.num_unlabelled += 1
+            return None
+        reading = labelling.Reading(found.name, label, read, found.width_px, found.height_px)
+        self._score.readings.append(reading)
+        return reading
 
     def _print(self, found: Found, predictions: Sequence[Prediction], read: str | None) -> None:
         if self._style == "quiet":
@@ -194,7 +201,11 @@ def _least(predictions: Sequence[Prediction]) -> float:
 
 
 def _record(
-    found: Found, predictions: Sequence[Prediction], *, read: str | None, label: str | None
+    found: Found,
+    predictions: Sequence[Prediction],
+    *,
+    read: str | None,
+    reading: labelling.Reading | None,
 ) -> dict[str, Any]:
     """A picture for programs."""
     record: dict[str, Any] = {"file": found.name, "read": read}
@@ -215,22 +226,25 @@ def _record(
             }
             for each in predictions
         ]
-    if label is not None:
-        record["label"] = label
-        record["right"] = read is not None and labelling.same(read, label)
+    if reading is not None:
+        record["label"] = reading.label
+        record["right"] = reading.right
     return record
 
 
 def _row(
-    found: Found, predictions: Sequence[Prediction], *, read: str | None, label: str | None
+    found: Found,
+    predictions: Sequence[Prediction],
+    *,
+    read: str | None,
+    reading: labelling.Reading | None,
 ) -> list[Any]:
     """A picture for spreadsheets, in the order of `CSV_COLUMNS`."""
-    record = _record(found, predictions, read=read, label=label)
+    probability = _least(predictions) if found.error is None else None
     doubts = "; ".join(each.doubt for each in predictions if each.doubt)
-    return [
-        *(record["file"], read, record.get("probability"), doubts),
-        *(label, record.get("right"), record.get("error", {}).get("what")),
-    ]
+    label, right = (None, None) if reading is None else (reading.label, reading.right)
+    error = None if found.error is None else found.error.what
+    return [found.name, read, probability, doubts, label, right, error]
 
 
 def _score_record(score: labelling.Score) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import csv
 import io
 import itertools
 import json
-import os
 import platform
 import shutil
 import sys
@@ -31,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from mnistcli import SCHEMA_VERSION, __version__, registry
 from mnistcli.errors import DataError, MnistError, RunError, SettingsError
 from mnistcli.files import LockedError, locked, remove_abandoned, write_atomically
+from mnistcli.machine import num_cores
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
 from mnistcli.settings import TrainSettings
 
@@ -280,7 +280,7 @@ def environment(**choices: Any) -> dict[str, Any]:
         "versions": versions(),
         "platform": platform.platform(),
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-        "num_cores": os.cpu_count(),
+        "num_cores": num_cores(),
         "num_threads": torch.get_num_threads(),
         **choices,
     }

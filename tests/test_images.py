@@ -561,6 +561,11 @@ def test_quadratic_terms_at_the_corners() -> None:
     assert_array_equal(terms_THW[:, 1, 3], [1, 0.5, 0, 0, 0.25, 0])
 
 
+def test_sampled_quadratic_terms_are_those_of_the_sampled_pixels() -> None:
+    terms_THW = paper.quadratic_terms(9, 14)
+    assert_array_equal(paper.quadratic_terms(9, 14, 2, 3), terms_THW[:, ::2, ::3])
+
+
 def test_ink_is_positive_whichever_side_of_the_paper_it_lies_on() -> None:
     paper_HW = np.full((10, 10), 0.5, np.float32)
     for ink in (0.1, 0.9):

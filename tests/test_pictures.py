@@ -196,6 +196,15 @@ def test_coloured_noise_of_a_grey_jpeg_counts_for_nothing() -> None:
     assert grey(page)[4, 5] == pytest.approx(10 / 255)
 
 
+def test_a_ring_is_all_that_lies_so_far_from_the_edge() -> None:
+    numbers_HW = np.arange(20).reshape(4, 5)
+    assert set(pictures.ring(numbers_HW, 1)) == {6, 7, 8, 11, 12, 13}
+    outermost_N = pictures.ring(numbers_HW, 0)
+    assert set(outermost_N) == set(range(20)) - {6, 7, 8, 11, 12, 13}
+    colours_HWC = np.stack([numbers_HW, -numbers_HW], axis=2)
+    assert_array_equal(pictures.ring(colours_HWC, 0), np.stack([outermost_N, -outermost_N], axis=1))
+
+
 # What is shown of a stored array, by the EXIF tag (TIFF 6.0, section 8, Orientation).
 TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     1: lambda stored: stored,

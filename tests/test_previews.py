@@ -80,7 +80,7 @@ def test_every_pixel_has_its_colour() -> None:
     ramp_HW = np.linspace(0.4, 1, 13, dtype=np.float32)[None].repeat(4, axis=0)
     assert_allclose(seen(previews.blocks(ramp_HW, console())), grey_levels(ramp_HW), atol=0.5)
     colours_HWC = np.array([[[1, 0, 0], [0, 0.6, 1]], [[0, 1, 0.4], [0, 0, 0]]], dtype=np.float32)
-    assert_allclose(seen(previews.coloured_blocks(colours_HWC, console())), 255 * colours_HWC)
+    assert_allclose(seen(previews.blocks(colours_HWC, console())), 255 * colours_HWC)
 
 
 def test_what_is_too_bright_or_too_dark_is_white_or_black() -> None:
@@ -109,7 +109,7 @@ def test_in_colours_the_drawing_can_be_copied_as_text() -> None:
 def test_colours_count_by_their_brightest_channel() -> None:
     blue_HWC = np.zeros((2, 2, 3), np.float32)
     blue_HWC[0, 0, 2] = 1
-    assert plain(previews.coloured_blocks(blue_HWC, console(no_color=True))) == ["▀ "]
+    assert plain(previews.blocks(blue_HWC, console(no_color=True))) == ["▀ "]
 
 
 def test_without_block_characters_a_ramp_is_drawn() -> None:
