@@ -216,7 +216,8 @@ class TrainingDisplay:
 
     def interrupted(self) -> None:
         """Say what an interrupted run has kept, and how to go on."""
-        self.stopped()
+        if self._progress:
+            self._progress.stop()
         if not self.history:
             self._note("Interrupted: no epoch was finished, so nothing is kept.")
             return

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mnistcli import batches, datasets, engine, precision, registry, runs
-from mnistcli.distributed import ALONE, Workers
+from mnistcli.distributed import ALONE, Workers, lost_in_words
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.files import uninterrupted
 from mnistcli.metrics import EpochResult, best
@@ -155,7 +155,7 @@ def execute(
     plan, run, history = start.plan, start.run, start.history
     if workers.leads:
         runs.keep_environment(run, len(history), _environment(plan, workers))
-    with _out_of_memory_in_words(plan):
+    with _out_of_memory_in_words(plan), lost_in_words(str(run.path)):
         state = engine.TrainState(
             plan.settings,
             num_examples=len(train),
