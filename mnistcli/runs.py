@@ -23,9 +23,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mnistcli import SCHEMA_VERSION, __version__, registry
 from mnistcli.errors import DataError, MnistError, RunError, SettingsError
@@ -102,12 +102,13 @@ class SavedState(BaseModel):
     history: Annotated[list[EpochResult], Field(min_length=1)]
     state: dict[str, Any]
 
-    @field_validator("history")
-    @classmethod
-    def _is_complete(cls, history: list[EpochResult]) -> list[EpochResult]:
-        if [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)):
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        numbers = [epoch.epoch for epoch in self.history]
+        losses = self.state.get("losses")
+        if not isinstance(losses, list) or numbers != list(range(1, len(losses) + 1)):
             raise ValueError("its epochs are not complete")
-        return history
+        return self
 
 
 @contextmanager

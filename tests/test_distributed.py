@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -144,6 +145,48 @@ def test_a_killed_worker_ends_the_job_and_the_run_goes_on(victim: int, mnist: Mn
     assert len(curve("one")) == num_done + 2
     lives = runs.read_record(runs.Run(Path("runs/one")), "environment.json")["resumed"]
     assert [life["num_processes"] for life in lives] == [1, 3]
+
+
+def test_two_machines_meet_and_the_first_alone_keeps_the_run(tmp_path: Path) -> None:
+    """Two of torchrun's agents, as on two machines that share no directory."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    meeting = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    jobs = [
+        subprocess.Popen(
+            [*TORCHRUN, "1", *meeting, *TRAIN, "--recipe", "cnn-26k", "--epochs", "2"],
+            cwd=tmp_path / name,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        )
+        for name in ("first", "second")
+    ]
+    outs = [finished(job)[0] for job in jobs]
+    # Which of the two has process 0 is torchrun's to say.
+    assert sorted(len(list((tmp_path / name).glob("runs/*"))) for name in ("first", "second")) == [
+        0,
+        1,
+    ]
+    assert sum("Kept in runs/" in out for out in outs) == 1
+
+
+def test_the_same_processes_go_on_to_the_same_bits() -> None:
+    settings = ["--recipe", "cnn-15k", "--dropout", "0.2", "--epochs", "4", "--name"]
+    finished(torchrun(2, *TRAIN, *settings, "whole"))
+    job = torchrun(2, *TRAIN, *settings, "parts")
+    wait_for(Path("runs/parts/metrics.csv"), job)
+    for worker in workers_of(job):
+        os.kill(worker, signal.SIGKILL)
+    job.communicate(timeout=60)
+    finished(torchrun(2, "-m", "mnistcli", "train", "--resume", "parts"))
+    for name in ("last.pth", "best.pth"):
+        whole, parts = (Path("runs", run, name).read_bytes() for run in ("whole", "parts"))
+        assert whole == parts
 
 
 def test_a_wrong_setting_is_said_once() -> None:
