@@ -184,6 +184,7 @@ def resumed(name: str, out: Path) -> Iterator[Run]:
         RunError: another process is training it, or it cannot be written.
     """
     run = _newest(out, mark="settings.json") if name == "last" else find(name, out)
+    read_settings(run)  # before a lock is put into a directory that may be no run
     with ExitStack() as held:
         try:
             held.enter_context(locked(run.path))

@@ -1,4 +1,4 @@
-"""What `test_distributed.py` has torchrun start: each part prints one line of JSON as the leader.
+"""What `test_distributed.py` has torchrun start: the leader prints one line of JSON.
 
 Everything is computed in float64, so that one process and several must agree to many digits.
 """
@@ -86,11 +86,13 @@ def batch_norms(workers: Workers) -> list[float]:
 
 
 def main() -> None:
-    """Run the part named by the first argument."""
+    """Print the losses of every case and, of several processes, how batch norm differs."""
     in_float64()
     with distributed.joined() as workers:
-        curves = sys.argv[1] == "curves"
-        found = [losses_of(case, workers) for case in CASES] if curves else batch_norms(workers)
+        found = {
+            "curves": [losses_of(case, workers) for case in CASES],
+            "batch_norm": batch_norms(workers) if workers.count > 1 else [],
+        }
         if workers.leads:
             sys.stdout.write(json.dumps(found))
 
