@@ -373,9 +373,8 @@ def _train_epoch(
     loss_sum, num_right_sum, first_bad, num_bad = torch.cat(
         [workers.total(totals), torch.stack([bad_S.argmax(), bad_S.count_nonzero()])]
     ).tolist()
-    return _TrainedOn(
-        num_seen, loss_sum / num_seen, num_right_sum / num_seen, int(first_bad + 1) * (num_bad > 0)
-    )
+    bad_step = int(first_bad) + 1 if num_bad else 0
+    return _TrainedOn(num_seen, loss_sum / num_seen, num_right_sum / num_seen, bad_step)
 
 
 def _train_step(
