@@ -145,9 +145,12 @@ def choose_for_none(
     is set to, and `has_cuda` whether this PyTorch is built for GPUs.
     """
     fix = "" if wanted == "auto" else "mnist doctor --device auto"
-    if has_cuda and hidden is not None:
-        # Who sets it means it; an accident is found here all the same.
+    if hidden:
         problem += f" (CUDA_VISIBLE_DEVICES is '{hidden}')"
+    # Who hides every device means it; an accident is found here all the same.
+    all_hidden = has_cuda and hidden in ("", "-1")
+    if all_hidden:
+        problem += ", since CUDA_VISIBLE_DEVICES hides all"
         fix = "unset CUDA_VISIBLE_DEVICES"
     elif driver:
         problem += f", but the driver says: {driver[0]}"
@@ -156,7 +159,7 @@ def choose_for_none(
     status: Status = "skipped"
     if wanted != "auto":
         status = "failed"
-    elif driver and hidden is None:
+    elif driver and not all_hidden:
         status = "warning"
     return Check("accelerators", "", status, problem, fix=fix)
 
