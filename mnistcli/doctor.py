@@ -136,7 +136,8 @@ def _no_training(wanted: Wanted, done: Sequence[Check]) -> Check | None:
     obstacle = _obstacle(done)
     if not obstacle:
         return None
-    fix = "" if wanted.device == "cpu" else "mnist doctor --device cpu"
+    elsewhere = obstacle.name == "accelerators" or obstacle.subject not in ("", "cpu")
+    fix = "mnist doctor --device cpu" if elsewhere else obstacle.fix
     return Check("training", "", "skipped", f"not tried, because of {obstacle.label}", fix=fix)
 
 
