@@ -19,7 +19,7 @@ import torch
 from mnistcli import __version__, datasets
 from mnistcli.doctor import INSTALL, Check, Status, count
 from mnistcli.files import write_atomically
-from mnistcli.gathering import num_cores
+from mnistcli.machine import num_cores
 
 # A file of this size is written: more than a run of any recipe but `ann` keeps.
 WRITTEN_BYTES = 1 << 20
