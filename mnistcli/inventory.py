@@ -19,7 +19,7 @@ import torch
 from mnistcli import __version__, datasets
 from mnistcli.doctor import INSTALL, Check, Status, count
 from mnistcli.files import write_atomically
-from mnistcli.machine import num_cores
+from mnistcli.machine import memory_bytes, num_cores
 
 # A file of this size is written: more than a run of any recipe but `ann` keeps.
 WRITTEN_BYTES = 1 << 20
@@ -87,8 +87,8 @@ def first_line(error: BaseException) -> str:
 def processor() -> Check:
     """The processor, the cores this process may use, its threads, the memory."""
     name = str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "unknown")
-    cores, threads, memory_bytes = num_cores(), torch.get_num_threads(), _memory_bytes()
-    memory = f", {memory_bytes / 1e9:,.0f} GB of memory" if memory_bytes else ""
+    cores, threads, size_bytes = num_cores(), torch.get_num_threads(), memory_bytes()
+    memory = f", {size_bytes / 1e9:,.0f} GB of memory" if size_bytes else ""
     return Check(
         "processor",
         "",
@@ -98,16 +98,9 @@ def processor() -> Check:
             "name": name,
             "num_cores": cores,
             "num_threads": threads,
-            "memory_bytes": memory_bytes,
+            "memory_bytes": size_bytes,
         },
     )
-
-
-def _memory_bytes() -> int | None:
-    # Windows has no sysconf.
-    if not hasattr(os, "sysconf"):
-        return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def accelerators(wanted: str) -> Check:

@@ -1,6 +1,5 @@
 """One training run, from resolved settings to the files of its run directory."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from mnistcli import batches, datasets, engine, precision, registry, runs
 from mnistcli.distributed import ALONE, Workers, lost_in_words
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.files import uninterrupted
+from mnistcli.machine import memory_bytes
 from mnistcli.metrics import EpochResult, best
 from mnistcli.settings import TrainSettings, continued, fit_budget
 
@@ -201,17 +201,14 @@ def _check_memory(num_params: int) -> None:
     """Refuse a network whose weights, gradients and two moments exceed the machine's memory.
 
     Linux promises memory that it does not have and kills the process that uses
-    it, so there would be no error to catch. Windows has no `sysconf`, and fails.
+    it, so there would be no error to catch. Windows fails by itself.
     """
-    if not hasattr(os, "sysconf"):
-        return
-    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed_bytes = 4 * 4 * num_params
-    if needed_bytes > memory_bytes:
+    available_bytes, needed_bytes = memory_bytes(), 4 * 4 * num_params
+    if available_bytes is not None and needed_bytes > available_bytes:
         raise SettingsError(
             f"The network's {num_params:,} parameters do not fit in memory.",
             why=f"To train them takes {needed_bytes / 1e9:,.0f} GB, "
-            f"this machine has {memory_bytes / 1e9:,.0f}.",
+            f"this machine has {available_bytes / 1e9:,.0f}.",
             fix="Use smaller layers: --hidden, --channels, --width or --max-params.",
         )
 
