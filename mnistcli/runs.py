@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from mnistcli import SCHEMA_VERSION, __version__, registry
 from mnistcli.errors import DataError, MnistError, RunError, SettingsError
-from mnistcli.files import LockedError, locked, remove_abandoned, write_atomically
+from mnistcli.files import LOCK_NAME, LockedError, locked, remove_abandoned, write_atomically
 from mnistcli.machine import num_cores
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
 from mnistcli.settings import TrainSettings
@@ -156,14 +156,14 @@ def _is_free(path: Path) -> bool:
     A process that was killed at once may have left its lock or a temporary file.
     """
     remove_abandoned(path)
-    return all(entry.name == ".lock" for entry in path.iterdir())
+    return all(entry.name == LOCK_NAME for entry in path.iterdir())
 
 
 def _is_ours(path: Path, held: ExitStack) -> bool:
     """Whether the lock of a directory could be had; then `held` keeps it."""
     with ExitStack() as attempt:
         try:
-            attempt.enter_context(locked(path))
+            attempt.enter_context(locked(path, wait=None))
         except LockedError:
             return False
         # Another process may have had it first, and be done.
@@ -187,7 +187,7 @@ def resumed(name: str, out: Path) -> Iterator[Run]:
     read_settings(run)  # before a lock is put into a directory that may be no run
     with ExitStack() as held:
         try:
-            held.enter_context(locked(run.path))
+            held.enter_context(locked(run.path, wait=None))
             remove_abandoned(run.path)
         except LockedError as error:
             raise RunError(
