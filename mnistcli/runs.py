@@ -32,7 +32,7 @@ from mnistcli.errors import DataError, MnistError, RunError, SettingsError
 from mnistcli.files import LOCK_NAME, LockedError, locked, remove_abandoned, write_atomically
 from mnistcli.machine import num_cores
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
-from mnistcli.settings import TrainSettings
+from mnistcli.settings import CHANGEABLE, TrainSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,11 +94,15 @@ class Run:
 
 
 class SavedState(BaseModel):
-    """How far a run has come: all its epochs, and what `engine.TrainState.state_dict` gave."""
+    """How far a run has come: all its epochs, and what `engine.TrainState.state_dict` gave.
+
+    `settings` are those that it was trained with.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
+    settings: TrainSettings
     history: Annotated[list[EpochResult], Field(min_length=1)]
     state: dict[str, Any]
 
@@ -146,7 +150,7 @@ def _claim_new(out: Path, name: str | None, settings: TrainSettings, held: ExitS
     raise SettingsError(
         f"There is a run {out / (name or '')} already.",
         why="A run is never overwritten.",
-        fix=f"Choose another --name, or go on with it: mnist train --resume {name}",
+        fix=f"Choose another --name, or go on with it: mnist train --resume {out / (name or '')}",
     )
 
 
@@ -177,14 +181,15 @@ def _is_ours(path: Path, held: ExitStack) -> bool:
 def resumed(name: str, out: Path) -> Iterator[Run]:
     """The run called `name` as `find` finds it, for this process alone.
 
-    "last" is the newest run that has begun, if it has finished an epoch or not.
+    "last" is the run that was trained last, if it has finished an epoch or not.
 
     Raises:
-        DataError: there is no such run.
+        DataError: there is no such run, or its settings are damaged.
         RunError: another process is training it, or it cannot be written.
     """
-    run = _newest(out, mark="settings.json") if name == "last" else find(name, out)
-    read_settings(run)  # before a lock is put into a directory that may be no run
+    begun = ("settings.json", "environment.json", "metrics.csv")
+    run = _newest(out, marks=begun) if name == "last" else find(name, out)
+    read_settings(run)  # before a lock is put into a directory that is no run
     with ExitStack() as held:
         try:
             held.enter_context(locked(run.path, wait=None))
@@ -404,29 +409,44 @@ def save_state(run: Run, saved: SavedState) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    history = [asdict(epoch) for epoch in saved.history]
-    _save(run.state, {"format": saved.format, "history": history, "state": saved.state})
+    records = saved.model_dump(mode="json", exclude={"state"})
+    _save(run.state, {**records, "state": saved.state})
 
 
-def read_state(run: Run) -> SavedState | None:
+def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
     """What `save_state` wrote; None if the run has not finished an epoch. Runs no code.
 
     Raises:
-        DataError: the state is damaged, or missing though epochs were finished.
+        DataError: the state is damaged, missing though epochs were finished, or of other
+            `settings` than those of the run.
     """
     if not run.state.exists():
         if not (run.path / "metrics.csv").exists():
             return None
-        raise DataError(
-            f"{run.path} cannot be resumed.",
-            why="It holds no state.pth, which runs of an older version lack.",
-            fix=f"Train it anew: mnist train --config {run.path / 'settings.json'}",
-        )
-    content = _load_plain(run.state)
+        raise _not_resumable(run, "It holds no state.pth, which runs of an older version lack")
     try:
-        return SavedState.model_validate(content)
+        saved = SavedState.model_validate(_load_plain(run.state))
+    except DataError as error:
+        raise _not_resumable(run, f"state.pth: {error.why}") from error
     except ValidationError as error:
-        raise _damaged(run.state, str(error.errors()[0]["msg"])) from error
+        why = f"state.pth is damaged: {error.errors()[0]['msg']}"
+        raise _not_resumable(run, why) from error
+    then, now = (
+        each.model_dump(mode="json", exclude=set(CHANGEABLE)) for each in (saved.settings, settings)
+    )
+    changed = [name for name in now if now[name] != then[name]]
+    if changed:
+        why = f"settings.json is not what it was trained with: {', '.join(changed)} differs"
+        raise _not_resumable(run, why)
+    return saved
+
+
+def _not_resumable(run: Run, why: str) -> DataError:
+    return DataError(
+        f"{run.path} cannot be resumed.",
+        why=f"{why.rstrip('.')}.",
+        fix=f"Train it anew: mnist train --config {run.path / 'settings.json'}",
+    )
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:
@@ -536,18 +556,23 @@ def run_of(checkpoint: Path) -> Run | None:
     return Run(checkpoint.parent) if (checkpoint.parent / "settings.json").is_file() else None
 
 
-def all_runs(out: Path, *, mark: str = "metrics.csv") -> list[Run]:
-    """The runs in `out` that have a file `mark`, the one written last first.
+def all_runs(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> list[Run]:
+    """The runs in `out` that have the first of the files `marks`.
 
-    They have `metrics.csv` if they have finished an epoch.
+    The one comes first in which any of them was written last. Runs have
+    `metrics.csv` if they have finished an epoch.
     """
-    marks = [path for path in out.glob(f"*/{mark}") if path.is_file()]
-    marks.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [Run(path.parent) for path in marks]
+    found = [Run(path.parent) for path in out.glob(f"*/{marks[0]}") if path.is_file()]
+    return sorted(found, key=lambda run: _last_written(run, marks), reverse=True)
 
 
-def _newest(out: Path, *, mark: str = "metrics.csv") -> Run:
-    found = all_runs(out, mark=mark)
+def _last_written(run: Run, names: Sequence[str]) -> int:
+    paths = [run.path / name for name in names]
+    return max(path.stat().st_mtime_ns for path in paths if path.exists())
+
+
+def _newest(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> Run:
+    found = all_runs(out, marks=marks)
     if not found:
         raise DataError(
             f"There is no run in {out}.",
@@ -565,18 +590,19 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> RunError:
+    run = Run(path if path.is_dir() else path.parent)
     return RunError(
         f"Cannot write {path}.",
         why=f"{error.strerror or error}.",
-        fix=f"Make it writable or make room, then go on: mnist train --resume {path.parent}"
-        if Run(path.parent).state.exists()
+        fix=f"Make it writable or make room, then go on: mnist train --resume {run.path}"
+        if run.state.exists()
         else "Make room or choose another directory: --out DIR",
     )
 
 
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
-        f"{path} is damaged.", why=f"{why}.", fix="Remove that file, or name another run."
+        f"{path} is damaged.", why=f"{why}.", fix="Mend or remove that file, or name another run."
     )
 
 

@@ -26,7 +26,9 @@ def settings_of(recipe: str = "mlp-50-50") -> TrainSettings:
 def new_run(out: Path, name: str | None) -> Run:
     """A run that has finished an epoch."""
     with runs.created(out, name, settings_of()) as run:
-        runs.save_state(run, runs.SavedState(history=[EPOCH], state={"losses": [0.4]}))
+        state = {"losses": [EPOCH.val_loss]}
+        saved = runs.SavedState(settings=settings_of(), history=[EPOCH], state=state)
+        runs.save_state(run, saved)
         runs.write_metrics(run, [EPOCH])
     return run
 
