@@ -25,7 +25,7 @@ import torch.nn.functional as F
 
 from mnistcli import __version__
 from mnistcli.batches import Examples
-from mnistcli.errors import DataError, SettingsError, unknown_name
+from mnistcli.errors import DataError, SettingsError, brief, unknown_name
 from mnistcli.files import write_atomically
 
 Split = Literal["train", "test"]
@@ -226,7 +226,7 @@ def read_idx(content: bytes, *, name: str) -> np.ndarray[tuple[int, ...], np.dty
     if len(content) - header_bytes != expected_bytes:
         raise DataError(
             f"{name} is damaged.",
-            why=f"Its header promises {expected_bytes:,} values, "
+            why=f"Its header promises {brief(f'{expected_bytes:,}')} values, "
             f"{len(content) - header_bytes:,} are there.",
             fix="Get it again: mnist download",
         )
