@@ -279,16 +279,23 @@ def _default_generator(device: torch.device) -> torch.Generator:
 
 
 def _check_moments(optimizer: Optimizer, saved: Mapping[int, Mapping[str, Any]]) -> None:
-    """Raise ValueError unless every tensor has the shape of its parameter, or is a count.
+    """Raise ValueError unless every parameter has its moments, in its shape, and their count.
 
     PyTorch does not look, and its fused steps would read beyond the end.
     """
+    is_sgd = isinstance(optimizer, torch.optim.SGD)
+    names = {"momentum_buffer"} if is_sgd else {"step", "exp_avg", "exp_avg_sq"}
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    # Without momentum there is nothing to keep.
+    if set(saved) != set(range(len(parameters))) and not (is_sgd and not saved):
+        raise ValueError("moments are missing")
     for number, moments in saved.items():
+        if moments.keys() != names:
+            raise ValueError(f"moments of parameter {number} are missing")
         for name, value in moments.items():
-            shape = tuple(value.shape) if isinstance(value, Tensor) else ()
-            if shape not in ((), tuple(parameters[number].shape)):
-                raise ValueError(f"{name} of parameter {number} has the shape {shape}")
+            shape = () if name == "step" else tuple(parameters[number].shape)
+            if value.dtype != torch.float32 or tuple(value.shape) != shape:
+                raise ValueError(f"{name} of parameter {number} has another shape or type")
 
 
 def fit(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mnistcli import batches, datasets, engine, registry
 from mnistcli.batches import Examples, Normalisation
 from mnistcli.engine import Evaluation, Schedule, TrainState, evaluate, fit
-from mnistcli.errors import RunError
+from mnistcli.errors import DataError, RunError
 from mnistcli.metrics import EpochResult
 from mnistcli.settings import TrainSettings, fit_budget, resolve
 
@@ -498,3 +498,50 @@ def test_a_checkpoint_is_judged_alike_on_cuda_and_cpu() -> None:
     assert on_cuda.accuracy == pytest.approx(on_cpu.accuracy, abs=0.003)
     assert on_cuda.loss == pytest.approx(on_cpu.loss, rel=0.01)
     assert on_cuda.probabilities_NK.device.type == "cpu"
+
+
+def after_an_epoch(**flags: Any) -> tuple[TrainSettings, dict[str, Any]]:
+    settings = chosen(hidden=[3], **flags)
+    state = started(settings, some_digits(64))
+    next(fit(state, some_digits(64), none(), normalisation(settings)))
+    return settings, state.state_dict()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "ema": 0.9},
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "momentum": 0.0},
+    ],
+)
+def test_every_optimisers_state_is_taken_up(flags: dict[str, Any]) -> None:
+    settings, saved = after_an_epoch(**flags)
+    state = started(settings, some_digits(64))
+    state.load_state_dict(saved)
+    assert state.num_epochs_done == 1
+    assert len(list(fit(state, some_digits(64), none(), normalisation(settings)))) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda moments: moments.clear(),
+        lambda moments: moments.pop(0),
+        lambda moments: moments.update({9: moments[0]}),
+        lambda moments: moments[0].pop("exp_avg_sq"),
+        lambda moments: moments[0].update(more=torch.zeros(1)),
+        lambda moments: moments[0].update(exp_avg=torch.zeros(())),
+        lambda moments: moments[0].update(exp_avg=moments[1]["exp_avg"]),
+        lambda moments: moments[0].update(exp_avg=moments[0]["exp_avg"].half()),
+        lambda moments: moments[0].update(exp_avg=5),
+        lambda moments: moments[0].update(step=torch.zeros(3)),
+        lambda moments: moments.update({0: None}),
+    ],
+)
+def test_moments_that_would_break_the_next_step_are_refused(change: Any) -> None:
+    settings, saved = after_an_epoch()
+    change(saved["optimizer"])
+    with pytest.raises(DataError, match="does not fit its settings"):
+        started(settings, some_digits(64)).load_state_dict(saved)
