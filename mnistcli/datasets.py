@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from mnistcli.batches import Examples
-from mnistcli.errors import DataError, unknown_name
+from mnistcli.errors import DataError, brief, unknown_name
 from mnistcli.files import locked, remove_abandoned, write_atomically
 from mnistcli.mirrors import MAX_FILE_BYTES, check_address, fetch
 
@@ -218,7 +218,7 @@ def read_idx(content: bytes, *, name: str) -> np.ndarray[tuple[int, ...], np.dty
     if len(content) - header_bytes != expected_bytes:
         raise DataError(
             f"{name} is damaged.",
-            why=f"Its header promises {expected_bytes:,} values, "
+            why=f"Its header promises {brief(f'{expected_bytes:,}')} values, "
             f"{len(content) - header_bytes:,} are there.",
             fix="Get it again: mnist download",
         )

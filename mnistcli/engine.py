@@ -307,8 +307,8 @@ def _own_moments(
 
 
 def _laid_out(value: Tensor, like: Tensor) -> Tensor:
-    if value.shape != like.shape:
-        raise ValueError(f"a moment has the shape {tuple(value.shape)}, not {tuple(like.shape)}")
+    if (value.shape, value.dtype) != (like.shape, like.dtype):
+        raise ValueError(f"a moment is {value.dtype} of the shape {tuple(value.shape)}")
     return torch.empty_like(like).copy_(value)
 
 

@@ -12,33 +12,48 @@ writes them again when it is resumed.
 """
 
 import csv
+import errno
 import io
 import itertools
 import json
+import math
 import platform
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from mnistcli import SCHEMA_VERSION, __version__, registry
-from mnistcli.errors import DataError, MnistError, RunError, SettingsError
+from mnistcli.errors import DataError, MnistError, RunError, SettingsError, brief
 from mnistcli.files import LOCK_NAME, LockedError, locked, remove_abandoned, write_atomically
 from mnistcli.machine import num_cores
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
-from mnistcli.settings import CHANGEABLE, TrainSettings
+from mnistcli.settings import CHANGEABLE, Name, TrainSettings
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 COLUMNS = [field.name for field in fields(EpochResult)]
 BUNDLED = Path(__file__).parent / "weights" / "cnn-small.pth"
+# The largest record, the score of a network that misread 60,000 pictures, has 12 MB.
+MAX_RECORD_BYTES = 32 << 20
+# No data set has as many.
+MAX_IMAGES = 10**7
 
 
 class CheckpointCard(BaseModel):
@@ -53,13 +68,21 @@ class CheckpointCard(BaseModel):
 
     format: Literal[1] = 1
     settings: TrainSettings
-    classes: Annotated[tuple[str, ...], Field(min_length=10, max_length=10)]
-    mean: float
-    std: float = Field(gt=0)
+    classes: Annotated[tuple[Name, ...], Field(min_length=10, max_length=10)]
+    mean: float = Field(ge=0, le=1)
+    std: float = Field(ge=1e-3, le=1)
     input_px: int = Field(ge=1, le=1024)
     epoch: int = Field(ge=1)
     val_accuracy: float | None = Field(None, ge=0, le=1)
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("two of its classes have the same name")
+        if self.input_px != registry.architecture(self.settings.arch).input_px:
+            raise ValueError(f"{self.settings.arch} does not see {self.input_px} pixels")
+        return self
 
 
 @dataclass(frozen=True)
@@ -245,6 +268,7 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
     """
     path = run.path / name
     try:
+        _check_file(path, MAX_RECORD_BYTES)
         record = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(
@@ -252,7 +276,7 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
             why=f"{error.strerror}.",
             fix="Name the directory of a run: it holds settings.json and metrics.csv.",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(record, dict):
         raise _damaged(path, "it holds no record")
@@ -322,6 +346,7 @@ def read_metrics(run: Run) -> list[EpochResult]:
     """
     path = run.path / "metrics.csv"
     try:
+        _check_file(path, MAX_RECORD_BYTES)
         with path.open(encoding="utf-8", newline="") as handle:
             epochs = [_read_epoch(row) for row in csv.DictReader(handle)]
     except OSError as error:
@@ -334,12 +359,22 @@ def read_metrics(run: Run) -> list[EpochResult]:
         raise _damaged(path, str(error)) from error
     if not epochs:
         raise _damaged(path, "it holds no epoch")
+    if not all(before.epoch < after.epoch for before, after in itertools.pairwise(epochs)):
+        raise _damaged(path, "its epochs are in no order")
     return epochs
 
 
 def _read_epoch(row: Mapping[str, str]) -> EpochResult:
+    number = int(row["epoch"])
     values = {name: float(row[name]) if row[name] else None for name in COLUMNS if name != "epoch"}
-    return EpochResult(epoch=int(row["epoch"]), **values)  # type: ignore[arg-type]
+    # Training ends where a loss is not finite.
+    known = [value for name, value in values.items() if value is not None or name[:4] != "val_"]
+    in_bounds = all(value is not None and 0 <= value < math.inf for value in known)
+    shares = (values["train_accuracy"] or 0, values["val_accuracy"] or 0)
+    is_held_out = (values["val_loss"] is None) == (values["val_accuracy"] is None)
+    if not (1 <= number <= 10_000 and in_bounds and max(shares) <= 1 and is_held_out):
+        raise ValueError(f"the figures of epoch {number} make no sense")
+    return EpochResult(epoch=number, **values)  # type: ignore[arg-type]
 
 
 def keep_score(score: Score) -> Path | None:
@@ -368,9 +403,36 @@ def read_score(run: Run, dataset: str, split: JudgedSplit) -> Score | None:
     record = read_record(run, name)
     record.pop("schema_version", None)
     try:
-        return TypeAdapter(Score).validate_python(record)
+        score = TypeAdapter(Score).validate_python(record)
     except ValidationError as error:
         raise _damaged(run.path / name, str(error.errors()[0]["msg"])) from error
+    if not _adds_up(score):
+        raise _damaged(run.path / name, "its figures make no sense")
+    return score
+
+
+def _adds_up(score: Score) -> bool:
+    """Whether the figures of a score are in their bounds and agree with each other."""
+    num_classes, counts = len(score.classes), list(itertools.chain(*score.confusion))
+    if not num_classes or [len(row) for row in score.confusion] != [num_classes] * num_classes:
+        return False
+    num_right = sum(score.confusion[k][k] for k in range(num_classes))
+    shares = [score.accuracy, *score.interval]
+    shares += [
+        share for each in score.mistakes for share in (each.probability, each.label_probability)
+    ]
+    shares += [share for each in score.classes for share in (each.precision, each.recall, each.f1)]
+    places = [place for each in score.mistakes for place in (each.label, each.predicted)]
+    return (
+        1 <= sum(counts) == score.num_images <= MAX_IMAGES
+        and min(counts) >= 0
+        and num_right == score.num_images - score.num_errors
+        and all(0 <= share <= 1 for share in shares)
+        and score.interval[0] <= score.interval[1]
+        and 0 <= score.loss < math.inf
+        and all(0 <= place < num_classes for place in places)
+        and all(0 <= each.index < score.num_images for each in score.mistakes)
+    )
 
 
 def _score_name(dataset: str, split: JudgedSplit) -> str:
@@ -425,7 +487,10 @@ def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
             return None
         raise _not_resumable(run, "It holds no state.pth, which runs of an older version lack")
     try:
-        saved = SavedState.model_validate(_load_plain(run.state))
+        content = _load_plain(run.state)
+        if not all(map(_is_sound, _leaves(content))):
+            raise _damaged(run.state, "its tensors are not those of a training")
+        saved = SavedState.model_validate(content)
     except DataError as error:
         raise _not_resumable(run, f"state.pth: {error.why}") from error
     except ValidationError as error:
@@ -449,6 +514,33 @@ def _not_resumable(run: Run, why: str) -> DataError:
     )
 
 
+def _leaves(content: object) -> Iterator[object]:
+    """What is in dicts and lists, nested as they like, and is no plain value."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif value is not None and not isinstance(value, bool | int | float | str):
+            yield value
+
+
+def _is_sound(value: object) -> bool:
+    """Whether it is a dense tensor with all its values in the file, and they are finite."""
+    import torch
+
+    if type(value) is not torch.Tensor:
+        return False
+    tensor = torch.detach(value)
+    is_known = tensor.dtype in (torch.float32, torch.int64, torch.uint8)
+    return is_known and _is_whole(tensor) and bool(tensor.isfinite().all())
+
+
 def _save(path: Path, content: Mapping[str, Any]) -> None:
     import torch
 
@@ -464,15 +556,20 @@ def load_model(path: Path) -> LoadedModel:
         DataError: the file is missing, damaged, or no checkpoint of this tool.
     """
     content = _load_plain(path)
+    # Whatever else a file may hold, it is not asked for its items.
+    if type(content) is not dict or content.keys() != {"card", "weights"}:
+        raise _no_checkpoint(path, "It does not hold a card and weights.")
     try:
         card = CheckpointCard.model_validate(content["card"])
         network = _fill(card, content["weights"])
     except ValidationError as error:
-        raise _no_checkpoint(path, f"Its card is wrong: {error.errors()[0]['msg']}.") from error
-    except (KeyError, TypeError, RuntimeError, AttributeError, MnistError) as error:
+        why = f"Its card is wrong: {brief(error.errors()[0]['msg'])}."
+        raise _no_checkpoint(path, why) from error
+    except (RuntimeError, MnistError) as error:
         # PyTorch names the first thing that does not fit on its second line.
         lines = [line.strip() for line in str(error).splitlines()]
-        raise _no_checkpoint(path, f"{lines[min(1, len(lines) - 1)].rstrip('. ')}.") from error
+        why = brief(lines[min(1, len(lines) - 1)].rstrip(". "))
+        raise _no_checkpoint(path, f"{why}.") from error
     return LoadedModel(path, network, card)
 
 
@@ -484,9 +581,11 @@ def _load_plain(path: Path) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # about files that are refused anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        _check_file(path)
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            _check_archive(file)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (_NotAFileError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise DataError(
             f"The checkpoint {path} cannot be read.",
             why=f"{error.strerror or error}.",
@@ -502,13 +601,73 @@ def _load_plain(path: Path) -> Any:
         raise _no_checkpoint(path, "The file is damaged or of another kind.") from error
 
 
-def _fill(card: CheckpointCard, weights: Mapping[str, Any]) -> "nn.Module":
+def _check_archive(file: IO[bytes]) -> None:
+    """Raise BadZipFile unless `file` is an archive as `_save` writes it, and undamaged.
+
+    PyTorch compares no checksum, so that a flipped bit becomes another weight;
+    it unpacks whatever is packed, to any size; and it unpacks its tar format to
+    the disk before it refuses it. Nothing but a plain archive gets that far.
+    """
+    size_bytes = file.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > size_bytes:
+            raise zipfile.BadZipFile("its members are packed")
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile("a checksum is wrong")
+    file.seek(0)
+
+
+def _fill(card: CheckpointCard, weights: object) -> "nn.Module":
     """The network of `card` with `weights`, allocating nothing but what the file brought."""
+    import torch
+
     network = registry.outline(card.settings.arch, card.settings.network)
-    network.load_state_dict(weights, assign=True)
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise DataError("Its weights are no table of names and tensors")
+    # Detached, because attributes that a file gave to a tensor would hide its methods.
+    tensors = {
+        name: torch.detach(value) for name, value in weights.items() if type(value) is torch.Tensor
+    }
+    for name, expected in network.state_dict().items():
+        if name in weights and not (name in tensors and _is_plain(tensors[name], expected.dtype)):
+            raise DataError(f"{name} is no tensor that this tool writes")
+    network.load_state_dict(weights | tensors, assign=True)
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise DataError("Its weights are not finite")
-    return network.float().eval().requires_grad_(requires_grad=False)
+    network.eval().requires_grad_(requires_grad=False)
+    if not _answers(network, card):
+        raise DataError("With its weights the network gives no finite numbers")
+    return network
+
+
+def _is_plain(tensor: "torch.Tensor", dtype: "torch.dtype") -> bool:
+    """Whether it is a tensor as `save_checkpoint` writes it."""
+    return _is_whole(tensor) and tensor.dtype == dtype and tensor.is_contiguous()
+
+
+def _is_whole(tensor: "torch.Tensor") -> bool:
+    """Whether it is dense, and all its values are in the file.
+
+    Others may be as large as they like in a file of some bytes: their values
+    repeat, or are not there at all.
+    """
+    import torch
+
+    if tensor.device.type != "cpu" or tensor.layout is not torch.strided or tensor.is_quantized:
+        return False
+    return not tensor.is_neg() and tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
+def _answers(network: "nn.Module", card: CheckpointCard) -> bool:
+    """Whether the logits of an empty and of a full picture are finite."""
+    import torch
+
+    levels_N = (torch.tensor([0.0, 1.0]) - card.mean) / card.std
+    x_NCHW = levels_N.reshape(2, 1, 1, 1).expand(2, 1, card.input_px, card.input_px)
+    with torch.inference_mode():
+        return bool(network(x_NCHW).isfinite().all())
 
 
 def find(name: str, out: Path) -> Run:
@@ -582,6 +741,19 @@ def _newest(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> Run:
     return found[0]
 
 
+class _NotAFileError(OSError):
+    """There is something to read, and it is not a file of a size that makes sense."""
+
+
+def _check_file(path: Path, max_bytes: float = math.inf) -> None:
+    """Raise OSError before something is read whose end may never come."""
+    if path.is_file():
+        if path.stat().st_size > max_bytes:
+            raise _NotAFileError(errno.EFBIG, f"It has more than {max_bytes / 1e6:.0f} MB")
+    elif path.exists() and not path.is_dir():
+        raise _NotAFileError(errno.EINVAL, "It is a device or a pipe")
+
+
 def _write(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, lambda handle: handle.write(content))
@@ -602,7 +774,9 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
 
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
-        f"{path} is damaged.", why=f"{why}.", fix="Mend or remove that file, or name another run."
+        f"{path} is damaged.",
+        why=f"{brief(why)}.",
+        fix="Mend or remove that file, or name another run.",
     )
 
 

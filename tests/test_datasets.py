@@ -966,3 +966,9 @@ def test_digits_need_no_download_and_no_directory(tmp_path: Path, mirror: Mirror
     assert datasets.download(digits, data_dir, mirrors=[mirror.url]) == []
     assert datasets.import_from(digits, data_dir, tmp_path) == []
     assert not data_dir.exists()
+
+
+def test_a_header_of_absurd_sizes_makes_no_absurd_message() -> None:
+    with pytest.raises(DataError, match="damaged") as refused:
+        datasets.read_idx(b"\0\0\x08\xff" + b"\xff" * 4 * 255, name="idx")
+    assert len(refused.value.why) < 400
