@@ -1,6 +1,7 @@
 """Writing a file all at once or not at all; one process at a time in a directory."""
 
 import errno
+import math
 import os
 import re
 import secrets
@@ -94,6 +95,23 @@ def locked(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None
         yield
     finally:
         lock.release()
+
+
+class NotAFileError(OSError):
+    """There is something to read, and it is not a file of a size that makes sense."""
+
+
+def check_file(path: Path, max_bytes: float = math.inf) -> None:
+    """Look before something is read whose end may never come; nothing if it is not there.
+
+    Raises:
+        NotAFileError: it is a device or a pipe, or has more than `max_bytes`.
+    """
+    if path.is_file():
+        if path.stat().st_size > max_bytes:
+            raise NotAFileError(errno.EFBIG, f"It has more than {max_bytes / 1e6:.0f} MB")
+    elif path.exists() and not path.is_dir():
+        raise NotAFileError(errno.EINVAL, "It is a device or a pipe")
 
 
 @contextmanager

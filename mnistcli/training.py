@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mnistcli import batches, datasets, engine, precision, registry, runs
+from mnistcli import batches, checkpoints, datasets, engine, precision, registry, runs
 from mnistcli.distributed import ALONE, Workers, lost_in_words
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.files import uninterrupted
@@ -264,9 +264,9 @@ def _environment(plan: Plan, workers: Workers) -> dict[str, object]:
     )
 
 
-def _card(plan: Plan, epoch: EpochResult) -> runs.CheckpointCard:
+def _card(plan: Plan, epoch: EpochResult) -> checkpoints.CheckpointCard:
     normalisation = plan.normalisation
-    return runs.CheckpointCard(
+    return checkpoints.CheckpointCard(
         settings=plan.settings,
         classes=plan.dataset.classes,
         mean=normalisation.mean,
@@ -274,5 +274,5 @@ def _card(plan: Plan, epoch: EpochResult) -> runs.CheckpointCard:
         input_px=normalisation.input_px,
         epoch=epoch.epoch,
         val_accuracy=epoch.val_accuracy,
-        versions=runs.versions(),
+        versions=checkpoints.versions(),
     )

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import distributed, runs
+from mnistcli import checkpoints, distributed, runs
 from mnistcli.distributed import ALONE, Workers
 from mnistcli.errors import DeviceError, RunError
 from tests import distributed_worker
@@ -207,7 +207,7 @@ def test_ctrl_c_ends_all_and_keeps_the_last_epoch() -> None:
     job.send_signal(signal.SIGINT)
     _, err = job.communicate(timeout=60)
     assert "Go on: mnist train --resume runs/one" in err
-    assert runs.load_model(Path("runs/one/last.pth")).card.epoch >= 1
+    assert checkpoints.load_model(Path("runs/one/last.pth")).card.epoch >= 1
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from mnistcli.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
+    from mnistcli.checkpoints import LoadedModel
     from mnistcli.datasets import Dataset
     from mnistcli.metrics import JudgedSplit, Score
-    from mnistcli.runs import LoadedModel
 
 
 def ready(dataset: "Dataset", data_dir: Path, *, offline: bool) -> None:
