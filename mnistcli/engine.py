@@ -31,7 +31,7 @@ from mnistcli.batches import (
     warp,
 )
 from mnistcli.distributed import ALONE, Workers
-from mnistcli.errors import DataError, RunError
+from mnistcli.errors import DataError, RunError, brief
 from mnistcli.metrics import EpochResult
 from mnistcli.precision import DTYPES
 from mnistcli.settings import TrainSettings
@@ -162,6 +162,8 @@ class MovingAverage:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave; raises as PyTorch does if it is of another network."""
         self._num_updates = int(saved["num_updates"])
+        if self._num_updates < 0:
+            raise ValueError("its average counts fewer than no updates")
         self._average.load_state_dict(saved["average"])
 
 
@@ -237,11 +239,19 @@ class TrainState:
         try:
             self._load(saved)
         # Whatever PyTorch makes of a state that is not its own.
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            AttributeError,
+            ArithmeticError,
+        ) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            why = brief(lines[min(1, len(lines) - 1)] if lines else type(error).__name__)
             raise DataError(
                 "The state of the training does not fit its settings.",
-                why=f"{lines[min(1, len(lines) - 1)].rstrip('. ') if lines else type(error)}.",
+                why=f"{why.rstrip('. ')}.",
                 fix="Train anew: mnist train --config RUN/settings.json",
             ) from error
 
