@@ -8,6 +8,7 @@ The leader, process 0, alone writes and draws.
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def joined() -> Iterator[Workers]:
     if torch.cuda.is_available():
         _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl"
-    with _lost_in_words():
+    with lost_in_words():
         dist.init_process_group(backend, timeout=TIMEOUT)
         yield Workers(dist.get_rank(), dist.get_world_size())
         # Only here: after a failure it could wait for processes that are gone. A network that
@@ -129,21 +130,28 @@ def _take_gpu(place: int) -> None:
 
 
 @contextmanager
-def _lost_in_words() -> Iterator[None]:
-    """Say of a failed exchange that another process is gone: the first one says why."""
+def lost_in_words(run: str = "last") -> Iterator[None]:
+    """Say of a failed exchange between processes that one is gone, and how `run` goes on.
+
+    Raises:
+        RunError: another process ended or fell silent.
+    """
     try:
         yield
     except RuntimeError as error:
         text = str(error)
-        if not isinstance(error, dist.DistError) and not any(
-            name in text for name in ("gloo", "Gloo", "NCCL")
+        # Not every backend has a class of its own for it.
+        if not isinstance(error, dist.DistError) and not re.search(
+            "gloo|nccl", text, re.IGNORECASE
         ):
             raise
-        first_line, _, _ = text.partition("\n")
+        # Without the place in PyTorch's sources before the first sentence, and without the rest.
+        said = re.sub(r"^\[[^]]*\] *", "", text.partition("\n")[0]).partition(". ")[0]
         raise RunError(
             "Another process of this training has ended or fallen silent.",
-            why=f"PyTorch says: {first_line}",
-            fix="See what ended it, then go on under torchrun: mnist train --resume last",
+            why=f"PyTorch says: {said.rstrip('.')}.",
+            fix="See above or on the other machines what ended it. "
+            f"Then go on, with as many processes as you like: mnist train --resume {run}",
         ) from error
 
 
@@ -155,8 +163,8 @@ def _share_batch_norm(model: nn.Module) -> None:
                 shared = _SharedBatchNorm2d(
                     child.num_features, eps=child.eps, momentum=child.momentum
                 )
-                shared.load_state_dict(child.state_dict())
-                setattr(parent, name, shared.to(child.weight.device))
+                shared.to(child.weight).load_state_dict(child.state_dict())
+                setattr(parent, name, shared)
 
 
 class _SharedBatchNorm2d(nn.BatchNorm2d):

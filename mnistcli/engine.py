@@ -263,8 +263,8 @@ class TrainState:
         self.schedule.replay(self.losses)
         # The groups' rates and momenta are those that the schedule has just set.
         groups = self.optimizer.state_dict()["param_groups"]
-        _check_moments(self.optimizer, saved["optimizer"])
-        self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
+        moments = _own_moments(self.optimizer, saved["optimizer"])
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if self.scaler.is_enabled() and saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
         if saved["device"] == self.device.type:
@@ -288,24 +288,38 @@ def _default_generator(device: torch.device) -> torch.Generator:
     return torch.default_generator
 
 
-def _check_moments(optimizer: Optimizer, saved: Mapping[int, Mapping[str, Any]]) -> None:
-    """Raise ValueError unless every parameter has its moments, in its shape, and their count.
+def _own_moments(
+    optimizer: Optimizer, saved: Mapping[int, Mapping[str, Any]]
+) -> dict[int, dict[str, Tensor]]:
+    """Copies of saved moments, each laid out in memory as its parameter is.
 
-    PyTorch does not look, and its fused steps would read beyond the end.
+    PyTorch looks at neither names nor shapes, and its fused steps would read
+    and write beyond the end.
+
+    Raises:
+        ValueError: they are of another network or another optimiser.
     """
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
     is_sgd = isinstance(optimizer, torch.optim.SGD)
     names = {"momentum_buffer"} if is_sgd else {"step", "exp_avg", "exp_avg_sq"}
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
-    # Without momentum there is nothing to keep.
-    if set(saved) != set(range(len(parameters))) and not (is_sgd and not saved):
-        raise ValueError("moments are missing")
+    remembers = not is_sgd or optimizer.defaults["momentum"] > 0
+    if sorted(saved) != list(range(len(parameters) * remembers)):
+        raise ValueError(f"the optimizer remembers {len(saved)} parameters")
+    own: dict[int, dict[str, Tensor]] = {}
     for number, moments in saved.items():
-        if moments.keys() != names:
-            raise ValueError(f"moments of parameter {number} are missing")
-        for name, value in moments.items():
-            shape = () if name == "step" else tuple(parameters[number].shape)
-            if value.dtype != torch.float32 or tuple(value.shape) != shape:
-                raise ValueError(f"{name} of parameter {number} has another shape or type")
+        if set(moments) != names:
+            raise ValueError(f"the optimizer remembers {', '.join(map(str, moments))}")
+        own[number] = {
+            name: _laid_out(value, torch.zeros(()) if name == "step" else parameters[number])
+            for name, value in moments.items()
+        }
+    return own
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    if (value.shape, value.dtype) != (like.shape, like.dtype):
+        raise ValueError(f"a moment is {value.dtype} of the shape {tuple(value.shape)}")
+    return torch.empty_like(like).copy_(value)
 
 
 def fit(
@@ -390,9 +404,8 @@ def _train_epoch(
     loss_sum, num_right_sum, first_bad, num_bad = torch.cat(
         [workers.total(totals), torch.stack([bad_S.argmax(), bad_S.count_nonzero()])]
     ).tolist()
-    return _TrainedOn(
-        num_seen, loss_sum / num_seen, num_right_sum / num_seen, int(first_bad + 1) * (num_bad > 0)
-    )
+    bad_step = int(first_bad) + 1 if num_bad else 0
+    return _TrainedOn(num_seen, loss_sum / num_seen, num_right_sum / num_seen, bad_step)
 
 
 def _train_step(
@@ -453,8 +466,10 @@ def _check_finite(
 ) -> None:
     """Raise RunError if a loss or a weight has become NaN or infinite in this epoch."""
     losses = [trained_on.loss, val_loss or 0.0]
-    weights = torch.stack([each.isfinite().all() for each in state.result.parameters()])
-    if all(map(math.isfinite, losses)) and weights.all() and not trained_on.bad_step:
+    # Batch norm's statistics too: a square can overflow where no weight and no loss does.
+    tensors = state.result.state_dict().values()
+    are_finite = torch.stack([each.isfinite().all() for each in tensors]).all()
+    if all(map(math.isfinite, losses)) and are_finite and not trained_on.bad_step:
         return
     epoch = state.num_epochs_done + 1
     where = f" in step {trained_on.bad_step}" if trained_on.bad_step else " after the last step"

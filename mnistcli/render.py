@@ -42,12 +42,12 @@ from mnistcli.errors import MnistError
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
 if TYPE_CHECKING:
+    from mnistcli.checkpoints import LoadedModel
     from mnistcli.datasets import Dataset, FileState, OnProgress
     from mnistcli.distributed import Workers
     from mnistcli.engine import OnStep, Step
     from mnistcli.layers import Network
     from mnistcli.metrics import EpochResult, Score
-    from mnistcli.runs import LoadedModel
     from mnistcli.training import Plan, Start
 
 # How often a bar is redrawn: reading the running loss makes a GPU wait.
@@ -170,7 +170,7 @@ class TrainingDisplay:
         self._num_epochs = start.plan.settings.epochs
         self._num_processes = num_processes
         self._rows_begun = False
-        self.history: list[EpochResult] = start.history
+        self._history = start.history
         self._progress = progress
         self._task = progress.add_task("", total=None, figures="") if progress else None
         self._epoch_started = self._drawn = time.perf_counter()
@@ -191,7 +191,7 @@ class TrainingDisplay:
         # The first step, which has no time before it, is left out of the speed.
         num_timed = self._num_processes * step.num_images * (step.number - 1) / step.number
         speed = num_timed / max(now - self._epoch_started, 1e-9)
-        num_done = len(self.history)
+        num_done = len(self._history)
         assert self._progress
         assert self._task is not None
         self._progress.update(
@@ -210,18 +210,18 @@ class TrainingDisplay:
         if not self._rows_begun:
             self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
             self._rows_begun = True
-        self.history.append(epoch)
-        star = epoch.val_accuracy is not None and best(self.history) is epoch
+        star = epoch.val_accuracy is not None and best(self._history) is epoch
         self._console.print(_row(epoch, self._num_epochs, star=star), soft_wrap=True)
 
     def interrupted(self) -> None:
         """Say what an interrupted run has kept, and how to go on."""
-        self.stopped()
-        if not self.history:
+        if self._progress:
+            self._progress.stop()
+        if not self._history:
             self._note("Interrupted: no epoch was finished, so nothing is kept.")
             return
         path = shlex.quote(str(self._path))
-        self._note(f"Interrupted after epoch {self.history[-1].epoch} of {self._num_epochs}.")
+        self._note(f"Interrupted after epoch {self._history[-1].epoch} of {self._num_epochs}.")
         self._console.print(Text(f"Go on: mnist train --resume {path}"), soft_wrap=True)
         self._console.print(Text(f"The best so far can be used: mnist eval {path}"), soft_wrap=True)
 
@@ -229,8 +229,8 @@ class TrainingDisplay:
         """Take the bar away and say what a run that cannot go on has kept."""
         if self._progress:
             self._progress.stop()
-        if self.history:
-            self._note(f"Epoch {self.history[-1].epoch} is kept in {self._path}.")
+        if self._history:
+            self._note(f"Epoch {self._history[-1].epoch} is kept in {self._path}.")
 
     def _note(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"), soft_wrap=True)
@@ -286,13 +286,11 @@ def _where_it_goes_on(num_done: int, num_epochs: int) -> str:
     return f"All {num_epochs} epochs are done; to train on, name more: --epochs {2 * num_epochs}"
 
 
-def trained(
-    start: "Start", history: "Sequence[EpochResult]", *, as_json: bool, quiet: bool
-) -> None:
+def trained(start: "Start", *, as_json: bool, quiet: bool) -> None:
     """What a finished run has reached, where it lies, and what to type next."""
     from mnistcli.metrics import best
 
-    plan, run, kept = start.plan, start.run, best(history)
+    plan, run, history, kept = start.plan, start.run, start.history, best(start.history)
     if as_json:
         print_json(
             {

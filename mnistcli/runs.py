@@ -12,7 +12,6 @@ writes them again when it is resumed.
 """
 
 import csv
-import errno
 import io
 import itertools
 import json
@@ -20,13 +19,12 @@ import math
 import platform
 import shutil
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -34,65 +32,32 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
-from mnistcli import SCHEMA_VERSION, __version__, registry
-from mnistcli.errors import DataError, MnistError, RunError, SettingsError, brief
-from mnistcli.files import LockedError, locked, remove_abandoned, write_atomically
+from mnistcli import SCHEMA_VERSION, archives, checkpoints
+from mnistcli.checkpoints import CheckpointCard
+from mnistcli.errors import DataError, RunError, SettingsError, brief
+from mnistcli.files import (
+    LOCK_NAME,
+    LockedError,
+    check_file,
+    locked,
+    remove_abandoned,
+    write_atomically,
+)
 from mnistcli.machine import num_cores
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
-from mnistcli.settings import Name, TrainSettings
+from mnistcli.settings import CHANGEABLE, TrainSettings
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 COLUMNS = [field.name for field in fields(EpochResult)]
-BUNDLED = Path(__file__).parent / "weights" / "cnn-small.pth"
 # The largest record, the score of a network that misread 60,000 pictures, has 12 MB.
 MAX_RECORD_BYTES = 32 << 20
 # No data set has as many.
 MAX_IMAGES = 10**7
-
-
-class CheckpointCard(BaseModel):
-    """What a checkpoint says of itself, beside its tensors.
-
-    `mean` and `std` are of a pixel in 0..1; `epoch` is the one the weights are
-    from, `val_accuracy` (0..1) what they reached there, None without a
-    validation split.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    format: Literal[1] = 1
-    settings: TrainSettings
-    classes: Annotated[tuple[Name, ...], Field(min_length=10, max_length=10)]
-    mean: float = Field(ge=0, le=1)
-    std: float = Field(ge=1e-3, le=1)
-    input_px: int = Field(ge=1, le=1024)
-    epoch: int = Field(ge=1)
-    val_accuracy: float | None = Field(None, ge=0, le=1)
-    versions: dict[str, str]
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if len(set(self.classes)) < len(self.classes):
-            raise ValueError("two of its classes have the same name")
-        if self.input_px != registry.architecture(self.settings.arch).input_px:
-            raise ValueError(f"{self.settings.arch} does not see {self.input_px} pixels")
-        return self
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A network with trained weights, in evaluation mode on the CPU, and its card."""
-
-    path: Path
-    network: "nn.Module"
-    card: CheckpointCard
 
 
 @dataclass(frozen=True)
@@ -118,25 +83,23 @@ class Run:
 
 
 class SavedState(BaseModel):
-    """How far a run has come: all its epochs, and what `engine.TrainState.state_dict` gave."""
+    """How far a run has come: all its epochs, and what `engine.TrainState.state_dict` gave.
+
+    `settings` are those that it was trained with.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
+    settings: TrainSettings
     history: Annotated[list[EpochResult], Field(min_length=1)]
     state: dict[str, Any]
 
-    @field_validator("history")
-    @classmethod
-    def _is_complete(cls, history: list[EpochResult]) -> list[EpochResult]:
-        if [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)):
-            raise ValueError("its epochs are not complete")
-        return history
-
     @model_validator(mode="after")
-    def _agrees(self) -> Self:
+    def _is_complete(self) -> Self:
+        numbers = [epoch.epoch for epoch in self.history]
         losses = self.state.get("losses")
-        if not isinstance(losses, list) or len(losses) != len(self.history):
+        if not isinstance(losses, list) or numbers != list(range(1, len(losses) + 1)):
             raise ValueError("its epochs are not complete")
         return self
 
@@ -176,7 +139,7 @@ def _claim_new(out: Path, name: str | None, settings: TrainSettings, held: ExitS
     raise SettingsError(
         f"There is a run {out / (name or '')} already.",
         why="A run is never overwritten.",
-        fix=f"Choose another --name, or go on with it: mnist train --resume {name}",
+        fix=f"Choose another --name, or go on with it: mnist train --resume {out / (name or '')}",
     )
 
 
@@ -186,14 +149,14 @@ def _is_free(path: Path) -> bool:
     A process that was killed at once may have left its lock or a temporary file.
     """
     remove_abandoned(path)
-    return all(entry.name == ".lock" for entry in path.iterdir())
+    return all(entry.name == LOCK_NAME for entry in path.iterdir())
 
 
 def _is_ours(path: Path, held: ExitStack) -> bool:
     """Whether the lock of a directory could be had; then `held` keeps it."""
     with ExitStack() as attempt:
         try:
-            attempt.enter_context(locked(path))
+            attempt.enter_context(locked(path, wait=None))
         except LockedError:
             return False
         # Another process may have had it first, and be done.
@@ -207,16 +170,18 @@ def _is_ours(path: Path, held: ExitStack) -> bool:
 def resumed(name: str, out: Path) -> Iterator[Run]:
     """The run called `name` as `find` finds it, for this process alone.
 
-    "last" is the newest run that has begun, if it has finished an epoch or not.
+    "last" is the run that was trained last, if it has finished an epoch or not.
 
     Raises:
-        DataError: there is no such run.
+        DataError: there is no such run, or its settings are damaged.
         RunError: another process is training it, or it cannot be written.
     """
-    run = _newest(out, mark="settings.json") if name == "last" else find(name, out)
+    begun = ("settings.json", "environment.json", "metrics.csv")
+    run = _newest(out, marks=begun) if name == "last" else find(name, out)
+    read_settings(run)  # before a lock is put into a directory that is no run
     with ExitStack() as held:
         try:
-            held.enter_context(locked(run.path))
+            held.enter_context(locked(run.path, wait=None))
             remove_abandoned(run.path)
         except LockedError as error:
             raise RunError(
@@ -269,7 +234,7 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
     """
     path = run.path / name
     try:
-        _check_file(path, MAX_RECORD_BYTES)
+        check_file(path, MAX_RECORD_BYTES)
         record = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(
@@ -309,24 +274,12 @@ def environment(**choices: Any) -> dict[str, Any]:
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["mnist", *sys.argv[1:]],
-        "versions": versions(),
+        "versions": checkpoints.versions(),
         "platform": platform.platform(),
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "num_cores": num_cores(),
         "num_threads": torch.get_num_threads(),
         **choices,
-    }
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide what is computed."""
-    import torch
-
-    # str: torch's version is a subclass, which a checkpoint of plain types may not hold.
-    return {
-        "mnistcli": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
     }
 
 
@@ -347,7 +300,7 @@ def read_metrics(run: Run) -> list[EpochResult]:
     """
     path = run.path / "metrics.csv"
     try:
-        _check_file(path, MAX_RECORD_BYTES)
+        check_file(path, MAX_RECORD_BYTES)
         with path.open(encoding="utf-8", newline="") as handle:
             epochs = [_read_epoch(row) for row in csv.DictReader(handle)]
     except OSError as error:
@@ -441,15 +394,8 @@ def _score_name(dataset: str, split: JudgedSplit) -> str:
 
 
 def save_checkpoint(path: Path, network: "nn.Module", card: CheckpointCard) -> None:
-    """Write weights and card as plain types and tensors on the CPU.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
-    }
-    _save(path, {"card": card.model_dump(mode="json"), "weights": weights})
+    """Write a checkpoint; raises RunError if the file cannot be written."""
+    _write(path, checkpoints.packed(network, card))
 
 
 def save_best(run: Run, network: "nn.Module", card: CheckpointCard) -> None:
@@ -472,187 +418,47 @@ def save_state(run: Run, saved: SavedState) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    history = [asdict(epoch) for epoch in saved.history]
-    _save(run.state, {"format": saved.format, "history": history, "state": saved.state})
+    records = saved.model_dump(mode="json", exclude={"state"})
+    _write(run.state, archives.packed({**records, "state": saved.state}))
 
 
-def read_state(run: Run) -> SavedState | None:
+def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
     """What `save_state` wrote; None if the run has not finished an epoch. Runs no code.
 
     Raises:
-        DataError: the state is damaged, or missing though epochs were finished.
+        DataError: the state is damaged, missing though epochs were finished, or of other
+            `settings` than those of the run.
     """
     if not run.state.exists():
         if not (run.path / "metrics.csv").exists():
             return None
-        raise DataError(
-            f"{run.path} cannot be resumed.",
-            why="It holds no state.pth, which runs of an older version lack.",
-            fix=f"Train it anew: mnist train --config {run.path / 'settings.json'}",
-        )
-    content = _load_plain(run.state)
-    if not all(map(_is_sound, _leaves(content))):
-        raise _damaged(run.state, "its tensors are not those of a training")
+        raise _not_resumable(run, "It holds no state.pth, which runs of an older version lack")
     try:
-        return SavedState.model_validate(content)
+        content = archives.load(run.state)
+        if not archives.holds_sound_tensors(content):
+            raise _damaged(run.state, "its tensors are not those of a training")
+        saved = SavedState.model_validate(content)
+    except DataError as error:
+        raise _not_resumable(run, f"state.pth: {error.why}") from error
     except ValidationError as error:
-        raise _damaged(run.state, str(error.errors()[0]["msg"])) from error
+        why = f"state.pth is damaged: {error.errors()[0]['msg']}"
+        raise _not_resumable(run, why) from error
+    then, now = (
+        each.model_dump(mode="json", exclude=set(CHANGEABLE)) for each in (saved.settings, settings)
+    )
+    changed = [name for name in now if now[name] != then[name]]
+    if changed:
+        why = f"settings.json is not what it was trained with: {', '.join(changed)} differs"
+        raise _not_resumable(run, why)
+    return saved
 
 
-def _leaves(content: object) -> Iterator[object]:
-    """What is in dicts and lists, nested as they like, and is no plain value."""
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list | tuple):
-            waiting += value
-        elif value is not None and not isinstance(value, bool | int | float | str):
-            yield value
-
-
-def _is_sound(value: object) -> bool:
-    """Whether it is a dense tensor with all its values in the file, and they are finite."""
-    import torch
-
-    if type(value) is not torch.Tensor:
-        return False
-    tensor = torch.detach(value)
-    is_known = tensor.dtype in (torch.float32, torch.int64, torch.uint8)
-    return is_known and _is_whole(tensor) and bool(tensor.isfinite().all())
-
-
-def _save(path: Path, content: Mapping[str, Any]) -> None:
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    _write(path, buffer.getvalue())
-
-
-def load_model(path: Path) -> LoadedModel:
-    """The network in a checkpoint file. No code in the file is ever run.
-
-    Raises:
-        DataError: the file is missing, damaged, or no checkpoint of this tool.
-    """
-    content = _load_plain(path)
-    # Whatever else a file may hold, it is not asked for its items.
-    if type(content) is not dict or content.keys() != {"card", "weights"}:
-        raise _no_checkpoint(path, "It does not hold a card and weights.")
-    try:
-        card = CheckpointCard.model_validate(content["card"])
-        network = _fill(card, content["weights"])
-    except ValidationError as error:
-        why = f"Its card is wrong: {brief(error.errors()[0]['msg'])}."
-        raise _no_checkpoint(path, why) from error
-    except (RuntimeError, MnistError) as error:
-        # PyTorch names the first thing that does not fit on its second line.
-        lines = [line.strip() for line in str(error).splitlines()]
-        why = brief(lines[min(1, len(lines) - 1)].rstrip(". "))
-        raise _no_checkpoint(path, f"{why}.") from error
-    return LoadedModel(path, network, card)
-
-
-def _load_plain(path: Path) -> Any:
-    """What a checkpoint file holds, if that is plain types and tensors."""
-    import pickle
-    import warnings
-
-    import torch
-
-    try:
-        _check_file(path)
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
-            _check_archive(file)
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except (_NotAFileError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise DataError(
-            f"The checkpoint {path} cannot be read.",
-            why=f"{error.strerror or error}.",
-            fix="Name a .pth file or a run: mnist train makes one.",
-        ) from error
-    except pickle.UnpicklingError as error:
-        why = (
-            "It holds more than plain numbers and tensors, so it was not opened: it could run code."
-        )
-        raise _no_checkpoint(path, why) from error
-    # Whatever a damaged file makes the reader stumble over.
-    except Exception as error:
-        raise _no_checkpoint(path, "The file is damaged or of another kind.") from error
-
-
-def _check_archive(file: IO[bytes]) -> None:
-    """Raise BadZipFile unless `file` is an archive as `_save` writes it, and undamaged.
-
-    PyTorch compares no checksum, so that a flipped bit becomes another weight;
-    it unpacks whatever is packed, to any size; and it unpacks its tar format to
-    the disk before it refuses it. Nothing but a plain archive gets that far.
-    """
-    size_bytes = file.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-        if packed or sum(member.file_size for member in members) > size_bytes:
-            raise zipfile.BadZipFile("its members are packed")
-        if archive.testzip() is not None:
-            raise zipfile.BadZipFile("a checksum is wrong")
-    file.seek(0)
-
-
-def _fill(card: CheckpointCard, weights: object) -> "nn.Module":
-    """The network of `card` with `weights`, allocating nothing but what the file brought."""
-    import torch
-
-    network = registry.outline(card.settings.arch, card.settings.network)
-    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
-        raise DataError("Its weights are no table of names and tensors")
-    # Detached, because attributes that a file gave to a tensor would hide its methods.
-    tensors = {
-        name: torch.detach(value) for name, value in weights.items() if type(value) is torch.Tensor
-    }
-    for name, expected in network.state_dict().items():
-        if name in weights and not (name in tensors and _is_plain(tensors[name], expected.dtype)):
-            raise DataError(f"{name} is no tensor that this tool writes")
-    network.load_state_dict(weights | tensors, assign=True)
-    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
-        raise DataError("Its weights are not finite")
-    network.eval().requires_grad_(requires_grad=False)
-    if not _answers(network, card):
-        raise DataError("With its weights the network gives no finite numbers")
-    return network
-
-
-def _is_plain(tensor: "torch.Tensor", dtype: "torch.dtype") -> bool:
-    """Whether it is a tensor as `save_checkpoint` writes it."""
-    return _is_whole(tensor) and tensor.dtype == dtype and tensor.is_contiguous()
-
-
-def _is_whole(tensor: "torch.Tensor") -> bool:
-    """Whether it is dense, and all its values are in the file.
-
-    Others may be as large as they like in a file of some bytes: their values
-    repeat, or are not there at all.
-    """
-    import torch
-
-    if tensor.device.type != "cpu" or tensor.layout is not torch.strided or tensor.is_quantized:
-        return False
-    return not tensor.is_neg() and tensor.nbytes <= tensor.untyped_storage().nbytes()
-
-
-def _answers(network: "nn.Module", card: CheckpointCard) -> bool:
-    """Whether the logits of an empty and of a full picture are finite."""
-    import torch
-
-    levels_N = (torch.tensor([0.0, 1.0]) - card.mean) / card.std
-    x_NCHW = levels_N.reshape(2, 1, 1, 1).expand(2, 1, card.input_px, card.input_px)
-    with torch.inference_mode():
-        return bool(network(x_NCHW).isfinite().all())
+def _not_resumable(run: Run, why: str) -> DataError:
+    return DataError(
+        f"{run.path} cannot be resumed.",
+        why=f"{why.rstrip('.')}.",
+        fix=f"Train it anew: mnist train --config {run.path / 'settings.json'}",
+    )
 
 
 def find(name: str, out: Path) -> Run:
@@ -681,7 +487,7 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
         DataError: there is no such file or run, or the run has no checkpoint yet.
     """
     if name is None:
-        return BUNDLED
+        return checkpoints.BUNDLED
     path = Path(name)
     if not path.is_dir() and (path.suffix == ".pth" or path.is_file()):
         return path
@@ -700,18 +506,23 @@ def run_of(checkpoint: Path) -> Run | None:
     return Run(checkpoint.parent) if (checkpoint.parent / "settings.json").is_file() else None
 
 
-def all_runs(out: Path, *, mark: str = "metrics.csv") -> list[Run]:
-    """The runs in `out` that have a file `mark`, the one written last first.
+def all_runs(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> list[Run]:
+    """The runs in `out` that have the first of the files `marks`.
 
-    They have `metrics.csv` if they have finished an epoch.
+    The one comes first in which any of them was written last. Runs have
+    `metrics.csv` if they have finished an epoch.
     """
-    marks = [path for path in out.glob(f"*/{mark}") if path.is_file()]
-    marks.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [Run(path.parent) for path in marks]
+    found = [Run(path.parent) for path in out.glob(f"*/{marks[0]}") if path.is_file()]
+    return sorted(found, key=lambda run: _last_written(run, marks), reverse=True)
 
 
-def _newest(out: Path, *, mark: str = "metrics.csv") -> Run:
-    found = all_runs(out, mark=mark)
+def _last_written(run: Run, names: Sequence[str]) -> int:
+    paths = [run.path / name for name in names]
+    return max(path.stat().st_mtime_ns for path in paths if path.exists())
+
+
+def _newest(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> Run:
+    found = all_runs(out, marks=marks)
     if not found:
         raise DataError(
             f"There is no run in {out}.",
@@ -719,19 +530,6 @@ def _newest(out: Path, *, mark: str = "metrics.csv") -> Run:
             fix="Train one: mnist train",
         )
     return found[0]
-
-
-class _NotAFileError(OSError):
-    """There is something to read, and it is not a file of a size that makes sense."""
-
-
-def _check_file(path: Path, max_bytes: float = math.inf) -> None:
-    """Raise OSError before something is read whose end may never come."""
-    if path.is_file():
-        if path.stat().st_size > max_bytes:
-            raise _NotAFileError(errno.EFBIG, f"It has more than {max_bytes / 1e6:.0f} MB")
-    elif path.exists() and not path.is_dir():
-        raise _NotAFileError(errno.EINVAL, "It is a device or a pipe")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -742,24 +540,19 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> RunError:
+    run = Run(path if path.is_dir() else path.parent)
     return RunError(
         f"Cannot write {path}.",
         why=f"{error.strerror or error}.",
-        fix=f"Make it writable or make room, then go on: mnist train --resume {path.parent}"
-        if Run(path.parent).state.exists()
+        fix=f"Make it writable or make room, then go on: mnist train --resume {run.path}"
+        if run.state.exists()
         else "Make room or choose another directory: --out DIR",
     )
 
 
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
-        f"{path} is damaged.", why=f"{brief(why)}.", fix="Remove that file, or name another run."
-    )
-
-
-def _no_checkpoint(path: Path, why: str) -> DataError:
-    return DataError(
-        f"{path} is no checkpoint of this tool.",
-        why=why,
-        fix="Name a .pth file or a run that mnist train wrote.",
+        f"{path} is damaged.",
+        why=f"{brief(why)}.",
+        fix="Mend or remove that file, or name another run.",
     )

@@ -1,18 +1,18 @@
 """One training run, from resolved settings to the files of its run directory."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mnistcli import batches, datasets, engine, precision, registry, runs
-from mnistcli.distributed import ALONE, Workers
+from mnistcli import batches, checkpoints, datasets, engine, precision, registry, runs
+from mnistcli.distributed import ALONE, Workers, lost_in_words
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.files import uninterrupted
+from mnistcli.machine import memory_bytes
 from mnistcli.metrics import EpochResult, best
 from mnistcli.settings import TrainSettings, continued, fit_budget
 
@@ -39,17 +39,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Start:
-    """A run that is about to be trained: what, where, and how far it has come already."""
+    """A run that is trained: what, where, and how far it has come.
+
+    `history` holds the epochs that are done and kept, and grows with them.
+    """
 
     plan: Plan
     run: runs.Run
     is_resumed: bool = False
     saved: runs.SavedState | None = None
-
-    @property
-    def history(self) -> list[EpochResult]:
-        """The epochs that are done."""
-        return list(self.saved.history) if self.saved else []
+    history: list[EpochResult] = field(default_factory=list)
 
 
 @contextmanager
@@ -72,18 +71,16 @@ def resumed(name: str, *, changes: Mapping[str, Any], out: Path) -> Iterator[Sta
     """
     with runs.resumed(name, out) as run:
         before = runs.read_settings(run)
-        saved = runs.read_state(run)
-        start = Start(plan(continued(before, changes)), run, is_resumed=True, saved=saved)
-        settings, num_done = start.plan.settings, len(start.history)
-        if settings.epochs < num_done:
+        settings = continued(before, changes)
+        saved = runs.read_state(run, before)
+        history = list(saved.history) if saved else []
+        if settings.epochs < len(history):
             raise SettingsError(
                 f"--epochs {settings.epochs} is less than {run.path} has.",
-                why=f"It has finished {num_done} epochs, and none is taken back.",
-                fix=f"Name {num_done + 1} or more, or leave --epochs out.",
+                why=f"It has finished {len(history)} epochs, and none is taken back.",
+                fix=f"Name {len(history) + 1} or more, or leave --epochs out.",
             )
-        if settings != before:
-            runs.write_record(run, "settings.json", settings.model_dump(mode="json"))
-        yield start
+        yield Start(plan(settings), run, is_resumed=True, saved=saved, history=history)
 
 
 def plan(settings: TrainSettings) -> Plan:
@@ -153,9 +150,7 @@ def execute(
         DataError: the state of a resumed run does not fit its settings.
     """
     plan, run, history = start.plan, start.run, start.history
-    if workers.leads:
-        runs.keep_environment(run, len(history), _environment(plan, workers))
-    with _out_of_memory_in_words(plan):
+    with _out_of_memory_in_words(plan), lost_in_words(str(run.path)):
         state = engine.TrainState(
             plan.settings,
             num_examples=len(train),
@@ -165,14 +160,15 @@ def execute(
         )
         if start.saved:
             _take_up(state, start.saved, run)
-            if workers.leads:
-                _publish(start, state, history)
+        if workers.leads:
+            _begin(start, state, workers)
         for epoch in engine.fit(state, train, val, plan.normalisation, on_step=on_step):
-            history.append(epoch)
-            if workers.leads:
-                with uninterrupted():
-                    runs.save_state(run, runs.SavedState(history=history, state=state.state_dict()))
-                    _publish(start, state, history)
+            with uninterrupted():
+                if workers.leads:
+                    _save(start, state, [*history, epoch])
+                history.append(epoch)
+                if workers.leads:
+                    _publish(start, state)
             yield epoch
 
 
@@ -187,31 +183,58 @@ def _take_up(state: engine.TrainState, saved: runs.SavedState, run: runs.Run) ->
         ) from error
 
 
-def _publish(start: Start, state: engine.TrainState, history: list[EpochResult]) -> None:
-    """Write what follows from a saved state: the checkpoints and the metrics."""
-    run, epoch = start.run, history[-1]
-    card = _card(start.plan, epoch)
+def _begin(start: Start, state: engine.TrainState, workers: Workers) -> None:
+    """Bring the records of a run up to what is known of it, before it is trained."""
+    run, history, settings = start.run, start.history, start.plan.settings
+    if start.is_resumed and runs.read_settings(run) != settings:
+        runs.write_record(run, "settings.json", settings.model_dump(mode="json"))
+    if len(history) < settings.epochs:
+        runs.keep_environment(run, len(history), _environment(start.plan, workers))
+    if history and not _is_published(start):
+        _publish(start, state)
+
+
+def _save(start: Start, state: engine.TrainState, history: list[EpochResult]) -> None:
+    """Write what the run goes on from; with this an epoch is kept."""
+    saved = runs.SavedState(settings=start.plan.settings, history=history, state=state.state_dict())
+    runs.save_state(start.run, saved)
+
+
+def _publish(start: Start, state: engine.TrainState) -> None:
+    """Write what follows from a saved state: the checkpoints and, last, the metrics."""
+    run, history = start.run, start.history
+    card = _card(start.plan, history[-1])
     runs.save_checkpoint(run.last, state.result, card)
-    if best(history) is epoch:
+    if best(history) is history[-1]:
         runs.save_best(run, state.result, card)
     runs.write_metrics(run, history)
+
+
+def _is_published(start: Start) -> bool:
+    """Whether the checkpoints and the metrics are those of the saved state.
+
+    If so they stay as they are: their times say when they were made, and what
+    was found out about the best checkpoint is still true.
+    """
+    run = start.run
+    try:
+        return run.last.exists() and run.best.exists() and runs.read_metrics(run) == start.history
+    except DataError:
+        return False
 
 
 def _check_memory(num_params: int) -> None:
     """Refuse a network whose weights, gradients and two moments exceed the machine's memory.
 
     Linux promises memory that it does not have and kills the process that uses
-    it, so there would be no error to catch. Windows has no `sysconf`, and fails.
+    it, so there would be no error to catch. Windows fails by itself.
     """
-    if not hasattr(os, "sysconf"):
-        return
-    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed_bytes = 4 * 4 * num_params
-    if needed_bytes > memory_bytes:
+    available_bytes, needed_bytes = memory_bytes(), 4 * 4 * num_params
+    if available_bytes is not None and needed_bytes > available_bytes:
         raise SettingsError(
             f"The network's {num_params:,} parameters do not fit in memory.",
             why=f"To train them takes {needed_bytes / 1e9:,.0f} GB, "
-            f"this machine has {memory_bytes / 1e9:,.0f}.",
+            f"this machine has {available_bytes / 1e9:,.0f}.",
             fix="Use smaller layers: --hidden, --channels, --width or --max-params.",
         )
 
@@ -241,9 +264,9 @@ def _environment(plan: Plan, workers: Workers) -> dict[str, object]:
     )
 
 
-def _card(plan: Plan, epoch: EpochResult) -> runs.CheckpointCard:
+def _card(plan: Plan, epoch: EpochResult) -> checkpoints.CheckpointCard:
     normalisation = plan.normalisation
-    return runs.CheckpointCard(
+    return checkpoints.CheckpointCard(
         settings=plan.settings,
         classes=plan.dataset.classes,
         mean=normalisation.mean,
@@ -251,5 +274,5 @@ def _card(plan: Plan, epoch: EpochResult) -> runs.CheckpointCard:
         input_px=normalisation.input_px,
         epoch=epoch.epoch,
         val_accuracy=epoch.val_accuracy,
-        versions=runs.versions(),
+        versions=checkpoints.versions(),
     )

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnistcli import registry, runs
+from mnistcli import checkpoints, registry, runs
+from mnistcli.checkpoints import CheckpointCard
 from mnistcli.metrics import ClassScore, EpochResult, Mistake, Score
-from mnistcli.runs import CheckpointCard, Run
+from mnistcli.runs import Run
 from mnistcli.settings import TrainSettings, fit_budget, read_config, resolve
 from tests import mutations
 from tests.mutations import Change, damaged
@@ -139,7 +140,7 @@ def _checkpoint_seeds() -> dict[str, list[bytes]]:
         _settings("cnn-deep", channels=[1, 1]),
         _settings("ann", hidden=[1]),
     )
-    contents = [runs.BUNDLED.read_bytes()]
+    contents = [checkpoints.BUNDLED.read_bytes()]
     with tempfile.TemporaryDirectory() as folder:
         for settings in small:
             network = registry.build(settings.arch, settings.network)
@@ -148,7 +149,7 @@ def _checkpoint_seeds() -> dict[str, list[bytes]]:
     return {"pth": contents}
 
 
-def _fingerprint(loaded: runs.LoadedModel) -> tuple[str, bytes]:
+def _fingerprint(loaded: checkpoints.LoadedModel) -> tuple[str, bytes]:
     weights = loaded.network.state_dict()
     parts = [name.encode() + tensor.numpy().tobytes() for name, tensor in weights.items()]
     return loaded.card.model_dump_json(), hashlib.sha256(b"".join(parts)).digest()
@@ -159,7 +160,7 @@ def _right_fingerprints(folder: Path) -> frozenset[tuple[str, bytes]]:
     found = set()
     for content in _checkpoint_seeds()["pth"]:
         (folder / "right.pth").write_bytes(content)
-        found.add(_fingerprint(runs.load_model(folder / "right.pth")))
+        found.add(_fingerprint(checkpoints.load_model(folder / "right.pth")))
     return frozenset(found)
 
 
@@ -173,7 +174,7 @@ def _check_checkpoint(how: str, content: bytes, folder: Path) -> None:
     path.write_bytes(content)
     try:
         with reading(path):
-            loaded = runs.load_model(path)
+            loaded = checkpoints.load_model(path)
     finally:
         _no_traces(folder)
     card, weights = loaded.card, loaded.network.state_dict()
@@ -240,7 +241,8 @@ def _state_seeds() -> dict[str, list[bytes]]:
                 break
         with tempfile.TemporaryDirectory() as folder:
             run = Run(Path(folder))
-            runs.save_state(run, runs.SavedState(history=history, state=state.state_dict()))
+            saved = runs.SavedState(settings=settings, history=history, state=state.state_dict())
+            runs.save_state(run, saved)
             found[kind] = [run.state.read_bytes()]
         assert settings.epochs >= 2
     return found
@@ -259,7 +261,7 @@ def _plain(value: Any) -> Any:
 def _right_state(kind: str, folder: Path) -> Any:
     run = Run(folder)
     run.state.write_bytes(_state_seeds()[kind][0])
-    saved = runs.read_state(run)
+    saved = runs.read_state(run, STATE_RECIPES[kind])
     assert saved
     return _plain(saved.state), saved.history
 
@@ -274,7 +276,7 @@ def _check_state(how: str, content: bytes, folder: Path) -> None:
     run.state.write_bytes(content)
     try:
         with reading(folder):
-            saved = runs.read_state(run)
+            saved = runs.read_state(run, STATE_RECIPES[kind])
             assert saved
             state = _train_state(kind)
             state.load_state_dict(saved.state)

@@ -1,7 +1,10 @@
 """Training gives the same bits again, falls where it should, and judges by hand-checked figures."""
 
 import functools
+import io
+import itertools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -498,6 +501,332 @@ def test_a_checkpoint_is_judged_alike_on_cuda_and_cpu() -> None:
     assert on_cuda.accuracy == pytest.approx(on_cpu.accuracy, abs=0.003)
     assert on_cuda.loss == pytest.approx(on_cpu.loss, rel=0.01)
     assert on_cuda.probabilities_NK.device.type == "cpu"
+
+
+def kept(state: TrainState) -> dict[str, Any]:
+    """The state of a training as a file brings it back."""
+    file = io.BytesIO()
+    torch.save(state.state_dict(), file)
+    file.seek(0)
+    back: dict[str, Any] = torch.load(file, weights_only=True)
+    return back
+
+
+def everything(state: TrainState) -> dict[str, Any]:
+    """All that decides how a training goes on, not only what its `state_dict` knows of."""
+    kinds = (state.schedule._by_step, state.schedule._by_epoch, state.schedule._by_loss)
+    return {
+        "losses": state.losses,
+        "model": state.model.state_dict(),
+        "average": state.average and state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "schedule": [kind and kind.state_dict() for kind in kinds],
+        "scaler": state.scaler.state_dict(),
+        "dropout": torch.get_rng_state(),
+        "shuffling": state.shuffling.get_state(),
+        "augmenting": state.augmenting.get_state(),
+    }
+
+
+def assert_same(a: Any, b: Any, where: str = "state") -> None:
+    """Equal to the bit, tensors also in how they lie in memory."""
+    assert type(a) is type(b), where
+    if isinstance(a, Tensor):
+        assert (a.dtype, a.stride()) == (b.dtype, b.stride()), where
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for number, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}.{number}")
+    else:
+        assert a == b, where
+
+
+def timeless(results: Sequence[EpochResult]) -> list[EpochResult]:
+    return [replace(result, seconds=0, images_per_second=0) for result in results]
+
+
+SCHEDULES = ("onecycle", "cosine", "step", "plateau", "constant")
+SMALL = {"hidden": [8], "batch_size": 32, "epochs": 4, "lr": 0.02}
+CNN = {"recipe": "cnn-15k", "batch_size": 32, "epochs": 4}
+KINDS: dict[str, dict[str, Any]] = {
+    **{
+        f"{optimizer}-{schedule}": {**SMALL, "optimizer": optimizer, "schedule": schedule}
+        for optimizer in ("sgd", "adam", "adamw")
+        for schedule in SCHEDULES
+    },
+    "sgd-without-momentum": {**SMALL, "optimizer": "sgd", "momentum": 0.0},
+    "nll": {**SMALL, "loss": "nll"},
+    "smoothed": {**SMALL, "label_smoothing": 0.1, "weight_decay": 0.1},
+    "averaged": {**SMALL, "ema": 0.9},
+    "augmented": {**SMALL, "augment": True},
+    "one-step-an-epoch": {**SMALL, "batch_size": 96, "schedule": "onecycle"},
+    "dropout": {**CNN, "dropout": 0.4},
+    "batch-norm": {"recipe": "cnn-small", "width": 2, "batch_size": 32, "epochs": 4, "ema": 0.9},
+    "batch-norm-and-dropout": {"recipe": "ann", "hidden": [12], "batch_size": 32, "epochs": 4},
+    "deep": {"recipe": "cnn-deep", "channels": [3, 4], "batch_size": 48, "epochs": 3},
+    "all-random": {**CNN, "dropout": 0.2, "augment": True, "ema": 0.9, "schedule": "onecycle"},
+}
+
+
+def stopped_and_resumed(
+    settings: TrainSettings, train: Examples, val: Examples, *, precision: str = "float32"
+) -> None:
+    """Hold a training that is stopped after every epoch, and after all, against one in one go."""
+    whole = started(settings, train, precision=precision)
+    saved, results = [], []
+    for result in fit(whole, train, val, normalisation(settings)):
+        results.append(result)
+        saved.append(kept(whole))
+    end = everything(whole)
+
+    def resumed(state: dict[str, Any]) -> tuple[TrainState, Iterator[EpochResult]]:
+        torch.rand(3)  # another process's generator is somewhere else
+        resumed = started(settings, train, precision=precision)
+        resumed.load_state_dict(state)
+        return resumed, fit(resumed, train, val, normalisation(settings))
+
+    for num_done in range(1, settings.epochs):
+        state, epochs = resumed(saved[num_done - 1])
+        assert timeless(list(epochs)) == timeless(results[num_done:])
+        assert_same(everything(state), end)
+    step_by_step = saved[0]
+    for number in range(1, settings.epochs):
+        state, epochs = resumed(step_by_step)
+        assert timeless([next(epochs)]) == timeless([results[number]])
+        step_by_step = kept(state)
+    assert_same(step_by_step, saved[-1])
+    assert_same(everything(state), end)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("held_out", [True, False])
+def test_a_resumed_training_ends_with_the_same_bits(kind: str, held_out: bool) -> None:
+    val = some_digits(24, "test") if held_out else none()
+    stopped_and_resumed(chosen(**KINDS[kind]), some_digits(96), val)
+
+
+@pytest.mark.parametrize("kind", ["all-random", "batch-norm", "adam-plateau", "sgd-onecycle"])
+def test_a_resumed_training_in_bfloat16_ends_with_the_same_bits(kind: str) -> None:
+    settings = chosen(**KINDS[kind])
+    stopped_and_resumed(settings, some_digits(96), some_digits(24, "test"), precision="bfloat16")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_resumed_training_on_cuda_follows_the_one_in_one_go(precision: str) -> None:
+    """To the bit where CUDA's own sums are; its generators and its loss scale always."""
+    settings, cuda = chosen(**KINDS["all-random"]), torch.device("cuda")
+    train, val = some_digits(96).to(cuda), some_digits(24, "test").to(cuda)
+    whole = started(settings, train, device="cuda", precision=precision)
+    epochs = fit(whole, train, val, normalisation(settings))
+    next(epochs)
+    saved = kept(whole)
+    rest = list(epochs)
+    state = started(settings, train, device="cuda", precision=precision)
+    state.load_state_dict(saved)
+    again = list(fit(state, train, val, normalisation(settings)))
+    assert [result.lr for result in again] == [result.lr for result in rest]
+    for ours, theirs in zip(again, rest, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=0.02)
+    for one, other in zip(state._generators(), whole._generators(), strict=True):
+        assert torch.equal(one.get_state(), other.get_state())
+    assert_same(state.scaler.state_dict(), whole.scaler.state_dict())
+
+
+def test_a_resumed_training_keeps_the_scale_of_its_loss() -> None:
+    settings, train = chosen(**SMALL), some_digits(96)
+
+    def scaled() -> TrainState:
+        state = started(settings, train)
+        state.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=5)
+        return state
+
+    whole = scaled()
+    epochs = fit(whole, train, none(), normalisation(settings))
+    next(epochs)
+    next(epochs)
+    saved = kept(whole)
+    assert saved["scaler"]["scale"] == 16
+    list(epochs)
+    resumed = scaled()
+    resumed.load_state_dict(saved)
+    list(fit(resumed, train, none(), normalisation(settings)))
+    assert resumed.scaler.state_dict()["scale"] == 32
+    assert_same(everything(resumed), everything(whole))
+
+
+@pytest.mark.parametrize("stop", ["closed", "failed"])
+def test_an_epoch_that_was_broken_off_leaves_no_trace(stop: str) -> None:
+    settings, train = chosen(**KINDS["all-random"]), some_digits(96)
+    whole, results = trained(settings, train)
+    broken = started(settings, train)
+
+    def on_step(step: engine.Step) -> None:
+        if stop == "failed" and broken.num_epochs_done == 2 and step.number == 2:
+            raise KeyboardInterrupt
+
+    epochs = fit(broken, train, none(), normalisation(settings), on_step=on_step)
+    next(epochs)
+    next(epochs)
+    saved = kept(broken)
+    if stop == "failed":
+        with pytest.raises(KeyboardInterrupt):
+            next(epochs)
+        assert broken.num_epochs_done == 2
+    epochs.close()  # type: ignore[attr-defined]
+    resumed = started(settings, train)
+    resumed.load_state_dict(saved)
+    rest = list(fit(resumed, train, none(), normalisation(settings)))
+    assert timeless(rest) == timeless(results[2:])
+    assert_same(everything(resumed), everything(whole))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("planned", "stopped"), [(3, 3), (4, 2)])
+def test_with_more_epochs_a_training_follows_the_longer_one(
+    schedule: str, planned: int, stopped: int
+) -> None:
+    flags, train = {**KINDS["all-random"], "schedule": schedule}, some_digits(96)
+    val = some_digits(24, "test")
+    longer, shorter = chosen(**{**flags, "epochs": 7}), chosen(**{**flags, "epochs": planned})
+    whole, results = trained(longer, train, val)
+    state = started(shorter, train)
+    list(itertools.islice(fit(state, train, val, normalisation(shorter)), stopped))
+    saved = kept(state)
+    resumed = started(longer, train)
+    resumed.load_state_dict(saved)
+    rest = list(fit(resumed, train, val, normalisation(longer)))
+    assert [result.epoch for result in rest] == list(range(stopped + 1, 8))
+    if schedule in ("constant", "plateau"):
+        assert timeless(rest) == timeless(results[stopped:])
+        assert_same(everything(resumed), everything(whole))
+    else:
+        assert [result.lr for result in rest] == [result.lr for result in results[stopped:]]
+
+
+def test_a_plateau_is_remembered() -> None:
+    """The rate was cut before the stop, and is cut again one epoch after it."""
+    settings, train = chosen(**SMALL, schedule="plateau"), some_digits(96)
+    settings = settings.model_copy(update={"epochs": 10})
+    state = started(settings, train)
+    list(itertools.islice(fit(state, train, none(), normalisation(settings)), 5))
+    saved = kept(state) | {"losses": [0.1, 0.2, 0.3, 0.4, 0.5]}
+    resumed = started(settings, train)
+    resumed.load_state_dict(saved)
+    rates = [r.lr for r in fit(resumed, train, none(), normalisation(settings))]
+    assert rates[:3] == pytest.approx([0.3**2 * 0.02] * 2 + [0.3**3 * 0.02], rel=1e-6)
+
+
+def without(key: str) -> Any:
+    return lambda saved: saved.pop(key)
+
+
+def moments(saved: dict[str, Any]) -> Any:
+    return saved["optimizer"][0]
+
+
+def of_another_network(saved: dict[str, Any]) -> None:
+    other = started(chosen(**SMALL | {"hidden": [9]}), some_digits(96))
+    saved["model"] = other.model.state_dict()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *(without(k) for k in ("model", "average", "optimizer", "losses", "generators")),
+        of_another_network,
+        lambda saved: saved["model"].popitem(),
+        lambda saved: saved.update(model=None),
+        lambda saved: saved.update(average=None),
+        lambda saved: saved["average"].pop("num_updates"),
+        lambda saved: saved["average"].update(average={}),
+        lambda saved: saved.update(losses=["high", "low"]),
+        lambda saved: saved.update(losses=3),
+        lambda saved: saved.update(generators=saved["generators"][:2]),
+        lambda saved: saved["generators"][0].resize_(10),
+        lambda saved: saved.update(generators=["a", "b", "c"]),
+        lambda saved: saved.update(optimizer={}),
+        lambda saved: saved.update(optimizer=[]),
+        lambda saved: saved["optimizer"].pop(3),
+        lambda saved: saved["optimizer"].update({4: moments(saved)}),
+        lambda saved: moments(saved).pop("exp_avg"),
+        lambda saved: moments(saved).pop("step"),
+        lambda saved: moments(saved).update(more=torch.zeros(())),
+        lambda saved: moments(saved).update(exp_avg=torch.zeros(3)),
+        lambda saved: moments(saved).update(exp_avg=torch.zeros(())),
+        lambda saved: moments(saved).update(exp_avg_sq=0.0),
+        lambda saved: moments(saved).update(step=torch.zeros(8, 784)),
+        lambda saved: moments(saved).update(step="first"),
+        lambda saved: saved["optimizer"].update({0: {"momentum_buffer": moments(saved)["step"]}}),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(spoil: Any) -> None:
+    settings, train = chosen(**SMALL, ema=0.9), some_digits(96)
+    state, _ = trained(settings, train)
+    saved = kept(state)
+    spoil(saved)
+    with pytest.raises(DataError, match="does not fit") as refused:
+        started(settings, train).load_state_dict(saved)
+    assert refused.value.exit_code == 3
+    assert refused.value.why
+    assert refused.value.fix
+
+
+@pytest.mark.parametrize(("before", "now"), [("sgd", "adam"), ("adam", "sgd")])
+def test_the_memory_of_another_optimizer_is_refused(before: str, now: str) -> None:
+    train = some_digits(96)
+    state, _ = trained(chosen(**SMALL, optimizer=before), train)
+    with pytest.raises(DataError, match="does not fit"):
+        started(chosen(**SMALL, optimizer=now), train).load_state_dict(kept(state))
+
+
+def test_moments_are_laid_out_as_their_parameters_are_however_they_were_saved() -> None:
+    """Fused steps walk through memory: one number spread over a shape would take them beyond it."""
+    settings, train = chosen(**CNN), some_digits(96)
+    state, _ = trained(settings, train)
+    saved = kept(state)
+    for each in saved["optimizer"].values():
+        each["exp_avg"] = each["exp_avg"].contiguous()
+        each["exp_avg_sq"] = torch.full((1,), 0.5).expand(each["exp_avg_sq"].shape)
+    resumed = started(settings, train)
+    resumed.load_state_dict(saved)
+    for number, parameter in enumerate(
+        each for group in resumed.optimizer.param_groups for each in group["params"]
+    ):
+        taken = resumed.optimizer.state[parameter]
+        assert taken["exp_avg"].stride() == taken["exp_avg_sq"].stride() == parameter.stride()
+        assert torch.equal(taken["exp_avg"], saved["optimizer"][number]["exp_avg"])
+        assert taken["exp_avg_sq"].untyped_storage().nbytes() == 4 * parameter.numel()
+
+
+def test_on_another_kind_of_device_the_random_choices_begin_anew() -> None:
+    settings, train = chosen(**KINDS["all-random"]), some_digits(96)
+    state = started(settings, train)
+    next(fit(state, train, none(), normalisation(settings)))
+    saved = kept(state) | {"device": "cuda", "generators": [torch.zeros(16, dtype=torch.uint8)] * 3}
+    found = []
+    for _ in range(2):
+        resumed = started(settings, train)
+        resumed.load_state_dict(saved)
+        list(fit(resumed, train, none(), normalisation(settings)))
+        found.append(everything(resumed))
+    first, second = found
+    assert_same(first, second)
+
+
+def test_statistics_that_are_no_numbers_stop_training() -> None:
+    """Activations of 1e20 have finite means, but their squares are infinite."""
+    settings, train = chosen(recipe="cnn-small", width=2, batch_size=32), some_digits(64)
+    state = started(settings, train)
+    with torch.no_grad():
+        next(state.model.parameters()).mul_(1e25)
+    with pytest.raises(RunError, match="The loss became NaN or infinite"):
+        list(fit(state, train, none(), normalisation(settings)))
 
 
 def after_an_epoch(**flags: Any) -> tuple[TrainSettings, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import registry, runs
+from mnistcli import checkpoints, registry, runs
 from mnistcli.errors import DataError, MnistError, RunError, SettingsError
 from mnistcli.metrics import ClassScore, EpochResult, Score
 from mnistcli.runs import Run
@@ -30,7 +30,9 @@ def settings_of(recipe: str = "mlp-50-50") -> TrainSettings:
 def new_run(out: Path, name: str | None) -> Run:
     """A run that has finished an epoch."""
     with runs.created(out, name, settings_of()) as run:
-        runs.save_state(run, runs.SavedState(history=[EPOCH], state={"losses": [0.5]}))
+        state = {"losses": [EPOCH.val_loss]}
+        saved = runs.SavedState(settings=settings_of(), history=[EPOCH], state=state)
+        runs.save_state(run, saved)
         runs.write_metrics(run, [EPOCH])
     return run
 
@@ -134,7 +136,7 @@ def test_a_run_without_an_epoch_has_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_describes_itself(trained: Path) -> None:
-    loaded = runs.load_model(trained / "best.pth")
+    loaded = checkpoints.load_model(trained / "best.pth")
     card = loaded.card
     assert card.settings == runs.read_settings(Run(trained))
     assert card.classes == tuple("0123456789")
@@ -156,10 +158,10 @@ def test_weights_come_back_bit_for_bit(recipe: str, tmp_path: Path, trained: Pat
 
     settings = fit_budget(settings_of(recipe))
     seen = {"settings": settings, "input_px": registry.architecture(settings.arch).input_px}
-    card = runs.load_model(trained / "best.pth").card.model_copy(update=seen)
+    card = checkpoints.load_model(trained / "best.pth").card.model_copy(update=seen)
     network = registry.build(settings.arch, settings.network).to(memory_format=torch.channels_last)
     runs.save_checkpoint(tmp_path / "x.pth", network, card)
-    back = runs.load_model(tmp_path / "x.pth").network.state_dict()
+    back = checkpoints.load_model(tmp_path / "x.pth").network.state_dict()
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor.to(back[name].dtype), back[name])
 
@@ -183,7 +185,7 @@ def test_a_malicious_checkpoint_is_refused_and_never_run(tmp_path: Path, zipped:
     else:
         (tmp_path / "evil.pth").write_bytes(pickle.dumps(content))
     with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
-        runs.load_model(tmp_path / "evil.pth")
+        checkpoints.load_model(tmp_path / "evil.pth")
     assert refused.value.exit_code == 3
     assert ("could run code" if zipped else "of another kind") in refused.value.why
     assert not bait.exists()
@@ -194,12 +196,12 @@ def test_a_truncated_checkpoint_is_an_error(trained: Path, keep: int) -> None:
     content = (trained / "best.pth").read_bytes()
     (trained / "best.pth").write_bytes(content[:keep])
     with pytest.raises(DataError, match=r"best\.pth"):
-        runs.load_model(trained / "best.pth")
+        checkpoints.load_model(trained / "best.pth")
 
 
 def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read") as missing:
-        runs.load_model(tmp_path / "none.pth")
+        checkpoints.load_model(tmp_path / "none.pth")
     assert "No such file" in missing.value.why
 
 
@@ -207,7 +209,7 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
 def test_another_programs_checkpoint_is_an_error(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(DataError, match="no checkpoint of this tool"):
-        runs.load_model(tmp_path / "other.pth")
+        checkpoints.load_model(tmp_path / "other.pth")
 
 
 def spoil(path: Path, change: Any) -> None:
@@ -233,7 +235,7 @@ def spoil(path: Path, change: Any) -> None:
 def test_a_checkpoint_that_does_not_fit_is_an_error(trained: Path, change: Any, why: str) -> None:
     spoil(trained / "best.pth", change)
     with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
-        runs.load_model(trained / "best.pth")
+        checkpoints.load_model(trained / "best.pth")
     assert why in refused.value.why
 
 
@@ -242,7 +244,7 @@ def test_a_card_that_asks_for_a_huge_network_takes_no_memory(trained: Path) -> N
         trained / "best.pth", lambda c: c["card"]["settings"]["model"].update(hidden=[65536] * 32)
     )
     with pytest.raises(DataError):
-        runs.load_model(trained / "best.pth")
+        checkpoints.load_model(trained / "best.pth")
 
 
 @pytest.mark.parametrize("danger", forged_checkpoints.dangers(), ids=lambda d: d[0].__qualname__)
@@ -250,7 +252,7 @@ def test_no_function_in_a_checkpoint_is_called(tmp_path: Path, danger: tuple[Any
     body = forged_checkpoints.pickled({"card": forged_checkpoints.Call(*danger), "weights": {}})
     (tmp_path / "x.pth").write_bytes(forged_checkpoints.archive(body))
     with reading(tmp_path / "x.pth"), pytest.raises(DataError, match="no checkpoint"):
-        runs.load_model(tmp_path / "x.pth")
+        checkpoints.load_model(tmp_path / "x.pth")
     assert not forged_checkpoints.BAIT.exists()
 
 
@@ -259,7 +261,7 @@ def test_no_odd_pickle_is_a_bug(tmp_path: Path, body: bytes) -> None:
     for content in (body, forged_checkpoints.archive(body)):
         (tmp_path / "x.pth").write_bytes(content)
         with reading(tmp_path / "x.pth"), pytest.raises(DataError, match="no checkpoint"):
-            runs.load_model(tmp_path / "x.pth")
+            checkpoints.load_model(tmp_path / "x.pth")
 
 
 def test_a_bit_that_flipped_in_a_weight_is_noticed(trained: Path) -> None:
@@ -269,7 +271,7 @@ def test_a_bit_that_flipped_in_a_weight_is_noticed(trained: Path) -> None:
     content[at + 3] ^= 1
     (trained / "best.pth").write_bytes(content)
     with pytest.raises(DataError, match="no checkpoint") as refused:
-        runs.load_model(trained / "best.pth")
+        checkpoints.load_model(trained / "best.pth")
     assert "damaged" in refused.value.why
 
 
@@ -281,7 +283,7 @@ def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "bomb.pth").write_bytes(mutations.archive_of(files, packed=True))
     tracemalloc.start()
     with pytest.raises(DataError, match="no checkpoint"):
-        runs.load_model(tmp_path / "bomb.pth")
+        checkpoints.load_model(tmp_path / "bomb.pth")
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
 
@@ -298,7 +300,7 @@ def test_older_formats_of_pytorch_are_not_opened(trained: Path, kind: str) -> No
             for name in ("storages", "../../escaped"):
                 tar.add(trained / "storages", name)
     with reading(path), pytest.raises(DataError, match="no checkpoint"):  # PyTorch unpacks a tar
-        runs.load_model(path)
+        checkpoints.load_model(path)
 
 
 THIN = torch.zeros(1).expand
@@ -332,16 +334,16 @@ THIN = torch.zeros(1).expand
 def test_a_forged_checkpoint_is_an_error(trained: Path, change: Any, why: str) -> None:
     spoil(trained / "best.pth", change)
     with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
-        runs.load_model(trained / "best.pth")
+        checkpoints.load_model(trained / "best.pth")
     assert why in refused.value.why
     assert len(refused.value.why) < 500
 
 
 def test_a_negative_variance_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "best.pth").write_bytes(runs.BUNDLED.read_bytes())
+    (tmp_path / "best.pth").write_bytes(checkpoints.BUNDLED.read_bytes())
     spoil(tmp_path / "best.pth", lambda c: c["weights"]["features.1.running_var"].fill_(-1))
     with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
-        runs.load_model(tmp_path / "best.pth")
+        checkpoints.load_model(tmp_path / "best.pth")
     assert "no finite numbers" in refused.value.why
 
 
@@ -349,7 +351,7 @@ def test_a_negative_variance_is_an_error(tmp_path: Path) -> None:
 def test_a_tensor_alone_is_no_checkpoint(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(DataError, match="no checkpoint of this tool"):
-        runs.load_model(tmp_path / "x.pth")
+        checkpoints.load_model(tmp_path / "x.pth")
 
 
 def test_tensors_that_are_larger_than_their_file_take_no_memory(trained: Path) -> None:
@@ -361,7 +363,7 @@ def test_tensors_that_are_larger_than_their_file_take_no_memory(trained: Path) -
 
     spoil(trained / "best.pth", thin)
     with pytest.raises(DataError, match="no checkpoint of this tool"):  # not 32 GB later
-        runs.load_model(trained / "best.pth")
+        checkpoints.load_model(trained / "best.pth")
 
 
 @pytest.mark.parametrize(
@@ -377,8 +379,8 @@ def test_tensors_that_are_larger_than_their_file_take_no_memory(trained: Path) -
 )
 def test_a_forged_state_is_an_error(trained: Path, change: Any, why: str) -> None:
     spoil(trained / "state.pth", change)
-    with pytest.raises(DataError, match=r"state\.pth is damaged") as refused:
-        runs.read_state(Run(trained))
+    with pytest.raises(DataError, match="cannot be resumed") as refused:
+        runs.read_state(Run(trained), runs.read_settings(Run(trained)))
     assert why in refused.value.why
 
 
@@ -394,8 +396,8 @@ def test_what_has_no_end_is_not_read(trained: Path, name: str, kind: str) -> Non
     readers: dict[str, Any] = {
         "settings.json": lambda: runs.read_settings(run),
         "metrics.csv": lambda: runs.read_metrics(run),
-        "best.pth": lambda: runs.load_model(run.best),
-        "state.pth": lambda: runs.read_state(run),
+        "best.pth": lambda: checkpoints.load_model(run.best),
+        "state.pth": lambda: runs.read_state(run, runs.read_settings(run)),
     }
     with pytest.raises(DataError) as refused:
         readers[name]()
@@ -503,11 +505,11 @@ def test_a_score_is_kept_for_a_runs_best_checkpoint_only(trained: Path) -> None:
 
     examples = datasets.load(datasets.dataset("digits"), "test", Path())
     for checkpoint, kept in ((trained / "best.pth", True), (trained / "last.pth", False)):
-        loaded = runs.load_model(checkpoint)
+        loaded = checkpoints.load_model(checkpoint)
         score = scoring.judge(loaded, examples, dataset="digits", split="test")
         assert (runs.keep_score(score) is not None) is kept
     assert runs.read_score(Run(trained), "digits", "test") == scoring.judge(
-        runs.load_model(trained / "best.pth"), examples, dataset="digits", split="test"
+        checkpoints.load_model(trained / "best.pth"), examples, dataset="digits", split="test"
     )
     assert runs.read_score(Run(trained), "digits", "val") is None
     (trained / "eval-digits-test.json").write_text('{"accuracy": 1}')
@@ -525,7 +527,7 @@ def test_records_load_no_torch() -> None:
 
 def test_every_error_names_a_way_out(tmp_path: Path) -> None:
     for call in (
-        lambda: runs.load_model(tmp_path / "x.pth"),
+        lambda: checkpoints.load_model(tmp_path / "x.pth"),
         lambda: runs.find("x", tmp_path),
         lambda: runs.read_settings(Run(tmp_path)),
         lambda: runs.read_metrics(Run(tmp_path)),

@@ -207,7 +207,7 @@ def train(
 
     def begin() -> training.Start:
         given = options.given_settings(ctx)
-        if resume:
+        if resume is not None:
             extra = {"config": config, "name": name, "dry_run": dry_run or None}
             changes = given | {key: value for key, value in extra.items() if value is not None}
             return held.enter_context(training.resumed(resume, changes=changes, out=out))
@@ -238,4 +238,4 @@ def train(
                 display.stopped()
                 raise
         if workers.leads:
-            render.trained(start, display.history, as_json=json, quiet=quiet)
+            render.trained(start, as_json=json, quiet=quiet)

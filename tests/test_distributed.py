@@ -1,0 +1,242 @@
+"""Several real processes under torchrun train as one does, and their failures are told plainly."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mnistcli import checkpoints, distributed, runs
+from mnistcli.distributed import ALONE, Workers
+from mnistcli.errors import DeviceError, RunError
+from tests import distributed_worker
+from tests.conftest import REPOSITORY, Mnist
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
+WORKER = distributed_worker.__file__
+TRAIN = ["-m", "mnistcli", "train", "--dataset", "digits", "--precision", "float32"]
+
+
+def torchrun(num: int, *command: str) -> subprocess.Popen[str]:
+    # A port of its own, so that jobs side by side do not meet.
+    return subprocess.Popen(
+        [*TORCHRUN, str(num), "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )
+
+
+def finished(job: subprocess.Popen[str]) -> tuple[str, str]:
+    out, err = job.communicate(timeout=120)
+    assert job.returncode == 0, err
+    return out, err
+
+
+def workers_of(job: subprocess.Popen[str]) -> list[int]:
+    """The process ids that a job has started, the leader first."""
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    ranks = {}
+    for child in map(int, children):
+        found = re.search(rb"\x00RANK=(\d+)\x00", Path(f"/proc/{child}/environ").read_bytes())
+        if found:
+            ranks[int(found[1])] = child
+    return [ranks[rank] for rank in sorted(ranks)]
+
+
+def wait_for(path: Path, job: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 100
+    while not path.exists():
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.05)
+
+
+def curve(run: str) -> list[tuple[float, ...]]:
+    return [
+        (epoch.train_loss, epoch.train_accuracy, epoch.val_loss or 0, epoch.val_accuracy or 0)
+        for epoch in runs.read_metrics(runs.Run(Path("runs", run)))
+    ]
+
+
+@pytest.mark.parametrize("num", [0, 1, 7, 64, 1001])
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_the_shares_are_everything_once_and_nearly_equal(num: int, count: int) -> None:
+    everything = list(range(num))
+    shares = [everything[Workers(rank, count).share(num)] for rank in range(count)]
+    assert list(itertools.chain(*shares)) == everything
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_alone_nothing_is_exchanged() -> None:
+    with distributed.joined() as workers:
+        assert workers is ALONE
+        assert workers.leads
+        assert workers.from_leader(lambda: 7) == 7
+
+
+@pytest.fixture(scope="module")
+def alone() -> Any:
+    """What one process finds in `distributed_worker`."""
+    done = subprocess.run(
+        [sys.executable, WORKER],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("num", [2, 3])
+def test_several_processes_train_as_one_does(num: int, alone: Any) -> None:
+    out, _ = finished(torchrun(num, WORKER))
+    found = json.loads(out)
+    assert max(found["batch_norm"]) < 1e-12
+    for case, one, several in zip(
+        distributed_worker.CASES, alone["curves"], found["curves"], strict=True
+    ):
+        for figures, wanted in zip(several, one, strict=True):
+            assert figures == pytest.approx(wanted, rel=1e-6), case
+
+
+def test_the_command_trains_writes_and_draws_once(mnist: Mnist) -> None:
+    settings = ["--recipe", "cnn-26k", "--epochs", "3", "--name"]
+    out, err = finished(torchrun(2, *TRAIN, *settings, "two"))
+    assert err.count("processes  2") == 1
+    assert len(re.findall(r"^ +\d/3 ", err, re.MULTILINE)) == 3
+    assert out.count("Kept in runs/two") == 1
+    assert mnist(*TRAIN[2:], *settings, "one").exit_code == 0
+    names = [sorted(path.name for path in Path("runs", run).iterdir()) for run in ("one", "two")]
+    assert names[0] == names[1]
+    # In float32 the sums of a step are rounded in another order.
+    for two, one in zip(curve("two"), curve("one"), strict=True):
+        assert two == pytest.approx(one, rel=2e-3)
+    assert runs.read_record(runs.Run(Path("runs/two")), "environment.json")["num_processes"] == 2
+    assert mnist("eval", "two", "--dataset", "digits", "-q").exit_code == 0
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_worker_ends_the_job_and_the_run_goes_on(victim: int, mnist: Mnist) -> None:
+    settings = ["--recipe", "cnn-26k", "--epochs", "1000", "--name", "one"]
+    job = torchrun(2, *TRAIN, *settings)
+    wait_for(Path("runs/one/metrics.csv"), job)
+    os.kill(workers_of(job)[victim], signal.SIGKILL)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode != 0
+    assert "Error: Another process of this training has ended or fallen silent." in err
+    assert "mnist train --resume runs/one" in err
+    assert not list(Path("runs/one").glob(".*.tmp"))
+    num_done = len(curve("one"))
+    if victim == 0:
+        return  # the rest is the same
+    # Alone, then by three.
+    alone = mnist("train", "--resume", "one", "--epochs", num_done + 1)
+    assert f"Resuming at epoch {num_done + 1} of {num_done + 1}." in alone.stderr
+    three = torchrun(3, "-m", "mnistcli", "train", "--resume", "one", "--epochs", str(num_done + 2))
+    _, err = finished(three)
+    assert f"Resuming at epoch {num_done + 2} of {num_done + 2}." in err
+    assert len(curve("one")) == num_done + 2
+    lives = runs.read_record(runs.Run(Path("runs/one")), "environment.json")["resumed"]
+    assert [life["num_processes"] for life in lives] == [1, 3]
+
+
+def test_two_machines_meet_and_the_first_alone_keeps_the_run(tmp_path: Path) -> None:
+    """Two of torchrun's agents, as on two machines that share no directory."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    meeting = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    jobs = [
+        subprocess.Popen(
+            [*TORCHRUN, "1", *meeting, *TRAIN, "--recipe", "cnn-26k", "--epochs", "2"],
+            cwd=tmp_path / name,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        )
+        for name in ("first", "second")
+    ]
+    outs = [finished(job)[0] for job in jobs]
+    # Which of the two has process 0 is torchrun's to say.
+    assert sorted(len(list((tmp_path / name).glob("runs/*"))) for name in ("first", "second")) == [
+        0,
+        1,
+    ]
+    assert sum("Kept in runs/" in out for out in outs) == 1
+
+
+def test_the_same_processes_go_on_to_the_same_bits() -> None:
+    settings = ["--recipe", "cnn-15k", "--dropout", "0.2", "--epochs", "4", "--name"]
+    finished(torchrun(2, *TRAIN, *settings, "whole"))
+    job = torchrun(2, *TRAIN, *settings, "parts")
+    wait_for(Path("runs/parts/metrics.csv"), job)
+    for worker in workers_of(job):
+        os.kill(worker, signal.SIGKILL)
+    job.communicate(timeout=60)
+    finished(torchrun(2, "-m", "mnistcli", "train", "--resume", "parts"))
+    for name in ("last.pth", "best.pth"):
+        whole, parts = (Path("runs", run, name).read_bytes() for run in ("whole", "parts"))
+        assert whole == parts
+
+
+def test_a_wrong_setting_is_said_once() -> None:
+    job = torchrun(2, *TRAIN, "--lr", "-3")
+    _, err = job.communicate(timeout=60)
+    assert job.returncode != 0
+    assert err.count("--lr: -3 will not do") == 1
+    assert not Path("runs").exists()
+
+
+def test_ctrl_c_ends_all_and_keeps_the_last_epoch() -> None:
+    job = torchrun(2, *TRAIN, "--recipe", "cnn-26k", "--epochs", "1000", "--name", "one")
+    wait_for(Path("runs/one/metrics.csv"), job)
+    job.send_signal(signal.SIGINT)
+    _, err = job.communicate(timeout=60)
+    assert "Go on: mnist train --resume runs/one" in err
+    assert checkpoints.load_model(Path("runs/one/last.pth")).card.epoch >= 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[/some/place/gloo/tcp/pair.cc:545] Read error: Connection reset by peer. More words",
+        "NCCL error in: a.cpp:3, unhandled system error\nsecond line",
+    ],
+)
+def test_a_lost_connection_is_told_in_words(said: str) -> None:
+    with pytest.raises(RunError) as told, distributed.lost_in_words("runs/x"):
+        raise RuntimeError(said)
+    assert "\n" not in told.value.why
+    assert "/some/place" not in told.value.why
+    assert told.value.fix.endswith("mnist train --resume runs/x")
+
+
+def test_other_errors_are_left_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="a bug"), distributed.lost_in_words():
+        raise RuntimeError("a bug")
+
+
+def test_there_must_be_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where CUDA is injected, because such a machine is not here."""
+    chosen: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    distributed._take_gpu(1)
+    assert chosen == [1]
+    with pytest.raises(DeviceError, match="no GPU for process 2") as refused:
+        distributed._take_gpu(2)
+    assert "--nproc-per-node 2" in refused.value.fix
