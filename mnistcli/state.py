@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mnistcli import registry
 from mnistcli.batches import num_steps
 from mnistcli.distributed import ALONE, Workers
-from mnistcli.errors import DataError
+from mnistcli.errors import DataError, brief
 from mnistcli.precision import DTYPES
 from mnistcli.settings import TrainSettings
 
@@ -106,6 +106,8 @@ class MovingAverage:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave; raises as PyTorch does if it is of another network."""
         self._num_updates = int(saved["num_updates"])
+        if self._num_updates < 0:
+            raise ValueError("its average counts fewer than no updates")
         self._average.load_state_dict(saved["average"])
 
 
@@ -181,11 +183,19 @@ class TrainState:
         try:
             self._load(saved)
         # Whatever PyTorch makes of a state that is not its own.
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            AttributeError,
+            ArithmeticError,
+        ) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            why = brief(lines[min(1, len(lines) - 1)] if lines else type(error).__name__)
             raise DataError(
                 "The state of the training does not fit its settings.",
-                why=f"{lines[min(1, len(lines) - 1)].rstrip('. ') if lines else type(error)}.",
+                why=f"{why.rstrip('. ')}.",
                 fix="Train anew: mnist train --config RUN/settings.json",
             ) from error
 

@@ -292,6 +292,8 @@ def _check_state(how: str, content: bytes, folder: Path) -> None:
     x_NCHW = torch.zeros(2, 1, 28, 28)
     torch.nn.functional.cross_entropy(state.model(x_NCHW), torch.tensor([1, 2])).backward()
     state.optimizer.step()
+    if state.average:
+        state.average.update(state.model)
 
 
 @cache

@@ -875,3 +875,22 @@ def test_moments_that_would_break_the_next_step_are_refused(change: Any) -> None
     change(saved["optimizer"])
     with pytest.raises(DataError, match="does not fit its settings"):
         started(settings, some_digits(64)).load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda saved: saved.update(losses=[10**400]),
+        lambda saved: saved.update(losses=["x" * 9000]),
+        lambda saved: saved["model"].update({"x" * 9000: torch.zeros(1)}),
+        lambda saved: saved["average"].update(num_updates=math.inf),
+        lambda saved: saved["average"].update(num_updates=-10),
+        lambda saved: saved.clear(),
+    ],
+)
+def test_a_state_that_makes_no_sense_is_refused_in_short(change: Any) -> None:
+    settings, saved = after_an_epoch(ema=0.9)
+    change(saved)
+    with pytest.raises(DataError, match="does not fit its settings") as refused:
+        started(settings, some_digits(64)).load_state_dict(saved)
+    assert len(refused.value.why) < 300
