@@ -22,6 +22,7 @@ from mnistcli.errors import DeviceError, MnistError, RunError
 from mnistcli.inventory import first_line
 from mnistcli.metrics import EpochResult
 from mnistcli.settings import TrainSettings, fit_budget, resolve
+from mnistcli.state import TrainState
 
 # Largest error of a float32 result, as a share of the largest value. Rounding gives some
 # 1e-6; TF32, which keeps 10 of 23 bits of what is multiplied, some 3e-4.
@@ -184,13 +185,13 @@ def _normalisation(settings: TrainSettings) -> batches.Normalisation:
     return batches.Normalisation(source.mean, source.std, input_px)
 
 
-def _train_shortly(name: str, number_format: str) -> tuple[engine.TrainState, list[EpochResult]]:
+def _train_shortly(name: str, number_format: str) -> tuple[TrainState, list[EpochResult]]:
     """The short training, the way that `mnist train` trains."""
     settings = _settings(SHORT)
     target = torch.device(name)
     examples = _digits().take(torch.arange(SHORT_IMAGES)).to(target)
     nothing = examples.take(torch.arange(0, device=target))
-    state = engine.TrainState(
+    state = TrainState(
         settings, num_examples=len(examples), device=target.type, precision=number_format
     )
     return state, list(engine.fit(state, examples, nothing, _normalisation(settings)))
@@ -248,7 +249,7 @@ def loss_scaling(name: str) -> Check:
     target = torch.device(name)
     settings = _settings(SHORT)
     examples = _digits().take(torch.arange(64)).to(target)
-    state = engine.TrainState(settings, num_examples=64, device=target.type, precision="float16")
+    state = TrainState(settings, num_examples=64, device=target.type, precision="float16")
     x_NCHW = batches.normalise(examples.images_NHW, _normalisation(settings))
 
     def step(factor: float) -> bool:
@@ -308,7 +309,7 @@ def train(wanted: str, seconds: float) -> Check:
     """
     plan = training.plan(_settings(LONG, device=wanted))
     examples, val = training.load(plan, Path())
-    state = engine.TrainState(
+    state = TrainState(
         plan.settings,
         num_examples=len(examples),
         device=plan.device.value,

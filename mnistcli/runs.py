@@ -83,7 +83,7 @@ class Run:
 
 
 class SavedState(BaseModel):
-    """How far a run has come: all its epochs, and what `engine.TrainState.state_dict` gave.
+    """How far a run has come: all its epochs, and what `TrainState.state_dict` gave.
 
     `settings` are those that it was trained with.
     """

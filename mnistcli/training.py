@@ -15,6 +15,7 @@ from mnistcli.files import uninterrupted
 from mnistcli.machine import memory_bytes
 from mnistcli.metrics import EpochResult, best
 from mnistcli.settings import TrainSettings, continued, fit_budget
+from mnistcli.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def execute(
     """
     plan, run, history = start.plan, start.run, start.history
     with _out_of_memory_in_words(plan), lost_in_words(str(run.path)):
-        state = engine.TrainState(
+        state = TrainState(
             plan.settings,
             num_examples=len(train),
             device=plan.device.value,
@@ -172,7 +173,7 @@ def execute(
             yield epoch
 
 
-def _take_up(state: engine.TrainState, saved: runs.SavedState, run: runs.Run) -> None:
+def _take_up(state: TrainState, saved: runs.SavedState, run: runs.Run) -> None:
     try:
         state.load_state_dict(saved.state)
     except DataError as error:
@@ -183,7 +184,7 @@ def _take_up(state: engine.TrainState, saved: runs.SavedState, run: runs.Run) ->
         ) from error
 
 
-def _begin(start: Start, state: engine.TrainState, workers: Workers) -> None:
+def _begin(start: Start, state: TrainState, workers: Workers) -> None:
     """Bring the records of a run up to what is known of it, before it is trained."""
     run, history, settings = start.run, start.history, start.plan.settings
     if start.is_resumed and runs.read_settings(run) != settings:
@@ -194,13 +195,13 @@ def _begin(start: Start, state: engine.TrainState, workers: Workers) -> None:
         _publish(start, state)
 
 
-def _save(start: Start, state: engine.TrainState, history: list[EpochResult]) -> None:
+def _save(start: Start, state: TrainState, history: list[EpochResult]) -> None:
     """Write what the run goes on from; with this an epoch is kept."""
     saved = runs.SavedState(settings=start.plan.settings, history=history, state=state.state_dict())
     runs.save_state(start.run, saved)
 
 
-def _publish(start: Start, state: engine.TrainState) -> None:
+def _publish(start: Start, state: TrainState) -> None:
     """Write what follows from a saved state: the checkpoints and, last, the metrics."""
     run, history = start.run, start.history
     card = _card(start.plan, history[-1])

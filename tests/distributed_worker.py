@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mnistcli import batches, datasets, distributed, engine, registry
 from mnistcli.distributed import Workers
 from mnistcli.settings import fit_budget, resolve
+from mnistcli.state import TrainState
 
 # Batch norm, augmentation, averaging, parts of unequal size, fewer to validate on than usual.
 CASES: list[dict[str, Any]] = [
@@ -30,7 +31,7 @@ def losses_of(case: dict[str, Any], workers: Workers) -> list[list[float | None]
     settings = fit_budget(resolve(flags, environ={}).settings)
     examples = datasets.load(datasets.dataset("digits"), "train", Path())
     train, val = batches.split(examples.take(torch.arange(240)), settings.val_size, settings.seed)
-    state = engine.TrainState(
+    state = TrainState(
         settings, num_examples=len(train), device="cpu", precision="float32", workers=workers
     )
     how = batches.Normalisation(0.16, 0.3, 32 if settings.arch == "cnn-deep" else 28)

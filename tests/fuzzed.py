@@ -27,6 +27,7 @@ from mnistcli.checkpoints import CheckpointCard
 from mnistcli.metrics import ClassScore, EpochResult, Mistake, Score
 from mnistcli.runs import Run
 from mnistcli.settings import TrainSettings, fit_budget, read_config, resolve
+from mnistcli.state import TrainState
 from tests import mutations
 from tests.mutations import Change, damaged
 from tests.watch import reading
@@ -213,10 +214,9 @@ STATE_RECIPES = {
 
 
 def _train_state(kind: str) -> Any:
-    from mnistcli import engine
 
     settings = STATE_RECIPES[kind]
-    return engine.TrainState(settings, num_examples=32, device="cpu", precision="float32")
+    return TrainState(settings, num_examples=32, device="cpu", precision="float32")
 
 
 @cache

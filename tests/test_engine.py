@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from mnistcli import batches, datasets, engine, registry
 from mnistcli.batches import Examples, Normalisation
-from mnistcli.engine import Evaluation, Schedule, TrainState, evaluate, fit
+from mnistcli.engine import Evaluation, evaluate, fit
 from mnistcli.errors import DataError, RunError
 from mnistcli.metrics import EpochResult
 from mnistcli.settings import TrainSettings, fit_budget, resolve
+from mnistcli.state import MovingAverage, Schedule, TrainState
 
 DIGITS = datasets.dataset("digits")
 
@@ -380,7 +381,7 @@ def filled(model: nn.Module, value: float) -> nn.Module:
 
 def test_the_average_warms_up_as_worked_out_by_hand() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = engine.MovingAverage(model, 0.99)
+    average = MovingAverage(model, 0.99)
     for value in (1.0, 2.0, 4.0):
         average.update(filled(model, value))
     second = 2 / 11 * 1.0 + 9 / 11 * 2.0
@@ -394,7 +395,7 @@ def test_the_average_warms_up_as_worked_out_by_hand() -> None:
 
 def test_the_decay_never_exceeds_what_was_asked_for() -> None:
     model = nn.Linear(1, 1)
-    average = engine.MovingAverage(model, 0.1)
+    average = MovingAverage(model, 0.1)
     for value in (1.0, 3.0):
         average.update(filled(model, value))
     (weight, _) = average.module.parameters()

@@ -19,6 +19,7 @@ from mnistcli.batches import Examples, Normalisation
 from mnistcli.metrics import EpochResult
 from mnistcli.precision import DTYPES, pick_device, pick_precision
 from mnistcli.settings import TrainSettings, fit_budget, resolve
+from mnistcli.state import TrainState
 from tests.conftest import Mnist
 
 DIGITS = datasets.dataset("digits")
@@ -48,12 +49,10 @@ def halves(device: str) -> tuple[Examples, Examples]:
     return train.to(target), val.to(target)
 
 
-def trained(
-    device: str, precision: str, **flags: Any
-) -> tuple[engine.TrainState, list[EpochResult]]:
+def trained(device: str, precision: str, **flags: Any) -> tuple[TrainState, list[EpochResult]]:
     settings = chosen(**flags)
     train, val = halves(device)
-    state = engine.TrainState(settings, num_examples=len(train), device=device, precision=precision)
+    state = TrainState(settings, num_examples=len(train), device=device, precision=precision)
     return state, list(engine.fit(state, train, val, normalisation(settings)))
 
 
@@ -77,7 +76,7 @@ def test_only_the_passes_are_in_the_format(device: str, precision: str) -> None:
     """Weights, optimiser and evaluation stay in float32; the scaler is on for float16 alone."""
     settings = chosen(epochs=1)
     train, val = halves(device)
-    state = engine.TrainState(settings, num_examples=320, device=device, precision=precision)
+    state = TrainState(settings, num_examples=320, device=device, precision=precision)
     outputs: set[tuple[bool, torch.dtype]] = set()
     state.model.register_forward_hook(
         lambda model, _inputs, output: outputs.add((model.training, output.dtype))
@@ -113,15 +112,15 @@ def test_augmentation_average_and_schedule_work_on_the_device(device: str, preci
     assert next(state.average.module.parameters()).device.type == device
 
 
-def overflowing(device: str) -> tuple[engine.TrainState, Tensor, Tensor]:
+def overflowing(device: str) -> tuple[TrainState, Tensor, Tensor]:
     settings = chosen()
     train, _ = halves(device)
-    state = engine.TrainState(settings, num_examples=64, device=device, precision="float16")
+    state = TrainState(settings, num_examples=64, device=device, precision="float16")
     x_NCHW = batches.normalise(train.images_NHW[:64], normalisation(settings))
     return state, x_NCHW, train.labels_N[:64]
 
 
-def step(state: engine.TrainState, x_NCHW: Tensor, labels_N: Tensor, factor: float) -> bool:
+def step(state: TrainState, x_NCHW: Tensor, labels_N: Tensor, factor: float) -> bool:
     """A step as the engine makes it, its loss times `factor`; whether a weight changed."""
     before = [weight.detach().clone() for weight in state.model.parameters()]
     with torch.autocast(state.device.type, state.dtype):

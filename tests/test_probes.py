@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import engine, inventory, precision, probes, training
+from mnistcli import inventory, precision, probes, training
 from mnistcli.doctor import Check, Task, Wanted
 from mnistcli.errors import DataError, RunError
 from mnistcli.metrics import EpochResult
@@ -25,6 +25,7 @@ from mnistcli.probes import (
     number_format,
     repeatable,
 )
+from mnistcli.state import TrainState
 
 AUTO = Choice("bfloat16", "this CPU has AMX")
 
@@ -116,7 +117,7 @@ def trains_to(monkeypatch: pytest.MonkeyPatch) -> Callable[[Outcome], None]:
         def train(name: str, number_format: str) -> Any:
             if isinstance(outcome, Exception):
                 raise outcome
-            state = engine.TrainState(
+            state = TrainState(
                 probes._settings(probes.SHORT), num_examples=512, device="cpu", precision="float32"
             )
             return state, [epoch(i, loss=loss) for i, loss in enumerate(outcome, 1)]
