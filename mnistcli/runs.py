@@ -19,7 +19,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,6 +146,8 @@ def _claim_new(out: Path, name: str | None, settings: TrainSettings, held: ExitS
         except FileExistsError:
             continue
         except OSError as error:
+            with suppress(OSError):
+                path.rmdir()  # unless it is somebody's
             raise _cannot_write(path, error) from error
     raise SettingsError(
         f"There is a run {out / (name or '')} already.",
@@ -272,8 +274,8 @@ def keep_environment(run: Run, epoch: int, environment: Mapping[str, Any]) -> No
         except DataError:  # lost; the run goes on all the same
             earlier = {}
         lives = earlier.get("resumed", [])
-        lives = [*lives, {"after_epoch": epoch, **record}] if isinstance(lives, list) else []
-        record = {**earlier, "resumed": lives}
+        lives = lives if isinstance(lives, list) else []
+        record = {**earlier, "resumed": [*lives, {"after_epoch": epoch, **record}]}
     write_record(run, "environment.json", record)
 
 
@@ -480,12 +482,15 @@ def _load_plain(path: Path) -> Any:
     """What a checkpoint file holds, if that is plain types and tensors."""
     import pickle
     import warnings
+    import zipfile
 
     import torch
 
     try:
         with warnings.catch_warnings(action="ignore"):  # about files that are refused anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        # PyTorch writes checksums and does not look at them.
+        is_damaged = zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip()
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise DataError(
             f"The checkpoint {path} cannot be read.",
@@ -500,6 +505,9 @@ def _load_plain(path: Path) -> Any:
     # Whatever a damaged file makes the reader stumble over.
     except Exception as error:
         raise _no_checkpoint(path, "The file is damaged or of another kind.") from error
+    if is_damaged:
+        raise _no_checkpoint(path, "The file is damaged: a checksum is wrong.")
+    return content
 
 
 def _fill(card: CheckpointCard, weights: Mapping[str, Any]) -> "nn.Module":
