@@ -25,10 +25,10 @@ and nothing else on stdout, with a `schema_version`; `predict --json` prints one
 | exit code | meaning |
 | --- | --- |
 | 0 | done |
-| 1 | failed: a run directory or a picture cannot be written, or the loss is no longer finite |
+| 1 | failed: a file cannot be written, the loss is no longer finite, `doctor` finds another fault |
 | 2 | wrong usage or settings |
 | 3 | a data set, a checkpoint or a picture is missing or damaged |
-| 4 | the device that was asked for cannot be used |
+| 4 | the device that was asked for cannot be used, or `doctor` finds one that fails |
 | 5 | a demanded bound was missed (`--max-params`, `--min-accuracy`) |
 | 130 | interrupted |
 

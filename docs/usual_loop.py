@@ -24,6 +24,7 @@ from torchvision import transforms
 from mnistcli import batches, datasets, engine, registry
 from mnistcli.precision import DTYPES, pick_device, pick_precision
 from mnistcli.settings import TrainSettings, fit_budget, resolve
+from mnistcli.state import TrainState
 
 
 def usual_loop(
@@ -64,9 +65,7 @@ def our_loop(
     examples = datasets.load(source, "train", data_dir).to(torch.device(device))
     side = registry.architecture(settings.arch).input_px
     normalisation = batches.Normalisation(source.mean, source.std, side)
-    state = engine.TrainState(
-        settings, num_examples=len(examples), device=device, precision=precision
-    )
+    state = TrainState(settings, num_examples=len(examples), device=device, precision=precision)
     nothing = examples.take(torch.arange(0))
     epochs = engine.fit(state, examples, nothing, normalisation)
     return lambda: next(epochs) and None

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mnistcli import gathering, images, pictures, runs
+from mnistcli import checkpoints, gathering, images, pictures
 from mnistcli.labels import Reading, Score, read_labels
 from mnistcli.predict import classify, text_of
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="?", type=Path)
     directory = parser.parse_args().pictures
-    models = [runs.load_model(runs.BUNDLED)]
+    models = [checkpoints.load_model(checkpoints.BUNDLED)]
     scores = {"usual": Score(), "mnist predict": Score()}
     for name, data, label in labelled_files(directory) if directory else enlarged_digits():
         picture = pictures.open_picture(data, name=name)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistcli import __version__
+from mnistcli.commands.doctor import doctor
 from mnistcli.commands.download import download
 from mnistcli.commands.eval import evaluate
 from mnistcli.commands.options import ListCommand
@@ -30,6 +31,7 @@ app.command("predict")(predict)
 app.command("summary", cls=ListCommand)(summary)
 app.command("plot")(plot)
 app.command("download")(download)
+app.command("doctor")(doctor)
 
 
 def _print_version(value: bool) -> None:

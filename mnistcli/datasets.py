@@ -9,35 +9,27 @@ Shapes: N images, H rows, W columns (28).
 
 import gzip
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
+from functools import partial
 from pathlib import Path
 from typing import Literal
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mnistcli import __version__
 from mnistcli.batches import Examples
-from mnistcli.errors import DataError, SettingsError, unknown_name
-from mnistcli.files import write_atomically
+from mnistcli.errors import DataError, brief, unknown_name
+from mnistcli.files import locked, remove_abandoned, write_atomically
+from mnistcli.mirrors import MAX_FILE_BYTES, check_address, fetch
 
 Split = Literal["train", "test"]
 
 # Called with the file's name, the bytes that have come and, where known, all there are.
 OnProgress = Callable[[str, int, int | None], None]
 
-TIMEOUT_SECONDS = 20.0
-TRIES_A_MIRROR = 2
-CHUNK_BYTES = 1 << 16
-# The largest file, KMNIST's training images, has 18 MB.
-MAX_FILE_BYTES = 64 << 20
 DIGITS = tuple("0123456789")
 
 
@@ -226,7 +218,7 @@ def read_idx(content: bytes, *, name: str) -> np.ndarray[tuple[int, ...], np.dty
     if len(content) - header_bytes != expected_bytes:
         raise DataError(
             f"{name} is damaged.",
-            why=f"Its header promises {expected_bytes:,} values, "
+            why=f"Its header promises {brief(f'{expected_bytes:,}')} values, "
             f"{len(content) - header_bytes:,} are there.",
             fix="Get it again: mnist download",
         )
@@ -272,24 +264,27 @@ def missing(dataset: Dataset, data_dir: Path) -> DataError:
     )
 
 
-def import_from(dataset: Dataset, data_dir: Path, source: Path) -> list[FileState]:
+def import_from(
+    dataset: Dataset, data_dir: Path, source: Path, *, on_wait: Callable[[], None] = lambda: None
+) -> list[FileState]:
     """Copy the data set's files from `source`, where they lie as `.gz` or unpacked.
 
-    A file that is already there and right is left alone.
+    A file that is already there and right is left alone. One process at a time
+    writes to a data set; `on_wait` is called if that is another one.
 
     Raises:
-        DataError: a file is not in `source`, is not the published one, or cannot be written.
+        DataError: a file is not in `source`, is not the published one, or cannot be read or
+            written.
     """
-    if not dataset.files:
-        return []
-    if not source.is_dir():
+    if dataset.files and not source.is_dir():
         raise DataError(
             f"{source} is no directory.",
             why="Files are imported from a directory.",
             fix="Name the directory that holds the four IDX files.",
         )
-    folder = _make_folder(dataset, data_dir)
-    return [_import_file(file, folder, source, dataset) for file in dataset.files]
+    return _mend(
+        dataset, data_dir, lambda file, folder: _import_file(file, folder, source, dataset), on_wait
+    )
 
 
 def download(
@@ -298,45 +293,62 @@ def download(
     *,
     mirrors: Sequence[str] = (),
     on_progress: OnProgress | None = None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> list[FileState]:
     """Fetch what is missing or damaged, from `mirrors` and then from torchvision's.
+
+    One process at a time writes to a data set; `on_wait` is called if that is
+    another one. What that one has got is not fetched again.
 
     Raises:
         DataError: no mirror had a file, and of each mirror why; or it cannot be written.
         SettingsError: a mirror is no http or https address.
     """
     for mirror in mirrors:
-        if not _is_web_address(mirror):
-            raise SettingsError(
-                f"'{mirror}' is no mirror.",
-                why="A mirror is an http or https address that holds the .gz files.",
-                fix="For files on this machine: mnist download --from DIR",
-            )
-    if not dataset.files:
-        return []
-    folder = _make_folder(dataset, data_dir)
-    return [_fetch_file(file, folder, dataset, mirrors, on_progress) for file in dataset.files]
+        check_address(mirror)
+    return _mend(
+        dataset,
+        data_dir,
+        lambda file, folder: _fetch_file(file, folder, _all_mirrors(dataset, mirrors), on_progress),
+        on_wait,
+    )
 
 
-def _is_web_address(text: str) -> bool:
-    try:
-        address = urlsplit(text)
-    except ValueError:
-        return False
-    return address.scheme in ("http", "https") and bool(address.hostname)
+def _mend(
+    dataset: Dataset,
+    data_dir: Path,
+    get: Callable[[DataFile, Path], FileState],
+    on_wait: Callable[[], None],
+) -> list[FileState]:
+    """Let `get` get each file that is not there or not right, while no other process does."""
+    states = verify(dataset, data_dir)
+    if all(state.state == "verified" for state in states):
+        return states
+    folder = _folder(dataset, data_dir)
+    with _held(folder, on_wait):
+        remove_abandoned(folder)
+        return [_got(file, folder, get) for file in dataset.files]
+
+
+def _got(file: DataFile, folder: Path, get: Callable[[DataFile, Path], FileState]) -> FileState:
+    state = _state(file, folder)
+    return state if state.state == "verified" else get(file, folder)
+
+
+@contextmanager
+def _held(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """The folder, made if need be, for this process alone."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder, wait=on_wait))
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        yield
 
 
 def _folder(dataset: Dataset, data_dir: Path) -> Path:
     return data_dir / dataset.folder / "raw"
-
-
-def _make_folder(dataset: Dataset, data_dir: Path) -> Path:
-    folder = _folder(dataset, data_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return folder
 
 
 def _write(target: Path, content: bytes) -> None:
@@ -362,6 +374,17 @@ def _find(file: DataFile, folder: Path) -> Path | None:
     return unpacked if file.sha256 and unpacked.is_file() else None
 
 
+def _read(path: Path) -> bytes:
+    """The content of a file, up to one byte more than a published one may have."""
+    try:
+        with path.open("rb") as handle:
+            return handle.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise DataError(
+            f"Cannot read {path}.", why=f"{error.strerror}.", fix="Check the file and its rights."
+        ) from error
+
+
 def _is_published(path: Path, content: bytes, file: DataFile) -> bool:
     if path.suffix == ".gz":
         return hashlib.md5(content, usedforsecurity=False).hexdigest() == file.gz_md5
@@ -372,7 +395,7 @@ def _state(file: DataFile, folder: Path) -> FileState:
     path = _find(file, folder)
     if path is None:
         return FileState(file.name, "missing", folder / f"{file.name}.gz")
-    good = _is_published(path, path.read_bytes(), file)
+    good = _is_published(path, _read(path), file)
     return FileState(file.name, "verified" if good else "damaged", path)
 
 
@@ -381,7 +404,7 @@ def _read_verified(file: DataFile, folder: Path, dataset: Dataset) -> bytes:
     path = _find(file, folder)
     if path is None:
         raise missing(dataset, folder.parents[1])
-    content = path.read_bytes()
+    content = _read(path)
     if not _is_published(path, content, file):
         raise DataError(
             f"{path} is damaged.",
@@ -397,58 +420,46 @@ def _download_command(dataset: Dataset) -> str:
 
 
 def _import_file(file: DataFile, folder: Path, source: Path, dataset: Dataset) -> FileState:
-    state = _state(file, folder)
-    if state.state == "verified":
-        return state
     places = (source, source / "raw", source / dataset.folder / "raw")
     names = (f"{file.name}.gz", file.name)
     found = [place / name for name in names for place in places if (place / name).is_file()]
     if not found:
         raise DataError(
             f"{source} does not hold {file.name}.",
-            why=f"Neither {file.name}.gz nor {file.name} is there.",
+            why=f"Neither {file.name}.gz nor {file.name} is a file there.",
             fix="Name the directory that holds the four IDX files.",
         )
-    content = found[0].read_bytes()
+    content = _read(found[0])
     if not _is_published(found[0], content, file):
-        checkable = found[0].suffix == ".gz" or file.sha256
         raise DataError(
             f"{found[0]} is not the published file of {dataset.name}.",
-            why="Its checksum is wrong." if checkable else "Only its .gz has a published checksum.",
+            why=_why_unpublished(found[0], content, file),
             fix=f"Download it instead: mnist download --dataset {dataset.name}",
         )
     target = folder / found[0].name
     _write(target, content)
-    if target.suffix != ".gz":
-        # A damaged one would be preferred to what has just been imported.
-        (folder / f"{file.name}.gz").unlink(missing_ok=True)
+    damaged = folder / f"{file.name}.gz"
+    if target != damaged and damaged.is_file():  # it would be preferred to what was imported
+        damaged.unlink()
     return FileState(file.name, "imported", target, str(found[0]))
 
 
+def _why_unpublished(path: Path, content: bytes, file: DataFile) -> str:
+    if path.suffix != ".gz" and not file.sha256:
+        return "Only its .gz has a published checksum."
+    if len(content) > MAX_FILE_BYTES:
+        return f"It has more than {MAX_FILE_BYTES >> 20} MiB."
+    return "Its checksum is wrong."
+
+
 def _fetch_file(
-    file: DataFile,
-    folder: Path,
-    dataset: Dataset,
-    mirrors: Sequence[str],
-    on_progress: OnProgress | None,
+    file: DataFile, folder: Path, mirrors: Iterable[str], on_progress: OnProgress | None
 ) -> FileState:
-    state = _state(file, folder)
-    if state.state == "verified":
-        return state
     target = folder / f"{file.name}.gz"
-    failures = []
-    for mirror in _all_mirrors(dataset, mirrors):
-        url = f"{mirror.rstrip('/')}/{file.name}.gz"
-        failure = _try_mirror(url, target, file, on_progress)
-        if not failure:
-            return FileState(file.name, "downloaded", target, url)
-        failures.append(f"{mirror}: {failure}")
-    raise DataError(
-        f"No mirror gave {file.name}.gz.",
-        why="\n".join(failures),
-        fix="Try again later, name a mirror (mnist download --mirror URL), or import files "
-        "you have (mnist download --from DIR).",
-    )
+    note = partial(on_progress, file.name) if on_progress else None
+    fetched = fetch(target.name, mirrors, md5=file.gz_md5, on_progress=note)
+    _write(target, fetched.content)
+    return FileState(file.name, "downloaded", target, fetched.url)
 
 
 def _all_mirrors(dataset: Dataset, mirrors: Sequence[str]) -> Iterator[str]:
@@ -458,60 +469,6 @@ def _all_mirrors(dataset: Dataset, mirrors: Sequence[str]) -> Iterator[str]:
 
     usual = getattr(torchvision.datasets, dataset.folder).mirrors
     yield from (mirror for mirror in usual if mirror not in mirrors)
-
-
-def _try_mirror(url: str, target: Path, file: DataFile, on_progress: OnProgress | None) -> str:
-    """Fetch `url` to `target`; what went wrong, or nothing."""
-    failure = ""
-    for attempt in range(TRIES_A_MIRROR):
-        if attempt:
-            time.sleep(1.0)
-        try:
-            content = _fetch(url, file, on_progress)
-        except HTTPError as error:
-            error.close()
-            failure = f"HTTP status {error.code}"
-            if error.code < 500:
-                return failure
-        except (_WrongContentError, UnicodeError) as error:
-            return str(error)
-        except (OSError, HTTPException) as error:
-            failure = _in_words(error)
-        else:
-            _write(target, content)
-            return ""
-    return failure
-
-
-def _in_words(error: OSError | HTTPException) -> str:
-    """What a failed connection says of itself, without the error's number."""
-    reason = getattr(error, "reason", error)
-    words = str(getattr(reason, "strerror", None) or reason)
-    return " ".join(words.split()) or type(error).__name__
-
-
-class _WrongContentError(Exception):
-    """A mirror answered with something that is not the published file."""
-
-
-def _fetch(url: str, file: DataFile, on_progress: OnProgress | None) -> bytes:
-    """What `url` answers; raises unless it is the published file."""
-    request = Request(url, headers={"User-Agent": f"mnistcli/{__version__}"})  # noqa: S310
-    content = bytearray()
-    with urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 (http only)
-        length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdecimal() else None
-        while chunk := response.read(CHUNK_BYTES):
-            content += chunk
-            if len(content) > MAX_FILE_BYTES:
-                raise _WrongContentError(f"more than {MAX_FILE_BYTES >> 20} MiB came")
-            if on_progress:
-                on_progress(file.name, len(content), total)
-    if len(content) < (total or 0):
-        raise ConnectionError(f"ended after {len(content):,} of {total:,} bytes")
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != file.gz_md5:
-        raise _WrongContentError(f"wrong checksum ({len(content):,} bytes came)")
-    return bytes(content)
 
 
 def _load_digits(split: Split) -> Examples:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Not an error of ours: what a shell expects after Ctrl-C (128 + SIGINT).
 EXIT_INTERRUPTED = 130
+# Characters of a file that a message quotes.
+MAX_QUOTED = 200
 
 
 class MnistError(Exception):
@@ -54,9 +56,16 @@ class GateError(MnistError):
     exit_code = 5
 
 
+def brief(text: object) -> str:
+    """What a file or another program says, shortened to what fits in a message."""
+    words = str(text)
+    return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED]}…"
+
+
 def unknown_name(kind: str, name: str, known: "Iterable[str]") -> SettingsError:
     """The error for a name that is in no registry, with the nearest one that is."""
     known = sorted(known)
+    name = brief(name)
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     fix = f"Did you mean {near[0]}?" if near else "Pick one of these."
     return SettingsError(

@@ -1,13 +1,27 @@
-"""Writing a file all at once or not at all."""
+"""Writing a file all at once or not at all; one process at a time in a directory."""
 
+import errno
+import math
 import os
+import re
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+if sys.platform != "win32":
+    import fcntl
+
+LOCK_NAME = ".lock"
+_TEMPORARY_NAME = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
+
+
+class LockedError(Exception):
+    """Another process, or another part of this one, holds a directory's lock."""
 
 
 def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -15,21 +29,89 @@ def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
 
     The content goes to a temporary name of its own in the same directory, is
     flushed to the disk and renamed, so that no reader, no crash and no second
-    writer ever meets half a file.
+    writer ever meets half a file. What a killed writer leaves is hidden, and
+    `remove_abandoned` removes it.
 
     Raises:
         OSError: the directory is missing, read-only or full.
     """
-    temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         # "x" rather than the tempfile module, whose files only their owner can read.
         with temporary.open("xb") as handle:
+            _lock_while_open(handle)
+            if not temporary.exists():  # taken for abandoned before it was locked
+                write_atomically(target, write)
+                return
             write(handle)
             handle.flush()
             os.fsync(handle.fileno())
-        temporary.replace(target)
+            if sys.platform == "win32":
+                handle.close()  # no open file can be renamed there
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(directory: Path) -> None:
+    """Remove the temporaries in `directory` whose writer was killed; skip what cannot be removed.
+
+    A writer locks its temporary as long as it lives, and the system unlocks it
+    when the process ends, however it ends.
+    """
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if _TEMPORARY_NAME.fullmatch(path.name) and path.is_file():
+                with suppress(OSError):
+                    _remove_unless_open(path)
+
+
+@contextmanager
+def locked(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
+    """Hold the lock of `directory` as long as the context lasts.
+
+    If it is taken, `wait` is called once and the lock waited for. The lock is
+    the system's own on the hidden file `.lock`, which may stay: the lock ends
+    with the process that holds it, however that ends. It is not reentrant: who
+    holds it already must not wait for it.
+
+    Raises:
+        LockedError: the lock is taken and `wait` is None.
+        OSError: the directory is missing, or the lock file cannot be made or written.
+    """
+    from filelock import FileLock, Timeout
+
+    if not directory.is_dir():  # which filelock would make
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
+    lock = FileLock(directory / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if wait is None:
+            raise LockedError(f"{directory} is in use.") from None
+        wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class NotAFileError(OSError):
+    """There is something to read, and it is not a file of a size that makes sense."""
+
+
+def check_file(path: Path, max_bytes: float = math.inf) -> None:
+    """Look before something is read whose end may never come; nothing if it is not there.
+
+    Raises:
+        NotAFileError: it is a device or a pipe, or has more than `max_bytes`.
+    """
+    if path.is_file():
+        if path.stat().st_size > max_bytes:
+            raise NotAFileError(errno.EFBIG, f"It has more than {max_bytes / 1e6:.0f} MB")
+    elif path.exists() and not path.is_dir():
+        raise NotAFileError(errno.EINVAL, "It is a device or a pipe")
 
 
 @contextmanager
@@ -56,25 +138,21 @@ def uninterrupted() -> Iterator[None]:
         signal.raise_signal(caught[0])
 
 
-class LockedError(Exception):
-    """Another process holds the lock of a directory."""
+def _lock_while_open(handle: BinaryIO) -> None:
+    """Show that the writer of a temporary lives. Windows removes no open file anyway."""
+    if sys.platform != "win32":
+        with suppress(OSError):  # where nothing can be locked, nothing is taken for abandoned
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
-@contextmanager
-def locked(directory: Path, *, wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """TO BE REPLACED."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(directory / ".lock", timeout=0 if wait is None else -1)
+def _remove_unless_open(path: Path) -> None:
+    """Remove a temporary; raises OSError if its writer lives."""
+    if sys.platform == "win32":
+        path.unlink()
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise LockedError from error
-    try:
-        yield
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
     finally:
-        lock.release()
-
-
-def remove_abandoned(directory: Path) -> None:
-    """TO BE REPLACED."""
+        os.close(descriptor)

@@ -5,14 +5,18 @@ A label file is CSV with the columns `file`, relative to the label file's direct
 """
 
 import csv
+import io
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnistcli.errors import DataError
+from mnistcli.errors import DataError, brief
 from mnistcli.metrics import wilson_interval
 
 # The sizes that the scores tell apart: MNIST's own, and all that had to be shrunk.
 SMALL_PX = 28
+# The labels of some 250,000 pictures; a device has no end.
+MAX_CHARACTERS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -99,24 +103,33 @@ def read_labels(path: Path) -> dict[Path, str]:
         DataError: the file cannot be read, or has not both columns.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            header = [name.strip().lower() for name in next(csv.reader(lines), [])]
-            rows = list(csv.DictReader(lines, header, skipinitialspace=True))
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+        lines = io.StringIO(text[:MAX_CHARACTERS], newline="")
+        header = [name.strip().lower() for name in next(csv.reader(lines), [])]
+        rows = list(csv.DictReader(lines, header, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise _unusable(path, why=f"It cannot be read: {reason}.") from error
+    if len(text) > MAX_CHARACTERS:
+        raise _unusable(path, why=f"It has more than {MAX_CHARACTERS:,} characters.")
     if not rows:
         raise _unusable(path, why="It has no rows.")
     if not {"file", "label"} <= set(header):
-        raise _unusable(path, why=f"Its columns are {', '.join(header)}.")
+        raise _unusable(path, why=f"Its columns are {brief(', '.join(header))}.")
     try:
         return {
-            (path.parent / row["file"]).resolve(): row["label"]
+            resolved(path.parent / row["file"]): row["label"]
             for row in rows
             if row["file"] and row["label"]
         }
     except ValueError as error:
         raise _unusable(path, why=f"One of its names is none: {error}.") from error
+
+
+def resolved(path: Path) -> Path:
+    """The file that a name stands for; unlike `Path.resolve`, any name for a ring of links."""
+    return Path(os.path.realpath(path))
 
 
 def _unusable(path: Path, *, why: str) -> DataError:

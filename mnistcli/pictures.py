@@ -4,6 +4,7 @@ Shapes: H rows, W columns, C channels. `grey` is float32, 0 black to 1 white.
 """
 
 import io
+import logging
 import os
 import sys
 import warnings
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnistcli.errors import DataError
+
+# Pillow logs what it does not like, which without a handler would be printed.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Grey = NDArray[np.float32]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -36,6 +40,7 @@ OTHER_KINDS = (
     (0, b"<?xml", "SVG or other XML"),
 )
 MAX_PIXELS = 64_000_000
+MAX_PAGES = 1000
 # Large enough for the digits of a filled page, small enough for some hundredths of a second.
 WORKING_SIDE_PX = 800
 # Channels that differ by less than this everywhere make a grey picture: JPEG's rounding.
@@ -156,12 +161,25 @@ def too_large(name: str) -> DataError:
 
 
 def count_frames(image: Image.Image) -> int:
-    """The pages or frames of a picture; 1 where a later one is damaged."""
+    """The pages or frames of a picture, pages up to `MAX_PAGES`; 1 where a later one is damaged."""
     if image.format not in PAGED:
         return 1
     with suppress(Exception), mute_libtiff():
-        return int(getattr(image, "n_frames", 1))
+        return count_pages(image) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
     return 1
+
+
+def count_pages(image: Image.Image) -> int:
+    """The pages of a TIFF file, at most `MAX_PAGES`.
+
+    Pillow compares each page with all before it: to count those of 10 MB takes it minutes.
+    """
+    for number in range(1, MAX_PAGES):
+        try:
+            image.seek(number)
+        except EOFError:
+            return number
+    return MAX_PAGES
 
 
 def turn(image: Image.Image) -> Image.Transpose | None:
@@ -195,14 +213,21 @@ def shrink(image: Image.Image) -> Grey:
 
 def stretch(values_HW: Grey) -> Grey:
     """Any finite range of values -> 0..1: 32-bit pictures have no agreed white."""
-    finite_N = values_HW[np.isfinite(values_HW)]
-    if not finite_N.size:
+    is_finite_HW = np.isfinite(values_HW)
+    if not is_finite_HW.any():
         return np.zeros_like(values_HW)
-    # In float64, where the difference of two float32 cannot overflow.
-    low, high = float(finite_N.min()), float(finite_N.max())
-    middle = float(np.median(finite_N))
-    known_HW = np.where(np.isfinite(values_HW), values_HW, middle).astype(np.float64)
-    return ((known_HW - low) / (high - low or 1)).astype(np.float32)
+    if is_finite_HW.all():
+        known_HW = values_HW
+    else:
+        finite_N = np.sort(values_HW[is_finite_HW])
+        known_HW = np.where(is_finite_HW, values_HW, finite_N[finite_N.size // 2])
+    low, high = float(known_HW.min()), float(known_HW.max())
+    stretched_HW = np.empty_like(known_HW)
+    # Row by row, because a picture of MAX_PIXELS would take a gigabyte more; in float64,
+    # where the difference of two float32 cannot overflow.
+    for row_W, known_W in zip(stretched_HW, known_HW, strict=True):
+        row_W[:] = (known_W.astype(np.float64) - low) / (high - low or 1)
+    return stretched_HW
 
 
 def composite(rgba_HWC: Grey) -> Grey:

@@ -68,7 +68,7 @@ def pick_precision(wanted: str, device: str, *, gains_on_cpu: bool = True) -> Ch
     if wanted == "float16" and device != "cuda":
         raise DeviceError(
             f"float16 cannot be trained on {device}.",
-            why="Its gradients underflow without the loss scaling that only CUDA has.",
+            why="Only CUDA devices are faster for it; elsewhere it would cost time and accuracy.",
             fix="Use --precision bfloat16, float32 or auto",
         )
     if wanted != "auto":

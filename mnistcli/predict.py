@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from mnistcli.batches import normalise
+from mnistcli.checkpoints import LoadedModel
 from mnistcli.errors import SettingsError
 from mnistcli.images import DigitImage, Ways, stroke_width_px
-from mnistcli.runs import LoadedModel
 from mnistcli.scoring import normalisation_of
 
 # The two most probable classes are closer than this: the reading is a guess.

@@ -101,7 +101,7 @@ class Report:
         """The reading beside its label, counted in the score; None without a label."""
         if self._labels is None:
             return None
-        label = self._labels.get(Path(found.name).resolve())
+        label = self._labels.get(labelling.resolved(Path(found.name)))
         if label is None:
             self._score.num_unlabelled += 1
             return None

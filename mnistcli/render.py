@@ -42,12 +42,12 @@ from mnistcli.errors import MnistError
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
 if TYPE_CHECKING:
+    from mnistcli.checkpoints import LoadedModel
     from mnistcli.datasets import Dataset, FileState, OnProgress
     from mnistcli.distributed import Workers
     from mnistcli.engine import OnStep, Step
     from mnistcli.layers import Network
     from mnistcli.metrics import EpochResult, Score
-    from mnistcli.runs import LoadedModel
     from mnistcli.training import Plan, Start
 
 # How often a bar is redrawn: reading the running loss makes a GPU wait.

@@ -15,6 +15,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import platform
 import shutil
 import sys
@@ -25,11 +26,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from mnistcli import SCHEMA_VERSION, __version__, registry
-from mnistcli.errors import DataError, MnistError, RunError, SettingsError
-from mnistcli.files import LockedError, locked, remove_abandoned, write_atomically
+from mnistcli import SCHEMA_VERSION, archives, checkpoints
+from mnistcli.checkpoints import CheckpointCard
+from mnistcli.errors import DataError, RunError, SettingsError, brief
+from mnistcli.files import (
+    LOCK_NAME,
+    LockedError,
+    check_file,
+    locked,
+    remove_abandoned,
+    write_atomically,
+)
 from mnistcli.machine import num_cores
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
 from mnistcli.settings import CHANGEABLE, TrainSettings
@@ -38,37 +54,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 COLUMNS = [field.name for field in fields(EpochResult)]
-BUNDLED = Path(__file__).parent / "weights" / "cnn-small.pth"
-
-
-class CheckpointCard(BaseModel):
-    """What a checkpoint says of itself, beside its tensors.
-
-    `mean` and `std` are of a pixel in 0..1; `epoch` is the one the weights are
-    from, `val_accuracy` (0..1) what they reached there, None without a
-    validation split.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    format: Literal[1] = 1
-    settings: TrainSettings
-    classes: Annotated[tuple[str, ...], Field(min_length=10, max_length=10)]
-    mean: float
-    std: float = Field(gt=0)
-    input_px: int = Field(ge=1, le=1024)
-    epoch: int = Field(ge=1)
-    val_accuracy: float | None = Field(None, ge=0, le=1)
-    versions: dict[str, str]
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A network with trained weights, in evaluation mode on the CPU, and its card."""
-
-    path: Path
-    network: "nn.Module"
-    card: CheckpointCard
+# The largest record, the score of a network that misread 60,000 pictures, has 12 MB.
+MAX_RECORD_BYTES = 32 << 20
+# No data set has as many.
+MAX_IMAGES = 10**7
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ class Run:
 
 
 class SavedState(BaseModel):
-    """How far a run has come: all its epochs, and what `engine.TrainState.state_dict` gave.
+    """How far a run has come: all its epochs, and what `TrainState.state_dict` gave.
 
     `settings` are those that it was trained with.
     """
@@ -162,14 +151,14 @@ def _is_free(path: Path) -> bool:
     A process that was killed at once may have left its lock or a temporary file.
     """
     remove_abandoned(path)
-    return all(entry.name == ".lock" for entry in path.iterdir())
+    return all(entry.name == LOCK_NAME for entry in path.iterdir())
 
 
 def _is_ours(path: Path, held: ExitStack) -> bool:
     """Whether the lock of a directory could be had; then `held` keeps it."""
     with ExitStack() as attempt:
         try:
-            attempt.enter_context(locked(path))
+            attempt.enter_context(locked(path, wait=None))
         except LockedError:
             return False
         # Another process may have had it first, and be done.
@@ -194,7 +183,7 @@ def resumed(name: str, out: Path) -> Iterator[Run]:
     read_settings(run)  # before a lock is put into a directory that is no run
     with ExitStack() as held:
         try:
-            held.enter_context(locked(run.path))
+            held.enter_context(locked(run.path, wait=None))
             remove_abandoned(run.path)
         except LockedError as error:
             raise RunError(
@@ -247,6 +236,7 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
     """
     path = run.path / name
     try:
+        check_file(path, MAX_RECORD_BYTES)
         record = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(
@@ -254,7 +244,7 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
             why=f"{error.strerror}.",
             fix="Name the directory of a run: it holds settings.json and metrics.csv.",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(record, dict):
         raise _damaged(path, "it holds no record")
@@ -286,24 +276,12 @@ def environment(**choices: Any) -> dict[str, Any]:
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["mnist", *sys.argv[1:]],
-        "versions": versions(),
+        "versions": checkpoints.versions(),
         "platform": platform.platform(),
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "num_cores": num_cores(),
         "num_threads": torch.get_num_threads(),
         **choices,
-    }
-
-
-def versions() -> dict[str, str]:
-    """The versions that decide what is computed."""
-    import torch
-
-    # str: torch's version is a subclass, which a checkpoint of plain types may not hold.
-    return {
-        "mnistcli": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
     }
 
 
@@ -324,6 +302,7 @@ def read_metrics(run: Run) -> list[EpochResult]:
     """
     path = run.path / "metrics.csv"
     try:
+        check_file(path, MAX_RECORD_BYTES)
         with path.open(encoding="utf-8", newline="") as handle:
             epochs = [_read_epoch(row) for row in csv.DictReader(handle)]
     except OSError as error:
@@ -336,12 +315,22 @@ def read_metrics(run: Run) -> list[EpochResult]:
         raise _damaged(path, str(error)) from error
     if not epochs:
         raise _damaged(path, "it holds no epoch")
+    if not all(before.epoch < after.epoch for before, after in itertools.pairwise(epochs)):
+        raise _damaged(path, "its epochs are in no order")
     return epochs
 
 
 def _read_epoch(row: Mapping[str, str]) -> EpochResult:
+    number = int(row["epoch"])
     values = {name: float(row[name]) if row[name] else None for name in COLUMNS if name != "epoch"}
-    return EpochResult(epoch=int(row["epoch"]), **values)  # type: ignore[arg-type]
+    # Training ends where a loss is not finite.
+    known = [value for name, value in values.items() if value is not None or name[:4] != "val_"]
+    in_bounds = all(value is not None and 0 <= value < math.inf for value in known)
+    shares = (values["train_accuracy"] or 0, values["val_accuracy"] or 0)
+    is_held_out = (values["val_loss"] is None) == (values["val_accuracy"] is None)
+    if not (1 <= number <= 10_000 and in_bounds and max(shares) <= 1 and is_held_out):
+        raise ValueError(f"the figures of epoch {number} make no sense")
+    return EpochResult(epoch=number, **values)  # type: ignore[arg-type]
 
 
 def keep_score(score: Score) -> Path | None:
@@ -370,9 +359,36 @@ def read_score(run: Run, dataset: str, split: JudgedSplit) -> Score | None:
     record = read_record(run, name)
     record.pop("schema_version", None)
     try:
-        return TypeAdapter(Score).validate_python(record)
+        score = TypeAdapter(Score).validate_python(record)
     except ValidationError as error:
         raise _damaged(run.path / name, str(error.errors()[0]["msg"])) from error
+    if not _adds_up(score):
+        raise _damaged(run.path / name, "its figures make no sense")
+    return score
+
+
+def _adds_up(score: Score) -> bool:
+    """Whether the figures of a score are in their bounds and agree with each other."""
+    num_classes, counts = len(score.classes), list(itertools.chain(*score.confusion))
+    if not num_classes or [len(row) for row in score.confusion] != [num_classes] * num_classes:
+        return False
+    num_right = sum(score.confusion[k][k] for k in range(num_classes))
+    shares = [score.accuracy, *score.interval]
+    shares += [
+        share for each in score.mistakes for share in (each.probability, each.label_probability)
+    ]
+    shares += [share for each in score.classes for share in (each.precision, each.recall, each.f1)]
+    places = [place for each in score.mistakes for place in (each.label, each.predicted)]
+    return (
+        1 <= sum(counts) == score.num_images <= MAX_IMAGES
+        and min(counts) >= 0
+        and num_right == score.num_images - score.num_errors
+        and all(0 <= share <= 1 for share in shares)
+        and score.interval[0] <= score.interval[1]
+        and 0 <= score.loss < math.inf
+        and all(0 <= place < num_classes for place in places)
+        and all(0 <= each.index < score.num_images for each in score.mistakes)
+    )
 
 
 def _score_name(dataset: str, split: JudgedSplit) -> str:
@@ -380,15 +396,8 @@ def _score_name(dataset: str, split: JudgedSplit) -> str:
 
 
 def save_checkpoint(path: Path, network: "nn.Module", card: CheckpointCard) -> None:
-    """Write weights and card as plain types and tensors on the CPU.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
-    }
-    _save(path, {"card": card.model_dump(mode="json"), "weights": weights})
+    """Write a checkpoint; raises RunError if the file cannot be written."""
+    _write(path, checkpoints.packed(network, card))
 
 
 def save_best(run: Run, network: "nn.Module", card: CheckpointCard) -> None:
@@ -412,7 +421,7 @@ def save_state(run: Run, saved: SavedState) -> None:
         RunError: the file cannot be written.
     """
     records = saved.model_dump(mode="json", exclude={"state"})
-    _save(run.state, {**records, "state": saved.state})
+    _write(run.state, archives.packed({**records, "state": saved.state}))
 
 
 def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
@@ -427,7 +436,10 @@ def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
             return None
         raise _not_resumable(run, "It holds no state.pth, which runs of an older version lack")
     try:
-        saved = SavedState.model_validate(_load_plain(run.state))
+        content = archives.load(run.state)
+        if not archives.holds_sound_tensors(content):
+            raise _damaged(run.state, "its tensors are not those of a training")
+        saved = SavedState.model_validate(content)
     except DataError as error:
         raise _not_resumable(run, f"state.pth: {error.why}") from error
     except ValidationError as error:
@@ -449,74 +461,6 @@ def _not_resumable(run: Run, why: str) -> DataError:
         why=f"{why.rstrip('.')}.",
         fix=f"Train it anew: mnist train --config {run.path / 'settings.json'}",
     )
-
-
-def _save(path: Path, content: Mapping[str, Any]) -> None:
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    _write(path, buffer.getvalue())
-
-
-def load_model(path: Path) -> LoadedModel:
-    """The network in a checkpoint file. No code in the file is ever run.
-
-    Raises:
-        DataError: the file is missing, damaged, or no checkpoint of this tool.
-    """
-    content = _load_plain(path)
-    try:
-        card = CheckpointCard.model_validate(content["card"])
-        network = _fill(card, content["weights"])
-    except ValidationError as error:
-        raise _no_checkpoint(path, f"Its card is wrong: {error.errors()[0]['msg']}.") from error
-    except (KeyError, TypeError, RuntimeError, AttributeError, MnistError) as error:
-        # PyTorch names the first thing that does not fit on its second line.
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise _no_checkpoint(path, f"{lines[min(1, len(lines) - 1)].rstrip('. ')}.") from error
-    return LoadedModel(path, network, card)
-
-
-def _load_plain(path: Path) -> Any:
-    """What a checkpoint file holds, if that is plain types and tensors."""
-    import pickle
-    import warnings
-    import zipfile
-
-    import torch
-
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about files that are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        # PyTorch writes checksums and does not look at them.
-        is_damaged = zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip()
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise DataError(
-            f"The checkpoint {path} cannot be read.",
-            why=f"{error.strerror or error}.",
-            fix="Name a .pth file or a run: mnist train makes one.",
-        ) from error
-    except pickle.UnpicklingError as error:
-        why = (
-            "It holds more than plain numbers and tensors, so it was not opened: it could run code."
-        )
-        raise _no_checkpoint(path, why) from error
-    # Whatever a damaged file makes the reader stumble over.
-    except Exception as error:
-        raise _no_checkpoint(path, "The file is damaged or of another kind.") from error
-    if is_damaged:
-        raise _no_checkpoint(path, "The file is damaged: a checksum is wrong.")
-    return content
-
-
-def _fill(card: CheckpointCard, weights: Mapping[str, Any]) -> "nn.Module":
-    """The network of `card` with `weights`, allocating nothing but what the file brought."""
-    network = registry.outline(card.settings.arch, card.settings.network)
-    network.load_state_dict(weights, assign=True)
-    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
-        raise DataError("Its weights are not finite")
-    return network.float().eval().requires_grad_(requires_grad=False)
 
 
 def find(name: str, out: Path) -> Run:
@@ -545,7 +489,7 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
         DataError: there is no such file or run, or the run has no checkpoint yet.
     """
     if name is None:
-        return BUNDLED
+        return checkpoints.BUNDLED
     path = Path(name)
     if not path.is_dir() and (path.suffix == ".pth" or path.is_file()):
         return path
@@ -610,13 +554,7 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
 
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
-        f"{path} is damaged.", why=f"{why}.", fix="Mend or remove that file, or name another run."
-    )
-
-
-def _no_checkpoint(path: Path, why: str) -> DataError:
-    return DataError(
-        f"{path} is no checkpoint of this tool.",
-        why=why,
-        fix="Name a .pth file or a run that mnist train wrote.",
+        f"{path} is damaged.",
+        why=f"{brief(why)}.",
+        fix="Mend or remove that file, or name another run.",
     )

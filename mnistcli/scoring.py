@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mnistcli import batches, datasets, engine
+from mnistcli.checkpoints import LoadedModel
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import (
     JudgedSplit,
@@ -19,7 +20,6 @@ from mnistcli.metrics import (
     confusion_matrix,
     wilson_interval,
 )
-from mnistcli.runs import LoadedModel
 
 
 def load_split(

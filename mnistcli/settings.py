@@ -7,11 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from mnistcli import registry
-from mnistcli.errors import GateError, SettingsError, unknown_name
+from mnistcli.errors import GateError, SettingsError, brief, unknown_name
+
+# Characters of a settings file; a run's has 1,000. Longer keys would take TOML's reader minutes.
+MAX_CONFIG = 16_384
+# Wrong settings that a message names.
+MAX_LINES = 20
 
 
 def split_list(value: object) -> object:
@@ -19,6 +32,14 @@ def split_list(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
+def check_printable(text: str) -> str:
+    """The text, if a terminal shows it as it is."""
+    if not text.isprintable():
+        raise ValueError("it has characters that cannot be shown")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(check_printable)]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Sizes = Annotated[tuple[Count, ...], Field(max_length=32), BeforeValidator(split_list)]
@@ -101,7 +122,7 @@ class TrainSettings(_Frozen):
     `settings.json` of a run can be replayed on another machine.
     """
 
-    recipe: str
+    recipe: Name
     model: ModelSettings
     dataset: Literal["mnist", "fashion-mnist", "kmnist", "digits"] = "mnist"
     epochs: int = Field(10, ge=1, le=10_000)
@@ -236,7 +257,7 @@ def read_config(path: Path) -> dict[str, Any]:
             fix="Give --config such a file; the settings.json of any run shows the form.",
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _read_text(path)
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise SettingsError(
@@ -248,7 +269,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise SettingsError(
             f"The settings file {path} is broken.",
-            why=f"{error}.",
+            why=f"{brief(error)}.",
             fix="Mend the file; the settings.json of any run shows the form.",
         ) from error
     if not isinstance(values, dict):
@@ -258,7 +279,21 @@ def read_config(path: Path) -> dict[str, Any]:
             fix="The settings.json of any run shows the form.",
         )
     model = values.pop("model", {})
+    if isinstance(model, dict) and "model" in model:
+        raise SettingsError(
+            f"The settings file {path} has a model in its model.",
+            why="A network is described by one table.",
+            fix="Mend the file; the settings.json of any run shows the form.",
+        )
     return {**values, **(model if isinstance(model, dict) else {"model": model})}
+
+
+def _read_text(path: Path) -> str:
+    with path.open(encoding="utf-8-sig") as file:
+        text = file.read(MAX_CONFIG + 1)
+    if len(text) > MAX_CONFIG:
+        raise ValueError(f"It has more than {MAX_CONFIG:,} characters")
+    return text
 
 
 def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -276,7 +311,9 @@ def _pick_recipe(
     """
     wanted, wanted_by = None, "default"
     for source, layer in layers:
-        named = {key: str(layer[key]) for key in ("recipe", "arch") if layer.get(key) is not None}
+        named = {
+            key: _as_text(layer[key]) for key in ("recipe", "arch") if layer.get(key) is not None
+        }
         arch = registry.architecture(named["arch"]) if "arch" in named else None
         recipe = registry.recipe(named["recipe"]) if "recipe" in named else None
         if arch and recipe and recipe.arch != arch.name:
@@ -339,6 +376,8 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainSet
     except ValidationError as error:
         lines = [_explain(problem, values["arch"], sources) for problem in error.errors()]
         count = "A setting is" if len(lines) == 1 else f"{len(lines)} settings are"
+        if len(lines) > MAX_LINES:
+            lines[MAX_LINES:] = [f"… and {len(lines) - MAX_LINES} more."]
         raise SettingsError(
             f"{count} wrong.",
             why="\n".join(lines),
@@ -359,12 +398,22 @@ def _explain(problem: Any, arch: str, sources: Mapping[str, str]) -> str:
         return f"{label}: {_unknown(name, arch)}"
     if problem["type"] == "missing":
         return f"{label}: {arch} needs it."
-    given = str(problem["input"])
+    given = _as_text(problem["input"])
     shown = given if len(given) <= 40 else f"{given[:40]}…"
     return f"{label}: {shown} will not do; it must be {_bounds(name, arch) or problem['msg']}."
 
 
+def _as_text(value: object) -> str:
+    """A value of any file, as text: one that has no end, or is too long to write, by its kind."""
+    try:
+        return str(value)
+    # Tables in tables in tables; a number of more digits than Python writes.
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__}"
+
+
 def _label(name: str, source: str) -> str:
+    name = brief(name)
     if source == "flag":
         return f"--{name.replace('_', '-')}"
     if source == "environment":

@@ -1,6 +1,5 @@
 """One training run, from resolved settings to the files of its run directory."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,12 +8,14 @@ from typing import Any
 
 import torch
 
-from mnistcli import batches, datasets, engine, precision, registry, runs
+from mnistcli import batches, checkpoints, datasets, engine, precision, registry, runs
 from mnistcli.distributed import ALONE, Workers, lost_in_words
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.files import uninterrupted
+from mnistcli.machine import memory_bytes
 from mnistcli.metrics import EpochResult, best
 from mnistcli.settings import TrainSettings, continued, fit_budget
+from mnistcli.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def execute(
     """
     plan, run, history = start.plan, start.run, start.history
     with _out_of_memory_in_words(plan), lost_in_words(str(run.path)):
-        state = engine.TrainState(
+        state = TrainState(
             plan.settings,
             num_examples=len(train),
             device=plan.device.value,
@@ -172,7 +173,7 @@ def execute(
             yield epoch
 
 
-def _take_up(state: engine.TrainState, saved: runs.SavedState, run: runs.Run) -> None:
+def _take_up(state: TrainState, saved: runs.SavedState, run: runs.Run) -> None:
     try:
         state.load_state_dict(saved.state)
     except DataError as error:
@@ -183,7 +184,7 @@ def _take_up(state: engine.TrainState, saved: runs.SavedState, run: runs.Run) ->
         ) from error
 
 
-def _begin(start: Start, state: engine.TrainState, workers: Workers) -> None:
+def _begin(start: Start, state: TrainState, workers: Workers) -> None:
     """Bring the records of a run up to what is known of it, before it is trained."""
     run, history, settings = start.run, start.history, start.plan.settings
     if start.is_resumed and runs.read_settings(run) != settings:
@@ -194,13 +195,13 @@ def _begin(start: Start, state: engine.TrainState, workers: Workers) -> None:
         _publish(start, state)
 
 
-def _save(start: Start, state: engine.TrainState, history: list[EpochResult]) -> None:
+def _save(start: Start, state: TrainState, history: list[EpochResult]) -> None:
     """Write what the run goes on from; with this an epoch is kept."""
     saved = runs.SavedState(settings=start.plan.settings, history=history, state=state.state_dict())
     runs.save_state(start.run, saved)
 
 
-def _publish(start: Start, state: engine.TrainState) -> None:
+def _publish(start: Start, state: TrainState) -> None:
     """Write what follows from a saved state: the checkpoints and, last, the metrics."""
     run, history = start.run, start.history
     card = _card(start.plan, history[-1])
@@ -227,17 +228,14 @@ def _check_memory(num_params: int) -> None:
     """Refuse a network whose weights, gradients and two moments exceed the machine's memory.
 
     Linux promises memory that it does not have and kills the process that uses
-    it, so there would be no error to catch. Windows has no `sysconf`, and fails.
+    it, so there would be no error to catch. Windows fails by itself.
     """
-    if not hasattr(os, "sysconf"):
-        return
-    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed_bytes = 4 * 4 * num_params
-    if needed_bytes > memory_bytes:
+    available_bytes, needed_bytes = memory_bytes(), 4 * 4 * num_params
+    if available_bytes is not None and needed_bytes > available_bytes:
         raise SettingsError(
             f"The network's {num_params:,} parameters do not fit in memory.",
             why=f"To train them takes {needed_bytes / 1e9:,.0f} GB, "
-            f"this machine has {memory_bytes / 1e9:,.0f}.",
+            f"this machine has {available_bytes / 1e9:,.0f}.",
             fix="Use smaller layers: --hidden, --channels, --width or --max-params.",
         )
 
@@ -267,9 +265,9 @@ def _environment(plan: Plan, workers: Workers) -> dict[str, object]:
     )
 
 
-def _card(plan: Plan, epoch: EpochResult) -> runs.CheckpointCard:
+def _card(plan: Plan, epoch: EpochResult) -> checkpoints.CheckpointCard:
     normalisation = plan.normalisation
-    return runs.CheckpointCard(
+    return checkpoints.CheckpointCard(
         settings=plan.settings,
         classes=plan.dataset.classes,
         mean=normalisation.mean,
@@ -277,5 +275,5 @@ def _card(plan: Plan, epoch: EpochResult) -> runs.CheckpointCard:
         input_px=normalisation.input_px,
         epoch=epoch.epoch,
         val_accuracy=epoch.val_accuracy,
-        versions=runs.versions(),
+        versions=checkpoints.versions(),
     )

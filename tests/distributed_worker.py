@@ -1,4 +1,4 @@
-"""What `test_distributed.py` has torchrun start: each part prints one line of JSON as the leader.
+"""What `test_distributed.py` has torchrun start: the leader prints one line of JSON.
 
 Everything is computed in float64, so that one process and several must agree to many digits.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mnistcli import batches, datasets, distributed, engine, registry
 from mnistcli.distributed import Workers
 from mnistcli.settings import fit_budget, resolve
+from mnistcli.state import TrainState
 
 # Batch norm, augmentation, averaging, parts of unequal size, fewer to validate on than usual.
 CASES: list[dict[str, Any]] = [
@@ -30,7 +31,7 @@ def losses_of(case: dict[str, Any], workers: Workers) -> list[list[float | None]
     settings = fit_budget(resolve(flags, environ={}).settings)
     examples = datasets.load(datasets.dataset("digits"), "train", Path())
     train, val = batches.split(examples.take(torch.arange(240)), settings.val_size, settings.seed)
-    state = engine.TrainState(
+    state = TrainState(
         settings, num_examples=len(train), device="cpu", precision="float32", workers=workers
     )
     how = batches.Normalisation(0.16, 0.3, 32 if settings.arch == "cnn-deep" else 28)
@@ -86,11 +87,13 @@ def batch_norms(workers: Workers) -> list[float]:
 
 
 def main() -> None:
-    """Run the part named by the first argument."""
+    """Print the losses of every case and, of several processes, how batch norm differs."""
     in_float64()
     with distributed.joined() as workers:
-        curves = sys.argv[1] == "curves"
-        found = [losses_of(case, workers) for case in CASES] if curves else batch_norms(workers)
+        found = {
+            "curves": [losses_of(case, workers) for case in CASES],
+            "batch_norm": batch_norms(workers) if workers.count > 1 else [],
+        }
         if workers.leads:
             sys.stdout.write(json.dumps(found))
 

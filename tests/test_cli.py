@@ -17,7 +17,7 @@ from mnistcli.cli import app
 from mnistcli.commands.options import join_numbers
 from tests.conftest import REPOSITORY, Mnist
 
-COMMANDS = ("train", "eval", "predict", "summary", "plot", "download")
+COMMANDS = ("train", "eval", "predict", "summary", "plot", "download", "doctor")
 HEAVY = {"torch", "torchvision", "matplotlib", "numpy", "pydantic", "sklearn", "PIL"}
 
 
@@ -25,7 +25,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-def test_there_are_six_commands() -> None:
+def test_there_are_seven_commands() -> None:
     assert sorted(command.name or "" for command in app.registered_commands) == sorted(COMMANDS)
 
 
@@ -84,6 +84,7 @@ def test_an_unknown_option_is_wrong_usage(mnist: Mnist) -> None:
         ["trian"],
         ["train", "--nonsense"],
         ["predict"],
+        ["doctor", "--device"],
     ],
 )
 def test_nothing_heavy_is_loaded_for_help_and_usage_errors(arguments: list[str]) -> None:
@@ -100,7 +101,7 @@ def test_nothing_heavy_is_loaded_for_help_and_usage_errors(arguments: list[str])
     assert result.stdout.splitlines()[-1] == "LOADED", result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["doctor", "--help"]])
 def test_help_takes_under_a_fifth_of_a_second(arguments: list[str]) -> None:
     script = Path(sys.executable).with_name("mnist")
     command = [str(script)] if script.exists() else [sys.executable, "-m", "mnistcli"]
@@ -208,6 +209,7 @@ ADAPTED = {
     "train": "--dataset digits --epochs 1 --out elsewhere",
     "download": "--dataset digits",
     "eval": "--dataset digits",
+    "doctor": "--seconds 0 --data-dir elsewhere",
 }
 
 

@@ -4,9 +4,9 @@ import gzip
 import hashlib
 import os
 import re
-import socket
 import stat
 import struct
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +24,12 @@ import torch
 import torchvision.datasets
 from sklearn.datasets import load_digits
 
-from mnistcli import datasets
+from mnistcli import datasets, mirrors
 from mnistcli.commands import options
 from mnistcli.datasets import DataFile, Dataset, FileState, Split
 from mnistcli.errors import DataError, SettingsError
+from mnistcli.files import LOCK_NAME
+from tests.test_mirrors import refusing_url
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -125,12 +127,14 @@ class Mirror:
         elif fault != "says nothing":
             self._send(handler, self.files[name], fault)
 
-    @staticmethod
-    def _send(handler: BaseHTTPRequestHandler, content: bytes, fault: str | None) -> None:
+    def _send(self, handler: BaseHTTPRequestHandler, content: bytes, fault: str | None) -> None:
         handler.send_response(200)
         if fault != "hides the length":
             handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
+        if fault == "stalls":
+            handler.wfile.write(content[: len(content) // 2])
+            self.closing.wait(20)
         if fault == "breaks off":
             content = content[: len(content) // 2]
         elif fault == "sends other bytes":
@@ -162,28 +166,18 @@ def serving(files: Mapping[str, bytes]) -> Iterator[Mirror]:
             thread.join()
 
 
-def refusing_url() -> str:
-    """An address on this machine where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}/"
-
-
 @pytest.fixture(autouse=True)
 def usual_mirrors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Torchvision's mirrors of MNIST: none, until a test adds one to this list."""
-    mirrors: list[str] = []
-    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", mirrors)
+    usual: list[str] = []
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", usual)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return mirrors
+    return usual
 
 
 @pytest.fixture(autouse=True)
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were to be slept between tries; nobody waits for them."""
-    slept: list[float] = []
-    monkeypatch.setattr("mnistcli.datasets.time.sleep", slept.append)
-    return slept
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirrors, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -206,8 +200,13 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def names_in(data_dir: Path) -> set[str]:
-    """The names of all files under `data_dir`, the hidden ones too."""
-    return {path.name for path in data_dir.rglob("*") if not path.is_dir()}
+    """The names of all files under `data_dir`, the hidden ones too, but for the lock's."""
+    return {path.name for path in data_dir.rglob("*") if not path.is_dir()} - {LOCK_NAME}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What lies in `folder`, but for the lock."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK_NAME}
 
 
 @pytest.mark.parametrize("name", WITH_FILES)
@@ -598,9 +597,107 @@ def test_an_import_says_which_file_is_not_there(tmp_path: Path, name: str) -> No
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize("kind", ["directory", "pipe", "broken link", "device"])
+def test_an_import_of_what_is_no_file_is_refused_and_hangs_nowhere(
+    tmp_path: Path, kind: str
+) -> None:
+    source = put(tmp_path / "source", packed())
+    path = source / f"{TRAIN_IMAGES}.gz"
+    path.unlink()
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else "nowhere")
+    with pytest.raises(DataError, match=f"does not hold {TRAIN_IMAGES}") as caught:
+        datasets.import_from(fake_dataset(), tmp_path / "data", source)
+    assert caught.value.exit_code == 3
+    assert names_in(tmp_path / "data") == set()
+
+
+def test_an_import_of_a_huge_file_reads_no_more_than_a_data_set_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "MAX_FILE_BYTES", 1 << 20)
+    source = put(tmp_path / "source", packed())
+    os.truncate(source / f"{TRAIN_IMAGES}.gz", 1 << 40)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=f"{TRAIN_IMAGES}.gz is not the pub") as caught:
+            datasets.import_from(fake_dataset(), tmp_path / "data", source)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.why == "It has more than 1 MiB."
+    assert names_in(tmp_path / "data") == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that cannot be read")
+@pytest.mark.parametrize("place", ["source", "data/MNIST/raw"])
+def test_what_cannot_be_read_is_a_data_error(tmp_path: Path, place: str) -> None:
+    source = put(tmp_path / "source", packed())
+    path = put(tmp_path / place, {}) / f"{TRAIN_IMAGES}.gz"
+    path.unlink(missing_ok=True)
+    path.symlink_to("/proc/self/mem")  # which nobody can read from its beginning, not even root
+    with pytest.raises(DataError, match=re.escape(f"Cannot read {path}.")) as caught:
+        datasets.import_from(fake_dataset(), tmp_path / "data", source)
+    assert caught.value.why == "Input/output error."
+    with pytest.raises(DataError, match="Cannot read" if place != "source" else "not on this"):
+        datasets.load(fake_dataset(), "train", tmp_path / "data")
+
+
+def test_a_huge_file_in_the_data_directory_is_damaged_and_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "MAX_FILE_BYTES", 1 << 20)
+    folder = put_data(tmp_path / "data", packed())
+    os.truncate(folder / f"{TRAIN_IMAGES}.gz", 1 << 40)
+    states = datasets.verify(fake_dataset(), tmp_path / "data")
+    assert [state.state for state in states] == ["damaged", *["verified"] * 3]
+    datasets.import_from(fake_dataset(), tmp_path / "data", put(tmp_path / "source", packed()))
+    assert contents(folder) == packed()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "broken link"])
+def test_a_name_that_is_taken_by_no_file_is_given_to_the_file(tmp_path: Path, kind: str) -> None:
+    folder = put_data(tmp_path / "data", {})
+    path = folder / f"{TRAIN_IMAGES}.gz"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nowhere")
+    datasets.import_from(fake_dataset(), tmp_path / "data", put(tmp_path / "source", packed()))
+    assert contents(folder) == packed()
+
+
+def test_temporaries_that_were_abandoned_are_removed_before_anything_is_written(
+    tmp_path: Path, mirror: Mirror
+) -> None:
+    abandoned = {f".{TRAIN_IMAGES}.gz.12-0123abcd.tmp": b"half"}
+    put_data(tmp_path, abandoned)
+    datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+    assert names_in(tmp_path) == set(packed())
+    put_data(tmp_path / "other", abandoned)
+    datasets.import_from(fake_dataset(), tmp_path / "other", put(tmp_path / "source", packed()))
+    assert names_in(tmp_path / "other") == set(packed())
+
+
+def test_what_is_complete_needs_no_lock(tmp_path: Path, mirror: Mirror) -> None:
+    folder = put_data(tmp_path, packed())
+    (folder / LOCK_NAME).mkdir()
+    states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+    assert states_by_name(states) == dict.fromkeys(NAMES, "verified")
+    change_a_byte(folder / f"{TEST_LABELS}.gz")
+    with pytest.raises(DataError, match="Cannot write to") as caught:
+        datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+    assert caught.value.why == "Is a directory."
+    assert mirror.asked == []
+
+
 @pytest.mark.parametrize("fault", [None, "hides the length"])
 def test_a_download_fetches_every_file_once_and_loads(
-    tmp_path: Path, mirror: Mirror, naps: list[float], fault: str | None
+    tmp_path: Path, mirror: Mirror, fault: str | None
 ) -> None:
     if fault:
         mirror.fail(fault)
@@ -610,7 +707,6 @@ def test_a_download_fetches_every_file_once_and_loads(
     assert [state.source for state in states] == [f"{mirror.url}{name}" for name in packed()]
     assert {state.path.name: state.path.read_bytes() for state in states} == packed()
     assert mirror.asked == list(packed())
-    assert naps == []
     assert names_in(tmp_path) == set(packed())
     assert len(datasets.load(dataset, "train", tmp_path)) == NUM_TRAIN
 
@@ -630,7 +726,7 @@ def test_only_what_is_missing_or_damaged_is_fetched(tmp_path: Path, mirror: Mirr
     states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert [state.state for state in states] == ["verified", *["downloaded"] * 3]
     assert mirror.asked == [f"{name}.gz" for name in (TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)]
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == packed()
+    assert contents(folder) == packed()
 
 
 def test_a_mirror_may_be_named_without_its_last_slash(tmp_path: Path, mirror: Mirror) -> None:
@@ -647,7 +743,7 @@ FAULTS: list[tuple[int | str, str, int]] = [
     ("sends other bytes", "wrong checksum", 1),
     ("breaks off", "ended after", 2),
     ("says nothing", "closed connection without response", 2),
-    ("talks nonsense", "nonsense", 2),
+    ("talks nonsense", "not HTTP", 2),
 ]
 
 
@@ -656,7 +752,6 @@ def test_what_one_mirror_fails_to_give_the_next_one_gives(
     tmp_path: Path,
     mirror: Mirror,
     second_mirror: Mirror,
-    naps: list[float],
     fault: int | str,
     reason: str,
     tries: int,
@@ -665,19 +760,17 @@ def test_what_one_mirror_fails_to_give_the_next_one_gives(
     states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url, second_mirror.url])
     assert mirror.asked == [name for name in packed() for _ in range(tries)]
     assert second_mirror.asked == list(packed())
-    assert len(naps) == (tries - 1) * len(NAMES)
     assert [state.source for state in states] == [f"{second_mirror.url}{name}" for name in packed()]
-    assert {path.name: path.read_bytes() for path in states[0].path.parent.iterdir()} == packed()
+    assert contents(states[0].path.parent) == packed()
 
 
-def test_a_mirror_that_refuses_is_tried_twice_and_left_for_torchvisions(
-    tmp_path: Path, mirror: Mirror, naps: list[float], usual_mirrors: list[str]
+def test_a_mirror_that_refuses_is_left_for_torchvisions(
+    tmp_path: Path, mirror: Mirror, usual_mirrors: list[str]
 ) -> None:
     usual_mirrors.append(mirror.url)
     states = datasets.download(fake_dataset(), tmp_path, mirrors=[refusing_url()])
     assert states_by_name(states) == dict.fromkeys(NAMES, "downloaded")
     assert mirror.asked == list(packed())
-    assert naps == [1.0] * len(NAMES)
 
 
 def test_torchvisions_mirrors_serve_where_none_is_named(
@@ -691,21 +784,20 @@ def test_torchvisions_mirrors_serve_where_none_is_named(
 
 
 def test_a_mirror_that_fails_once_is_given_a_second_chance(
-    tmp_path: Path, mirror: Mirror, second_mirror: Mirror, naps: list[float]
+    tmp_path: Path, mirror: Mirror, second_mirror: Mirror
 ) -> None:
     mirror.fail(503, times=1, name=f"{TRAIN_IMAGES}.gz")
     mirror.fail("breaks off", times=1, name=f"{TEST_IMAGES}.gz")
     datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url, second_mirror.url])
     assert second_mirror.asked == []
     assert len(mirror.asked) == len(NAMES) + 2
-    assert naps == [1.0, 1.0]
     assert names_in(tmp_path) == set(packed())
 
 
 def test_a_mirror_that_hangs_is_left_after_the_timeout(
     tmp_path: Path, mirror: Mirror, second_mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(mirrors, "WINDOW_SECONDS", 0.3)
     mirror.fail("hangs", name=f"{TRAIN_LABELS}.gz")
     states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url, second_mirror.url])
     assert mirror.asked.count(f"{TRAIN_LABELS}.gz") == 2
@@ -762,7 +854,7 @@ def test_a_failed_download_leaves_what_was_there(
 def test_a_mirror_that_never_stops_sending_is_left(
     tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(mirrors, "MAX_FILE_BYTES", 1000)
     with pytest.raises(DataError, match="No mirror") as caught:
         datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert "more than" in caught.value.why
@@ -773,7 +865,7 @@ def test_a_mirror_that_never_stops_sending_is_left(
 def test_progress_counts_the_bytes_of_each_file_up_to_all_of_them(
     tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(mirrors, "CHUNK_BYTES", 500)
     calls: dict[str, list[tuple[int, int | None]]] = {}
 
     def note(name: str, num_bytes: int, total: int | None) -> None:
@@ -874,3 +966,9 @@ def test_digits_need_no_download_and_no_directory(tmp_path: Path, mirror: Mirror
     assert datasets.download(digits, data_dir, mirrors=[mirror.url]) == []
     assert datasets.import_from(digits, data_dir, tmp_path) == []
     assert not data_dir.exists()
+
+
+def test_a_header_of_absurd_sizes_makes_no_absurd_message() -> None:
+    with pytest.raises(DataError, match="damaged") as refused:
+        datasets.read_idx(b"\0\0\x08\xff" + b"\xff" * 4 * 255, name="idx")
+    assert len(refused.value.why) < 400

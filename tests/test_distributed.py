@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,13 +15,14 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import distributed, runs
+from mnistcli import checkpoints, distributed, runs
 from mnistcli.distributed import ALONE, Workers
 from mnistcli.errors import DeviceError, RunError
 from tests import distributed_worker
 from tests.conftest import REPOSITORY, Mnist
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
+WORKER = distributed_worker.__file__
 TRAIN = ["-m", "mnistcli", "train", "--dataset", "digits", "--precision", "float32"]
 
 
@@ -83,25 +85,26 @@ def test_alone_nothing_is_exchanged() -> None:
         assert workers.from_leader(lambda: 7) == 7
 
 
-def test_batch_norm_over_processes_is_that_of_the_whole_batch() -> None:
-    worker = str(Path(distributed_worker.__file__))
-    out, _ = finished(torchrun(3, worker, "batch-norm"))
-    assert max(json.loads(out)) < 1e-12
-
-
-@pytest.mark.parametrize("num", [2, 3])
-def test_several_processes_train_as_one_does(num: int) -> None:
-    worker = str(Path(distributed_worker.__file__))
-    alone = subprocess.run(
-        [sys.executable, worker, "curves"],
+@pytest.fixture(scope="module")
+def alone() -> Any:
+    """What one process finds in `distributed_worker`."""
+    done = subprocess.run(
+        [sys.executable, WORKER],
         capture_output=True,
         text=True,
         check=True,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
     )
-    out, _ = finished(torchrun(num, worker, "curves"))
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("num", [2, 3])
+def test_several_processes_train_as_one_does(num: int, alone: Any) -> None:
+    out, _ = finished(torchrun(num, WORKER))
+    found = json.loads(out)
+    assert max(found["batch_norm"]) < 1e-12
     for case, one, several in zip(
-        distributed_worker.CASES, json.loads(alone.stdout), json.loads(out), strict=True
+        distributed_worker.CASES, alone["curves"], found["curves"], strict=True
     ):
         for figures, wanted in zip(several, one, strict=True):
             assert figures == pytest.approx(wanted, rel=1e-6), case
@@ -135,6 +138,8 @@ def test_a_killed_worker_ends_the_job_and_the_run_goes_on(victim: int, mnist: Mn
     assert "mnist train --resume runs/one" in err
     assert not list(Path("runs/one").glob(".*.tmp"))
     num_done = len(curve("one"))
+    if victim == 0:
+        return  # the rest is the same
     # Alone, then by three.
     alone = mnist("train", "--resume", "one", "--epochs", num_done + 1)
     assert f"Resuming at epoch {num_done + 1} of {num_done + 1}." in alone.stderr
@@ -144,6 +149,48 @@ def test_a_killed_worker_ends_the_job_and_the_run_goes_on(victim: int, mnist: Mn
     assert len(curve("one")) == num_done + 2
     lives = runs.read_record(runs.Run(Path("runs/one")), "environment.json")["resumed"]
     assert [life["num_processes"] for life in lives] == [1, 3]
+
+
+def test_two_machines_meet_and_the_first_alone_keeps_the_run(tmp_path: Path) -> None:
+    """Two of torchrun's agents, as on two machines that share no directory."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    meeting = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    jobs = [
+        subprocess.Popen(
+            [*TORCHRUN, "1", *meeting, *TRAIN, "--recipe", "cnn-26k", "--epochs", "2"],
+            cwd=tmp_path / name,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        )
+        for name in ("first", "second")
+    ]
+    outs = [finished(job)[0] for job in jobs]
+    # Which of the two has process 0 is torchrun's to say.
+    assert sorted(len(list((tmp_path / name).glob("runs/*"))) for name in ("first", "second")) == [
+        0,
+        1,
+    ]
+    assert sum("Kept in runs/" in out for out in outs) == 1
+
+
+def test_the_same_processes_go_on_to_the_same_bits() -> None:
+    settings = ["--recipe", "cnn-15k", "--dropout", "0.2", "--epochs", "4", "--name"]
+    finished(torchrun(2, *TRAIN, *settings, "whole"))
+    job = torchrun(2, *TRAIN, *settings, "parts")
+    wait_for(Path("runs/parts/metrics.csv"), job)
+    for worker in workers_of(job):
+        os.kill(worker, signal.SIGKILL)
+    job.communicate(timeout=60)
+    finished(torchrun(2, "-m", "mnistcli", "train", "--resume", "parts"))
+    for name in ("last.pth", "best.pth"):
+        whole, parts = (Path("runs", run, name).read_bytes() for run in ("whole", "parts"))
+        assert whole == parts
 
 
 def test_a_wrong_setting_is_said_once() -> None:
@@ -160,7 +207,7 @@ def test_ctrl_c_ends_all_and_keeps_the_last_epoch() -> None:
     job.send_signal(signal.SIGINT)
     _, err = job.communicate(timeout=60)
     assert "Go on: mnist train --resume runs/one" in err
-    assert runs.load_model(Path("runs/one/last.pth")).card.epoch >= 1
+    assert checkpoints.load_model(Path("runs/one/last.pth")).card.epoch >= 1
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from mnistcli import batches, datasets, engine, registry
 from mnistcli.batches import Examples, Normalisation
-from mnistcli.engine import Evaluation, Schedule, TrainState, evaluate, fit
+from mnistcli.engine import Evaluation, evaluate, fit
 from mnistcli.errors import DataError, RunError
 from mnistcli.metrics import EpochResult
 from mnistcli.settings import TrainSettings, fit_budget, resolve
+from mnistcli.state import MovingAverage, Schedule, TrainState
 
 DIGITS = datasets.dataset("digits")
 
@@ -380,7 +381,7 @@ def filled(model: nn.Module, value: float) -> nn.Module:
 
 def test_the_average_warms_up_as_worked_out_by_hand() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = engine.MovingAverage(model, 0.99)
+    average = MovingAverage(model, 0.99)
     for value in (1.0, 2.0, 4.0):
         average.update(filled(model, value))
     second = 2 / 11 * 1.0 + 9 / 11 * 2.0
@@ -394,7 +395,7 @@ def test_the_average_warms_up_as_worked_out_by_hand() -> None:
 
 def test_the_decay_never_exceeds_what_was_asked_for() -> None:
     model = nn.Linear(1, 1)
-    average = engine.MovingAverage(model, 0.1)
+    average = MovingAverage(model, 0.1)
     for value in (1.0, 3.0):
         average.update(filled(model, value))
     (weight, _) = average.module.parameters()
@@ -827,3 +828,69 @@ def test_statistics_that_are_no_numbers_stop_training() -> None:
         next(state.model.parameters()).mul_(1e25)
     with pytest.raises(RunError, match="The loss became NaN or infinite"):
         list(fit(state, train, none(), normalisation(settings)))
+
+
+def after_an_epoch(**flags: Any) -> tuple[TrainSettings, dict[str, Any]]:
+    settings = chosen(hidden=[3], **flags)
+    state = started(settings, some_digits(64))
+    next(fit(state, some_digits(64), none(), normalisation(settings)))
+    return settings, state.state_dict()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "ema": 0.9},
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "momentum": 0.0},
+    ],
+)
+def test_every_optimisers_state_is_taken_up(flags: dict[str, Any]) -> None:
+    settings, saved = after_an_epoch(**flags)
+    state = started(settings, some_digits(64))
+    state.load_state_dict(saved)
+    assert state.num_epochs_done == 1
+    assert len(list(fit(state, some_digits(64), none(), normalisation(settings)))) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda moments: moments.clear(),
+        lambda moments: moments.pop(0),
+        lambda moments: moments.update({9: moments[0]}),
+        lambda moments: moments[0].pop("exp_avg_sq"),
+        lambda moments: moments[0].update(more=torch.zeros(1)),
+        lambda moments: moments[0].update(exp_avg=torch.zeros(())),
+        lambda moments: moments[0].update(exp_avg=moments[1]["exp_avg"]),
+        lambda moments: moments[0].update(exp_avg=moments[0]["exp_avg"].half()),
+        lambda moments: moments[0].update(exp_avg=5),
+        lambda moments: moments[0].update(step=torch.zeros(3)),
+        lambda moments: moments.update({0: None}),
+    ],
+)
+def test_moments_that_would_break_the_next_step_are_refused(change: Any) -> None:
+    settings, saved = after_an_epoch()
+    change(saved["optimizer"])
+    with pytest.raises(DataError, match="does not fit its settings"):
+        started(settings, some_digits(64)).load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda saved: saved.update(losses=[10**400]),
+        lambda saved: saved.update(losses=["x" * 9000]),
+        lambda saved: saved["model"].update({"x" * 9000: torch.zeros(1)}),
+        lambda saved: saved["average"].update(num_updates=math.inf),
+        lambda saved: saved["average"].update(num_updates=-10),
+        lambda saved: saved.clear(),
+    ],
+)
+def test_a_state_that_makes_no_sense_is_refused_in_short(change: Any) -> None:
+    settings, saved = after_an_epoch(ema=0.9)
+    change(saved)
+    with pytest.raises(DataError, match="does not fit its settings") as refused:
+        started(settings, some_digits(64)).load_state_dict(saved)
+    assert len(refused.value.why) < 300

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import engine, runs, training
+from mnistcli import checkpoints, engine, runs, training
 from mnistcli.runs import Run
+from mnistcli.state import TrainState
 from tests.children import Child, Children, Ended
 from tests.conftest import Mnist
 from tests.test_resume import ONE, assert_same_run, begin, command, resume, state_of
@@ -42,7 +43,7 @@ def assert_readable(path: Path) -> int:
     num_done = len(state_of(path).history)
     for checkpoint in (run.last, run.best):
         if checkpoint.exists():
-            assert 1 <= runs.load_model(checkpoint).card.epoch <= num_done
+            assert 1 <= checkpoints.load_model(checkpoint).card.epoch <= num_done
     if (path / "metrics.csv").exists():
         assert num_done - 1 <= len(runs.read_metrics(run)) <= num_done
     return num_done
@@ -378,11 +379,11 @@ engine._validate = removing
 # The numbers
 
 
-def spoiling(number: int, spoil: Callable[[engine.TrainState], object]) -> Any:
+def spoiling(number: int, spoil: Callable[[TrainState], object]) -> Any:
     """A training step that is followed by `spoil` the `number`-th time."""
     step, steps = engine._train_step, count(1)
 
-    def train_step(state: engine.TrainState, *args: Any) -> Any:
+    def train_step(state: TrainState, *args: Any) -> Any:
         done = step(state, *args)
         if next(steps) == number:
             spoil(state)
@@ -392,7 +393,7 @@ def spoiling(number: int, spoil: Callable[[engine.TrainState], object]) -> Any:
 
 
 @torch.no_grad()
-def lose_numbers(state: engine.TrainState) -> None:
+def lose_numbers(state: TrainState) -> None:
     for network in (state.model, state.result):
         next(network.parameters()).fill_(float("nan"))
 
@@ -476,7 +477,7 @@ def test_a_memory_that_becomes_full_keeps_the_epochs_before(
 ) -> None:
     """Played: the third epoch's first step fails."""
 
-    def fail(_state: engine.TrainState) -> None:
+    def fail(_state: TrainState) -> None:
         raise problem
 
     whole = begin("whole")

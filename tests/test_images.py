@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from sklearn.datasets import load_digits
 
-from mnistcli import images, paper, pictures, runs
+from mnistcli import checkpoints, images, paper, pictures
 from mnistcli.images import DigitImage, Ways
 from mnistcli.pictures import open_picture
 from mnistcli.predict import USUAL_STROKE_PX, classify, text_of
@@ -96,8 +96,8 @@ def picture_of(values_HW: NDArray[np.float64]) -> Picture:
 
 
 @cache
-def network() -> runs.LoadedModel:
-    return runs.load_model(runs.BUNDLED)
+def network() -> checkpoints.LoadedModel:
+    return checkpoints.load_model(checkpoints.BUNDLED)
 
 
 def answer(picture: Picture) -> str:

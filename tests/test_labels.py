@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from mnistcli import labels
 from mnistcli.errors import DataError
 from mnistcli.labels import Reading, Score, Tally, digits_of, read_labels, same
+from tests.conftest import Mnist
 
 
 def reading(label: str, read: str | None, *, side_px: int = 100) -> Reading:
@@ -186,3 +188,26 @@ def test_a_name_that_no_file_can_have_is_refused() -> None:
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
 def test_another_encoding_is_refused(encoding: str) -> None:
     assert "utf-8" in refusal(write("file,label\nfünf.png,5\n", encoding=encoding)).why
+
+
+def test_a_ring_of_links_is_a_name_like_any_other() -> None:
+    Path("ring.png").symlink_to("ring.png")
+    assert list(read_labels(write("file,label\nring.png,7\n")).values()) == ["7"]
+
+
+def test_a_ring_of_links_among_labelled_pictures_is_unreadable(mnist: Mnist) -> None:
+    Path("ring.png").symlink_to("ring.png")
+    result = mnist("predict", "ring.png", "--labels", write("file,label\nring.png,7\n"))
+    assert "cannot be read" in result.stderr
+
+
+def test_the_columns_of_another_file_are_named_in_short() -> None:
+    assert len(refusal(write("x" * 9000 + ",y\n1,2\n")).why) < 300
+
+
+def test_a_label_file_of_an_absurd_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "MAX_CHARACTERS", 30)
+    why = refusal(write("file,label\n" + "a.png,1\n" * 9)).why
+    assert "more than 30 characters" in why
+    Path("device.csv").symlink_to("/dev/zero")
+    refusal(Path("device.csv"))

@@ -443,3 +443,37 @@ def test_any_damage_gives_a_picture_or_an_error_of_ours(
     for place, value in changes:
         data[place % len(data)] = value
     check_picture_or_error(bytes(data[:end]))
+
+
+def test_of_very_many_pages_not_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MAX_PAGES", 4)
+    for num, counted in ((3, 3), (4, 4), (6, 4)):
+        pages = [small("L")] * (num - 1)
+        assert opened(small("L"), "TIFF", save_all=True, append_images=pages).num_frames == counted
+
+
+def test_pillows_complaints_are_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    content = bytearray(encoded(small("RGB"), "TIFF"))
+    entry = content.index(struct.pack("<HH", 277, 3))  # samples per pixel
+    struct.pack_into("<H", content, entry + 8, 34712)
+    with pytest.raises(DataError):
+        open_picture(bytes(content), name="picture")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_large_picture_of_32_bits_takes_little_more_memory_than_itself(mode: str) -> None:
+    import tracemalloc
+
+    page = encoded(Image.new(mode, (2000, 2000)), "TIFF", compression="tiff_adobe_deflate")
+    tracemalloc.start()
+    open_picture(page, name="picture")
+    peak = tracemalloc.get_traced_memory()[1]  # of NumPy's arrays; Pillow's are beside them
+    tracemalloc.stop()
+    assert peak < 3 * 4 * 2000 * 2000
+
+
+def test_the_largest_numbers_are_stretched_where_others_are_none() -> None:
+    top = np.float32(3.4e38)
+    values = np.array([[top, np.nan, -top, top, top, np.inf]], np.float32)
+    assert_array_equal(pictures.stretch(values), [[1, 1, 0, 1, 1, 1]])

@@ -12,6 +12,7 @@ from mnistcli.errors import DeviceError
 from mnistcli.precision import Choice, choose_for_cpu, choose_for_cuda, pick_device, pick_precision
 
 ONES = torch.ones
+NO_BFLOAT16 = "this CPU has neither AMX nor AVX512-BF16"
 
 
 @pytest.fixture
@@ -41,6 +42,18 @@ def silently_failing(*_size: int, device: str) -> Any:
     raise RuntimeError
 
 
+def full(*_size: int, device: str) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate …\nmore")
+
+
+def asserting(*_size: int, device: str) -> Any:
+    raise torch.AcceleratorError("CUDA error: device-side assert triggered\nmore")
+
+
+def no_numbers(*size: int, device: str) -> Any:
+    return ONES(*size) * float("nan")
+
+
 def wrong(*size: int, device: str) -> Any:
     return ONES(*size) * 2
 
@@ -54,7 +67,9 @@ def right(*size: int, device: str) -> Any:
     [
         (True, (9, 0), "bfloat16", "CUDA 9.0 has native bfloat16"),
         (True, (8, 0), "bfloat16", "CUDA 8.0 has native bfloat16"),
+        (True, (12, 0), "bfloat16", "CUDA 12.0 has native bfloat16"),
         (False, (7, 5), "float16", "CUDA 7.5 has no native bfloat16; the loss is scaled"),
+        (False, (5, 2), "float16", "CUDA 5.2 has no native bfloat16; the loss is scaled"),
     ],
 )
 def test_cuda_computes_in_bfloat16_where_it_is_native(
@@ -68,9 +83,11 @@ def test_cuda_computes_in_bfloat16_where_it_is_native(
     ("capabilities", "value", "reason"),
     [
         ({"amx_bf16": True, "avx512_bf16": True}, "bfloat16", "this CPU has AMX"),
+        ({"amx_bf16": True}, "bfloat16", "this CPU has AMX"),
         ({"avx512_bf16": True}, "bfloat16", "this CPU has AVX512-BF16"),
-        ({"amx_bf16": False, "avx2": True}, "float32", "this CPU has neither AMX nor AVX512-BF16"),
-        ({}, "float32", "this CPU has neither AMX nor AVX512-BF16"),
+        ({"avx512_f": True, "amx_int8": True}, "float32", NO_BFLOAT16),
+        ({"amx_bf16": False, "avx2": True}, "float32", NO_BFLOAT16),
+        ({}, "float32", NO_BFLOAT16),
     ],
 )
 def test_a_cpu_computes_in_bfloat16_where_it_has_the_instructions(
@@ -84,6 +101,14 @@ def test_a_cpu_computes_in_bfloat16_where_it_has_the_instructions(
 def test_a_format_that_was_asked_for_wins(wanted: str, device: str) -> None:
     assert pick_precision(wanted, device) == Choice(wanted, "asked for")
     assert pick_precision(wanted, device, gains_on_cpu=False) == Choice(wanted, "asked for")
+
+
+def test_bfloat16_may_be_asked_of_a_cpu_without_the_instructions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert pick_precision("bfloat16", "cpu") == Choice("bfloat16", "asked for")
+    assert pick_precision("auto", "cpu") == Choice("float32", NO_BFLOAT16)
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
@@ -107,6 +132,10 @@ def test_auto_asks_cuda_for_native_bfloat16(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", native)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
     assert pick_precision("auto", "cuda").value == "float16"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_how: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    # What gains nothing on a CPU may gain on a GPU.
+    assert pick_precision("auto", "cuda", gains_on_cpu=False).value == "bfloat16"
 
 
 def test_a_network_that_gains_nothing_stays_in_float32_on_a_cpu(
@@ -163,7 +192,10 @@ def test_auto_takes_a_device_that_computes_right(
     [
         (failing, "its kernels fail (no kernel image is available)"),
         (silently_failing, "its kernels fail ()"),
+        (full, "its kernels fail (CUDA out of memory. Tried to allocate …)"),
+        (asserting, "its kernels fail (CUDA error: device-side assert triggered)"),
         (wrong, "its kernels compute wrong results"),
+        (no_numbers, "its kernels compute wrong results"),
     ],
 )
 def test_a_device_that_computes_nothing_right_is_left_alone(
@@ -176,6 +208,18 @@ def test_a_device_that_computes_nothing_right_is_left_alone(
     with pytest.raises(DeviceError) as caught:
         pick_device("cuda")
     assert caught.value.why == f"cuda: {failure}."
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_mac_computes_on_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert pick_device("auto").reason == "cuda: PyTorch finds none; mps: PyTorch finds none"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", right)
+    assert pick_device("auto") == Choice("mps", "Apple GPU works")
+    assert pick_device("mps") == Choice("mps", "asked for")
+    monkeypatch.setattr(torch, "ones", wrong)
+    assert pick_device("auto").value == "cpu"
 
 
 @pytest.mark.gpu

@@ -17,12 +17,12 @@ from PIL import Image, ImageChops, ImageFilter
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
-from mnistcli import datasets, images, runs
+from mnistcli import checkpoints, datasets, images
+from mnistcli.checkpoints import LoadedModel
 from mnistcli.errors import SettingsError
 from mnistcli.images import DigitImage, Ways
 from mnistcli.pictures import open_picture
 from mnistcli.predict import Prediction, check_ensemble, classify, text_of
-from mnistcli.runs import LoadedModel
 
 Picture = Image.Image
 
@@ -83,12 +83,12 @@ def prediction(pixels_HW: NDArray[np.uint8], **probabilities: float) -> Predicti
 
 @pytest.fixture(scope="module")
 def bundled() -> LoadedModel:
-    return runs.load_model(runs.BUNDLED)
+    return checkpoints.load_model(checkpoints.BUNDLED)
 
 
 @pytest.fixture
 def other(trained: Path) -> LoadedModel:
-    return runs.load_model(trained / "best.pth")
+    return checkpoints.load_model(trained / "best.pth")
 
 
 def test_a_digit_gets_a_probability_for_every_class(bundled: LoadedModel) -> None:

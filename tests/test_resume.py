@@ -22,7 +22,7 @@ import pytest
 import torch
 import typer.main
 
-from mnistcli import runs, training
+from mnistcli import checkpoints, runs, training
 from mnistcli.cli import app
 from mnistcli.metrics import EpochResult
 from mnistcli.runs import Run
@@ -149,8 +149,10 @@ def test_the_checkpoints_after_a_resumed_epoch_are_the_right_ones(held_out: bool
         resume("one", 1)
         epochs = runs.read_metrics(Run(ONE))
         top = max(epochs, key=lambda epoch: (epoch.val_accuracy or 0, -(epoch.val_loss or 0)))
-        assert runs.load_model(ONE / "last.pth").card.epoch == number
-        assert runs.load_model(ONE / "best.pth").card.epoch == (top.epoch if held_out else number)
+        assert checkpoints.load_model(ONE / "last.pth").card.epoch == number
+        assert checkpoints.load_model(ONE / "best.pth").card.epoch == (
+            top.epoch if held_out else number
+        )
 
 
 def test_processes_of_their_own_end_with_the_same_bits() -> None:
@@ -261,7 +263,7 @@ def test_with_more_epochs_a_run_is_the_longer_one(
     resume("one", epochs=7)
     # A best that was reached before says with how many epochs it was trained.
     assert_same_run(ONE, whole, best=False)
-    first, second = (runs.load_model(path / "best.pth") for path in (ONE, whole))
+    first, second = (checkpoints.load_model(path / "best.pth") for path in (ONE, whole))
     assert first.card.epoch == second.card.epoch
     assert_same(dict(first.network.state_dict()), dict(second.network.state_dict()))
 
@@ -286,7 +288,7 @@ def test_more_epochs_are_said_and_recorded(mnist: Mnist, children: Children) -> 
     assert "Resuming at epoch 3 of 4." in result.stderr
     assert "Kept in runs/one" in result.stdout
     assert runs.read_settings(Run(ONE)).epochs == 4
-    assert runs.load_model(ONE / "last.pth").card.settings.epochs == 4
+    assert checkpoints.load_model(ONE / "last.pth").card.settings.epochs == 4
     children.run("train", "--resume", "one", "--epochs", "5", "-q")
     record = runs.read_record(Run(ONE), "environment.json")
     assert [life["after_epoch"] for life in record["resumed"]] == [2, 4]
@@ -370,16 +372,16 @@ def test_scores_of_a_best_checkpoint_go_with_it_and_stay_with_it(mnist: Mnist) -
     mnist("eval", "runs/one", "-q")
     score = ONE / "eval-digits-test.json"
     assert score.exists()
-    before = runs.load_model(ONE / "best.pth").card.epoch
+    before = checkpoints.load_model(ONE / "best.pth").card.epoch
     resume("one", 2)
-    assert runs.load_model(ONE / "best.pth").card.epoch > before
+    assert checkpoints.load_model(ONE / "best.pth").card.epoch > before
     assert not score.exists()
     # A rate so small that the best is not replaced.
     begin("still", 1, epochs=2, lr=1e-12, ema=0, dropout=0, augment=False, schedule="constant")
     mnist("eval", "runs/still", "-q")
     kept = (Path("runs/still") / score.name).read_bytes()
     resume("still")
-    if runs.load_model(Path("runs/still/best.pth")).card.epoch == 1:
+    if checkpoints.load_model(Path("runs/still/best.pth")).card.epoch == 1:
         assert (Path("runs/still") / score.name).read_bytes() == kept
 
 

@@ -2,19 +2,23 @@
 
 import csv
 import json
+import os
 import pickle
-from dataclasses import replace
+import tarfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from mnistcli import registry, runs
+from mnistcli import checkpoints, registry, runs
 from mnistcli.errors import DataError, MnistError, RunError, SettingsError
-from mnistcli.metrics import EpochResult
+from mnistcli.metrics import ClassScore, EpochResult, Score
 from mnistcli.runs import Run
 from mnistcli.settings import TrainSettings, resolve
+from tests import forged_checkpoints, mutations
+from tests.watch import reading
 
 EPOCH = EpochResult(1, 0.01, 0.5, 0.9, 0.4, 0.91, 2.0, 1000.0)
 
@@ -132,7 +136,7 @@ def test_a_run_without_an_epoch_has_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_describes_itself(trained: Path) -> None:
-    loaded = runs.load_model(trained / "best.pth")
+    loaded = checkpoints.load_model(trained / "best.pth")
     card = loaded.card
     assert card.settings == runs.read_settings(Run(trained))
     assert card.classes == tuple("0123456789")
@@ -153,10 +157,11 @@ def test_weights_come_back_bit_for_bit(recipe: str, tmp_path: Path, trained: Pat
     from mnistcli.settings import fit_budget
 
     settings = fit_budget(settings_of(recipe))
-    card = runs.load_model(trained / "best.pth").card.model_copy(update={"settings": settings})
+    seen = {"settings": settings, "input_px": registry.architecture(settings.arch).input_px}
+    card = checkpoints.load_model(trained / "best.pth").card.model_copy(update=seen)
     network = registry.build(settings.arch, settings.network).to(memory_format=torch.channels_last)
     runs.save_checkpoint(tmp_path / "x.pth", network, card)
-    back = runs.load_model(tmp_path / "x.pth").network.state_dict()
+    back = checkpoints.load_model(tmp_path / "x.pth").network.state_dict()
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor.to(back[name].dtype), back[name])
 
@@ -180,9 +185,9 @@ def test_a_malicious_checkpoint_is_refused_and_never_run(tmp_path: Path, zipped:
     else:
         (tmp_path / "evil.pth").write_bytes(pickle.dumps(content))
     with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
-        runs.load_model(tmp_path / "evil.pth")
+        checkpoints.load_model(tmp_path / "evil.pth")
     assert refused.value.exit_code == 3
-    assert "could run code" in refused.value.why
+    assert ("could run code" if zipped else "of another kind") in refused.value.why
     assert not bait.exists()
 
 
@@ -191,12 +196,12 @@ def test_a_truncated_checkpoint_is_an_error(trained: Path, keep: int) -> None:
     content = (trained / "best.pth").read_bytes()
     (trained / "best.pth").write_bytes(content[:keep])
     with pytest.raises(DataError, match=r"best\.pth"):
-        runs.load_model(trained / "best.pth")
+        checkpoints.load_model(trained / "best.pth")
 
 
 def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read") as missing:
-        runs.load_model(tmp_path / "none.pth")
+        checkpoints.load_model(tmp_path / "none.pth")
     assert "No such file" in missing.value.why
 
 
@@ -204,7 +209,7 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
 def test_another_programs_checkpoint_is_an_error(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(DataError, match="no checkpoint of this tool"):
-        runs.load_model(tmp_path / "other.pth")
+        checkpoints.load_model(tmp_path / "other.pth")
 
 
 def spoil(path: Path, change: Any) -> None:
@@ -230,7 +235,7 @@ def spoil(path: Path, change: Any) -> None:
 def test_a_checkpoint_that_does_not_fit_is_an_error(trained: Path, change: Any, why: str) -> None:
     spoil(trained / "best.pth", change)
     with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
-        runs.load_model(trained / "best.pth")
+        checkpoints.load_model(trained / "best.pth")
     assert why in refused.value.why
 
 
@@ -239,7 +244,260 @@ def test_a_card_that_asks_for_a_huge_network_takes_no_memory(trained: Path) -> N
         trained / "best.pth", lambda c: c["card"]["settings"]["model"].update(hidden=[65536] * 32)
     )
     with pytest.raises(DataError):
-        runs.load_model(trained / "best.pth")
+        checkpoints.load_model(trained / "best.pth")
+
+
+@pytest.mark.parametrize("danger", forged_checkpoints.dangers(), ids=lambda d: d[0].__qualname__)
+def test_no_function_in_a_checkpoint_is_called(tmp_path: Path, danger: tuple[Any, ...]) -> None:
+    body = forged_checkpoints.pickled({"card": forged_checkpoints.Call(*danger), "weights": {}})
+    (tmp_path / "x.pth").write_bytes(forged_checkpoints.archive(body))
+    with reading(tmp_path / "x.pth"), pytest.raises(DataError, match="no checkpoint"):
+        checkpoints.load_model(tmp_path / "x.pth")
+    assert not forged_checkpoints.BAIT.exists()
+
+
+@pytest.mark.parametrize("body", forged_checkpoints.RAW_PICKLES)
+def test_no_odd_pickle_is_a_bug(tmp_path: Path, body: bytes) -> None:
+    for content in (body, forged_checkpoints.archive(body)):
+        (tmp_path / "x.pth").write_bytes(content)
+        with reading(tmp_path / "x.pth"), pytest.raises(DataError, match="no checkpoint"):
+            checkpoints.load_model(tmp_path / "x.pth")
+
+
+def test_a_bit_that_flipped_in_a_weight_is_noticed(trained: Path) -> None:
+    content = bytearray((trained / "best.pth").read_bytes())
+    weights = torch.load(trained / "best.pth", weights_only=True)["weights"]
+    at = content.index(weights["classify.weight"].numpy().tobytes())
+    content[at + 3] ^= 1
+    (trained / "best.pth").write_bytes(content)
+    with pytest.raises(DataError, match="no checkpoint") as refused:
+        checkpoints.load_model(trained / "best.pth")
+    assert "damaged" in refused.value.why
+
+
+def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
+    import tracemalloc
+
+    card = pickle.dumps({"card": {}, "weights": {}}, 2)
+    files = [("archive/data.pkl", card), ("archive/data/0", bytes(50_000_000))]
+    (tmp_path / "bomb.pth").write_bytes(mutations.archive_of(files, packed=True))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="no checkpoint"):
+        checkpoints.load_model(tmp_path / "bomb.pth")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["tar", "pickles"])
+def test_older_formats_of_pytorch_are_not_opened(trained: Path, kind: str) -> None:
+    path = trained / "best.pth"
+    if kind == "pickles":
+        content = torch.load(path, weights_only=True)
+        path.write_bytes(forged_checkpoints.saved(content, zipped=False))
+    else:
+        (trained / "storages").write_bytes(b"x")
+        with tarfile.open(path, "w") as tar:
+            for name in ("storages", "../../escaped"):
+                tar.add(trained / "storages", name)
+    with reading(path), pytest.raises(DataError, match="no checkpoint"):  # PyTorch unpacks a tar
+        checkpoints.load_model(path)
+
+
+THIN = torch.zeros(1).expand
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda c: c["weights"].update({"classify.bias": THIN(10)}), "no tensor that"),
+        (lambda c: c["weights"].update({"classify.bias": torch.ones(10).half()}), "no tensor that"),
+        (
+            lambda c: c["weights"].update({"classify.bias": torch.ones(10) * 1j}),
+            "no tensor that",
+        ),
+        (lambda c: c["weights"].update({"classify.bias": torch.ones(10).to_sparse()}), "no tensor"),
+        (lambda c: c["weights"].update({"classify.bias": torch.empty(10, device="meta")}), "no t"),
+        (lambda c: c["weights"].update({"classify.bias": [0.0] * 10}), "no tensor that"),
+        (lambda c: c["weights"].update({5: torch.ones(10)}), "no table"),
+        (lambda c: c.update(weights=list(c["weights"])), "no table"),
+        (lambda c: [w.fill_(3e38) for w in c["weights"].values()], "no finite numbers"),
+        (lambda c: c["card"].update(classes=["0"] * 10), "same name"),
+        (lambda c: c["card"].update(classes=[*"012345678", "\x1b[2J"]), "cannot be shown"),
+        (lambda c: c["card"]["settings"].update(recipe="\x1b[2J"), "cannot be shown"),
+        (lambda c: c["card"].update(input_px=29), "does not see 29 pixels"),
+        (lambda c: c["card"].update(mean=1e300), "card is wrong"),
+        (lambda c: c["card"].update(std=1e-30), "card is wrong"),
+        (lambda c: c["card"]["settings"]["model"].update(arch="x" * 9999), "card is wrong"),
+        (lambda c: c.update(more=1), "does not hold a card"),
+    ],
+)
+def test_a_forged_checkpoint_is_an_error(trained: Path, change: Any, why: str) -> None:
+    spoil(trained / "best.pth", change)
+    with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
+        checkpoints.load_model(trained / "best.pth")
+    assert why in refused.value.why
+    assert len(refused.value.why) < 500
+
+
+def test_a_negative_variance_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "best.pth").write_bytes(checkpoints.BUNDLED.read_bytes())
+    spoil(tmp_path / "best.pth", lambda c: c["weights"]["features.1.running_var"].fill_(-1))
+    with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
+        checkpoints.load_model(tmp_path / "best.pth")
+    assert "no finite numbers" in refused.value.why
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), torch.tensor(3), torch.Size([1])])
+def test_a_tensor_alone_is_no_checkpoint(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(DataError, match="no checkpoint of this tool"):
+        checkpoints.load_model(tmp_path / "x.pth")
+
+
+def test_tensors_that_are_larger_than_their_file_take_no_memory(trained: Path) -> None:
+    def thin(content: Any) -> None:
+        model = {"hidden": [65_536] * 3, "dropout": 0.0}
+        content["card"]["settings"]["model"] = {"arch": "mlp", **model}
+        outline = registry.outline("mlp", model).state_dict()
+        content["weights"] = {name: THIN(each.shape) for name, each in outline.items()}
+
+    spoil(trained / "best.pth", thin)
+    with pytest.raises(DataError, match="no checkpoint of this tool"):  # not 32 GB later
+        checkpoints.load_model(trained / "best.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda s: s["state"]["model"].update({"classify.bias": THIN(10)}), "tensors"),
+        (lambda s: s["state"]["model"]["classify.bias"].fill_(float("inf")), "tensors"),
+        (lambda s: s["state"]["model"].update(x=torch.empty(10, device="meta")), "tensors"),
+        (lambda s: s["state"]["model"].update(x=torch.ones(10).half()), "tensors"),
+        (lambda s: s["state"]["losses"].pop(), "not complete"),
+        (lambda s: s["state"].update(losses=None), "not complete"),
+    ],
+)
+def test_a_forged_state_is_an_error(trained: Path, change: Any, why: str) -> None:
+    spoil(trained / "state.pth", change)
+    with pytest.raises(DataError, match="cannot be resumed") as refused:
+        runs.read_state(Run(trained), runs.read_settings(Run(trained)))
+    assert why in refused.value.why
+
+
+@pytest.mark.parametrize("name", ["settings.json", "metrics.csv", "best.pth", "state.pth"])
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_what_has_no_end_is_not_read(trained: Path, name: str, kind: str) -> None:
+    (trained / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(trained / name)
+    else:
+        (trained / name).symlink_to("/dev/zero")
+    run = Run(trained)
+    readers: dict[str, Any] = {
+        "settings.json": lambda: runs.read_settings(run),
+        "metrics.csv": lambda: runs.read_metrics(run),
+        "best.pth": lambda: checkpoints.load_model(run.best),
+        "state.pth": lambda: runs.read_state(run, runs.read_settings(run)),
+    }
+    with pytest.raises(DataError) as refused:
+        readers[name]()
+    assert "device or a pipe" in refused.value.why
+
+
+def test_a_record_of_an_absurd_size_is_not_read(trained: Path) -> None:
+    with (trained / "settings.json").open("wb") as file:
+        file.truncate(10**11)
+    with pytest.raises(DataError) as refused:
+        runs.read_settings(Run(trained))
+    assert "more than 34 MB" in refused.value.why
+
+
+def test_a_link_is_followed_to_read_and_replaced_to_write(trained: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.json"
+    (trained / "settings.json").rename(elsewhere)
+    (trained / "settings.json").symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
+    assert runs.read_settings(Run(trained)).recipe == "cnn-26k"
+    runs.write_record(Run(trained), "settings.json", {"other": 1})
+    assert elsewhere.read_bytes() == before
+    assert not (trained / "settings.json").is_symlink()
+
+
+def test_no_name_in_a_record_is_a_file_that_is_opened(trained: Path) -> None:
+    record = json.loads((trained / "settings.json").read_text())
+    (trained / "settings.json").write_text(json.dumps(record | {"dataset": "../../../etc/passwd"}))
+    with reading(trained), pytest.raises(DataError, match=r"settings\.json is damaged"):
+        runs.read_settings(Run(trained))
+
+
+@pytest.mark.parametrize("name", ["settings.json", "eval-digits-test.json"])
+def test_tables_in_tables_without_end_are_damage(trained: Path, name: str) -> None:
+    (trained / name).write_text('{"a":' * 100_000)
+    with pytest.raises(DataError, match="damaged"):
+        runs.read_record(Run(trained), name)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "0,1,1,1,1,1,1,1",
+        "10001,1,1,1,1,1,1,1",
+        "1,,1,1,1,1,1,1",
+        "1,1,nan,1,1,1,1,1",
+        "1,1,1,1.5,1,1,1,1",
+        "1,1,1,1,1,-0.5,1,1",
+        "1,1,1,1,,1,1,1",
+        "1,1,inf,1,1,1,1,1",
+        "1,1,1,1,1,1,-1,1",
+        "1,1,1,1,1,1,1",
+        "1,1,1,1,1,1,1,1\n1,1,1,1,1,1,1,1",
+        "1," + "x" * 100_000,
+    ],
+)
+def test_figures_that_make_no_sense_are_damage(tmp_path: Path, row: str) -> None:
+    (tmp_path / "metrics.csv").write_text(f"{','.join(runs.COLUMNS)}\n{row}\n")
+    with pytest.raises(DataError, match=r"metrics\.csv is damaged") as refused:
+        runs.read_metrics(Run(tmp_path))
+    assert len(refused.value.why) < 300
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"confusion": []},
+        {"confusion": [[1]]},
+        {"confusion": [[2, 0], [0]]},
+        {"confusion": [[3, -1], [0, 0]]},
+        {"confusion": [[10**400, 0], [0, 0]]},
+        {"classes": []},
+        {"num_images": 3},
+        {"num_errors": 1},
+        {"loss": float("nan")},
+        {"accuracy": 1.5},
+        {"interval": [0.9, 0.1]},
+        {"mistakes": [{"index": 9, "label": 0, "predicted": 1}]},
+        {"mistakes": [{"index": 0, "label": 0, "predicted": -1}]},
+        {"mistakes": [{"index": 0, "label": 0, "predicted": 1, "probability": float("nan")}]},
+    ],
+)
+def test_a_score_that_does_not_add_up_is_damage(tmp_path: Path, change: dict[str, Any]) -> None:
+    score = asdict(
+        Score(
+            *("x/best.pth", "digits", "test", 2, 0, 0.5, 1.0, (0.5, 1.0)),
+            classes=[ClassScore(name, 1, 1.0, 1.0, 1.0) for name in "01"],
+            confusion=[[1, 0], [0, 1]],
+            mistakes=[],
+        )
+    )
+    path = tmp_path / "eval-digits-test.json"
+    path.write_text(json.dumps(score))
+    assert runs.read_score(Run(tmp_path), "digits", "test")
+    usual = {"probability": 0.9, "label_probability": 0.1}
+    for mistake in change.get("mistakes", []):
+        mistake.update(usual | mistake)
+    path.write_text(json.dumps(score | change))
+    with pytest.raises(DataError, match=r"eval-digits-test\.json is damaged"):
+        runs.read_score(Run(tmp_path), "digits", "test")
 
 
 def test_a_score_is_kept_for_a_runs_best_checkpoint_only(trained: Path) -> None:
@@ -247,11 +505,11 @@ def test_a_score_is_kept_for_a_runs_best_checkpoint_only(trained: Path) -> None:
 
     examples = datasets.load(datasets.dataset("digits"), "test", Path())
     for checkpoint, kept in ((trained / "best.pth", True), (trained / "last.pth", False)):
-        loaded = runs.load_model(checkpoint)
+        loaded = checkpoints.load_model(checkpoint)
         score = scoring.judge(loaded, examples, dataset="digits", split="test")
         assert (runs.keep_score(score) is not None) is kept
     assert runs.read_score(Run(trained), "digits", "test") == scoring.judge(
-        runs.load_model(trained / "best.pth"), examples, dataset="digits", split="test"
+        checkpoints.load_model(trained / "best.pth"), examples, dataset="digits", split="test"
     )
     assert runs.read_score(Run(trained), "digits", "val") is None
     (trained / "eval-digits-test.json").write_text('{"accuracy": 1}')
@@ -269,7 +527,7 @@ def test_records_load_no_torch() -> None:
 
 def test_every_error_names_a_way_out(tmp_path: Path) -> None:
     for call in (
-        lambda: runs.load_model(tmp_path / "x.pth"),
+        lambda: checkpoints.load_model(tmp_path / "x.pth"),
         lambda: runs.find("x", tmp_path),
         lambda: runs.read_settings(Run(tmp_path)),
         lambda: runs.read_metrics(Run(tmp_path)),

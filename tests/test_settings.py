@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mnistcli import registry, settings
 from mnistcli.errors import GateError, MnistError, SettingsError
-from mnistcli.settings import Augmentation, TrainSettings, fit_budget, resolve
+from mnistcli.settings import Augmentation, TrainSettings, fit_budget, read_config, resolve
 
 # Name, an architecture that has it, the least, the most and values just beyond each.
 BOUNDS: list[tuple[str, str, float, float, float, float]] = [
@@ -596,3 +596,50 @@ def test_odd_json_is_read_or_refused(tmp_path: Path, text: str) -> None:
 def test_yaml_is_no_settings_file(tmp_path: Path) -> None:
     error = refused({}, config=written(tmp_path / "c.yaml", "epochs: 3"))
     assert ".json and .toml" in error.why
+
+
+@pytest.mark.parametrize(
+    "value", ["0x" + "f" * 9000, "[" * 400 + "]" * 400, "{a=" * 90 + "1" + "}" * 90]
+)
+@pytest.mark.parametrize("name", ["lr", "recipe", "arch", "hidden", "unheard_of"])
+def test_a_value_that_python_cannot_write_is_refused(tmp_path: Path, name: str, value: str) -> None:
+    (tmp_path / "x.toml").write_text(f"{name} = {value}")
+    with pytest.raises(SettingsError) as refused:
+        resolve({}, config=tmp_path / "x.toml", environ={})
+    assert len(refused.value.what + refused.value.why) < 1000
+
+
+@pytest.mark.parametrize("name", ["lr", "recipe", "a"])
+def test_a_key_of_thousands_of_parts_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "x.toml").write_text(".".join([name] * 4000) + " = 1")
+    with pytest.raises(SettingsError):
+        resolve({}, config=tmp_path / "x.toml", environ={})
+
+
+def test_a_file_longer_than_any_settings_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").symlink_to("/dev/zero")
+    with pytest.raises(SettingsError, match="broken") as refused:
+        read_config(tmp_path / "x.json")
+    assert "16,384 characters" in refused.value.why
+
+
+def test_a_model_in_a_model_is_refused(tmp_path: Path) -> None:
+    inner = {"arch": "mlp", "hidden": [5], "dropout": 0.0}
+    (tmp_path / "x.json").write_text(json.dumps({"model": {"model": inner}}))
+    with pytest.raises(SettingsError, match="a model in its model"):
+        resolve({}, config=tmp_path / "x.json", environ={})
+
+
+def test_a_message_stays_short(tmp_path: Path) -> None:
+    for values in ({"recipe": "x" * 9000}, {"y" * 9000: 1}, {f"key{n}": 1 for n in range(999)}):
+        (tmp_path / "x.json").write_text(json.dumps(values))
+        with pytest.raises(SettingsError) as refused:
+            resolve({}, config=tmp_path / "x.json", environ={})
+        assert len(refused.value.what + refused.value.why) < 2500
+
+
+def test_the_number_of_wrong_settings_is_told_where_not_all_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({f"key{n}": 1 for n in range(999)}))
+    with pytest.raises(SettingsError, match="999 settings are wrong") as refused:
+        resolve({}, config=tmp_path / "x.json", environ={})
+    assert refused.value.why.endswith("… and 979 more.")

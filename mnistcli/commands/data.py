@@ -1,14 +1,15 @@
 """What several commands do with data: get it ready, judge a checkpoint on it."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnistcli.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
+    from mnistcli.checkpoints import LoadedModel
     from mnistcli.datasets import Dataset
     from mnistcli.metrics import JudgedSplit, Score
-    from mnistcli.runs import LoadedModel
 
 
 def ready(dataset: "Dataset", data_dir: Path, *, offline: bool) -> None:
@@ -25,7 +26,15 @@ def ready(dataset: "Dataset", data_dir: Path, *, offline: bool) -> None:
         raise datasets.missing(dataset, data_dir)
     console.note(f"{dataset.name} is not in {data_dir}: downloading it.")
     with render.download_progress() as on_progress:
-        datasets.download(dataset, data_dir, on_progress=on_progress)
+        on_wait = partial(say_wait, dataset)
+        datasets.download(dataset, data_dir, on_progress=on_progress, on_wait=on_wait)
+
+
+def say_wait(dataset: "Dataset") -> None:
+    """Say why nothing happens: another process writes the files."""
+    from mnistcli import console
+
+    console.note(f"Another process is getting {dataset.name}: waiting for it.")
 
 
 def pick_split(name: str) -> "JudgedSplit":

@@ -1,12 +1,14 @@
 """`mnist download`."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mnistcli.commands import options
+from mnistcli.commands.data import say_wait
 from mnistcli.commands.options import DATA
 
 
@@ -52,15 +54,16 @@ def download(
     from mnistcli import datasets, render
 
     wanted = datasets.dataset(dataset or "mnist")
+    on_wait = partial(say_wait, wanted)
     folder = datasets.pick_data_dir(data_dir, os.environ)
     if verify:
         states = datasets.verify(wanted, folder)
     elif source:
-        states = datasets.import_from(wanted, folder, source)
+        states = datasets.import_from(wanted, folder, source, on_wait=on_wait)
     else:
         with render.download_progress(quiet=quiet or json) as on_progress:
             states = datasets.download(
-                wanted, folder, mirrors=mirror or (), on_progress=on_progress
+                wanted, folder, mirrors=mirror or (), on_progress=on_progress, on_wait=on_wait
             )
     render.files(wanted, folder, states, as_json=json, quiet=quiet)
     datasets.check(wanted, states)

@@ -49,11 +49,11 @@ def evaluate(
     $ mnist eval runs/quick --min-accuracy 99
     $ mnist eval last --split val --json
     """
-    from mnistcli import datasets, metrics, render, runs
+    from mnistcli import checkpoints, datasets, metrics, render, runs
     from mnistcli.commands import data
 
     judged_split = data.pick_split(split)
-    loaded = runs.load_model(runs.find_checkpoint(checkpoint, out))
+    loaded = checkpoints.load_model(runs.find_checkpoint(checkpoint, out))
     score = data.judge(
         loaded,
         dataset=dataset or loaded.card.settings.dataset,

@@ -155,10 +155,10 @@ def _confusion(source: _Source) -> "Figure":
 
 
 def _mistakes(source: _Source) -> "Figure":
-    from mnistcli import plots, runs, scoring
+    from mnistcli import checkpoints, plots, scoring
 
     score = _score(source)
-    loaded = runs.load_model(source.found[0].best)
+    loaded = checkpoints.load_model(source.found[0].best)
     examples = scoring.load_split(
         loaded, dataset=score.dataset, split=score.split, data_dir=source.data_dir
     )
@@ -190,7 +190,7 @@ def _samples(source: _Source) -> "Figure":
 
 def _score(source: _Source) -> "Score":
     """What `mnist eval` has kept of the first run, or the run judged now."""
-    from mnistcli import runs
+    from mnistcli import checkpoints, runs
     from mnistcli.commands import data
 
     run = source.found[0]
@@ -199,7 +199,7 @@ def _score(source: _Source) -> "Score":
     if kept:
         return kept
     score = data.judge(
-        runs.load_model(runs.find_checkpoint(str(run.path), run.path.parent)),
+        checkpoints.load_model(runs.find_checkpoint(str(run.path), run.path.parent)),
         dataset=name,
         split=source.split,
         data_dir=source.data_dir,

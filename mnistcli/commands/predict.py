@@ -97,6 +97,7 @@ def predict(
     $ mnist predict photo.jpg -c runs/quick --show
     """
     from mnistcli import gathering, labels, render, runs
+    from mnistcli.checkpoints import load_model
 
     style = _style(json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None)
     known = labels.read_labels(label_file) if label_file else None
@@ -109,7 +110,7 @@ def predict(
     # The first is asked for before torch loads: other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
     paths = [runs.find_checkpoint(each, out) for each in checkpoints or (None,)]
-    models = [runs.load_model(path) for path in paths]
+    models = [load_model(path) for path in paths]
 
     import torch
 

@@ -46,7 +46,7 @@ def summary(
     $ mnist summary --arch ann
     $ mnist summary --arch ann --hidden 12288 6144 6144 3072
     """
-    from mnistcli import layers, render, runs, settings
+    from mnistcli import checkpoints, layers, render, runs, settings
 
     flags = options.given_settings(ctx)
     if checkpoint and flags:
@@ -56,7 +56,7 @@ def summary(
             fix="Leave out one or the other.",
         )
     if checkpoint:
-        loaded = runs.load_model(runs.find_checkpoint(checkpoint, out))
+        loaded = checkpoints.load_model(runs.find_checkpoint(checkpoint, out))
         described = layers.describe(loaded.card.settings)
         render.network(described, loaded=loaded, as_json=json, quiet=quiet)
     elif flags:

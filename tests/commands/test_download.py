@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,15 +21,16 @@ from tests.test_datasets import (
     TRAIN_LABELS,
     Mirror,
     change_a_byte,
+    contents,
     fake_dataset,
     names_in,
     packed,
     put,
     put_data,
-    refusing_url,
     serving,
     unpacked,
 )
+from tests.test_mirrors import refusing_url
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +39,7 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for cls in (torchvision.datasets.MNIST, torchvision.datasets.FashionMNIST):
         monkeypatch.setattr(cls, "mirrors", [])
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr("mnistcli.datasets.time.sleep", lambda _: None)
+    monkeypatch.setattr("mnistcli.mirrors.PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -176,7 +180,7 @@ def test_an_import_of_what_is_not_there_is_exit_3_with_nothing_on_stdout(
     result = mnist("download", "--from", tmp_path / "nothing", "--data-dir", tmp_path / "data")
     what, why, _ = result.stderr.splitlines()
     assert what == f"Error: {tmp_path / 'nothing'} does not hold {NAMES[0]}."
-    assert why == f"  Neither {NAMES[0]}.gz nor {NAMES[0]} is there."
+    assert why == f"  Neither {NAMES[0]}.gz nor {NAMES[0]} is a file there."
 
 
 @pytest.mark.usefixtures("small")
@@ -297,6 +301,96 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
+# `mnist`, with the small files for MNIST's.
+SMALL_MNIST = """
+import json, sys
+from dataclasses import replace
+from mnistcli import datasets
+from mnistcli.cli import main
+
+files = tuple(datasets.DataFile(**file) for file in json.loads(sys.argv[1]))
+datasets.DATASETS["mnist"] = replace(datasets.DATASETS["mnist"], files=files)
+main(sys.argv[2:])
+"""
+
+
+def start_small(*args: str | Path) -> "subprocess.Popen[str]":
+    """`mnist download` of the small files as its own process, which reaches no other machine."""
+    files = json.dumps([asdict(file) for file in fake_dataset().files])
+    no_way_out = dict.fromkeys(("http_proxy", "https_proxy"), refusing_url())
+    return subprocess.Popen(
+        [sys.executable, "-c", SMALL_MNIST, files, "download", *args],
+        env={**os.environ, **no_way_out, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline_seconds = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline_seconds
+        time.sleep(0.01)
+
+
+def test_a_second_process_waits_for_the_first_and_fetches_nothing(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    mirror.fail("hangs", times=1, name=f"{TEST_IMAGES}.gz")
+    arguments = ("--mirror", mirror.url, "--data-dir", tmp_path)
+    with start_small(*arguments) as first:
+        wait_for(lambda: f"{TEST_IMAGES}.gz" in mirror.asked)
+        with start_small(*arguments) as second:
+            assert second.stderr
+            assert second.stderr.readline() == "Another process is getting mnist: waiting for it.\n"
+            assert first.poll() is None
+            mirror.closing.set()
+            assert finish(first)[0] == 0
+            code, stdout, stderr = finish(second)
+    assert (code, stderr) == (0, "")
+    assert shown(stdout) == dict.fromkeys(packed(), "verified")
+    assert sorted(mirror.asked) == sorted([*packed(), f"{TEST_IMAGES}.gz"])
+    assert contents(tmp_path / "MNIST" / "raw") == packed()
+
+
+def test_a_second_process_goes_on_where_the_first_was_killed(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    mirror.fail("hangs", times=1, name=f"{TEST_IMAGES}.gz")
+    arguments = ("--mirror", mirror.url, "--data-dir", tmp_path)
+    with start_small(*arguments) as first:
+        wait_for(lambda: f"{TEST_IMAGES}.gz" in mirror.asked)
+        with start_small(*arguments) as second:
+            assert second.stderr
+            assert "waiting" in second.stderr.readline()
+            first.kill()
+            code, stdout, _ = finish(second)
+    assert code == 0
+    assert list(shown(stdout).values()) == ["verified", "verified", "downloaded", "downloaded"]
+    assert contents(tmp_path / "MNIST" / "raw") == packed()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_download_that_is_interrupted_leaves_whole_files_only_and_is_taken_up_again(
+    mirror: Mirror, tmp_path: Path, number: signal.Signals
+) -> None:
+    mirror.fail("stalls", times=1, name=f"{TRAIN_LABELS}.gz")
+    arguments = ("--mirror", mirror.url, "--data-dir", tmp_path)
+    with start_small(*arguments) as process:
+        wait_for(lambda: f"{TRAIN_LABELS}.gz" in mirror.asked)
+        time.sleep(0.2)
+        process.send_signal(number)
+        code, stdout, stderr = finish(process)
+    assert code == 130
+    assert (stdout, "Traceback" in stderr) == ("", False)
+    assert names_in(tmp_path) == {f"{NAMES[0]}.gz"}
+    code, stdout, _ = finish(start_small(*arguments))
+    assert code == 0
+    assert list(shown(stdout).values()) == ["verified", *["downloaded"] * 3]
+    assert contents(tmp_path / "MNIST" / "raw") == packed()
+
+
 @pytest.mark.mnist
 def test_the_real_files_are_fetched_once_verified_and_mended(
     real_mirror: Mirror, tmp_path: Path
@@ -335,6 +429,7 @@ def test_two_processes_may_download_into_one_directory_at_once(
         assert code == 0, stderr
         assert set(shown(stdout)) == {f"{name}.gz" for name in NAMES}
         assert set(shown(stdout).values()) <= {"downloaded", "verified"}
+    assert sorted(real_mirror.asked) == sorted(f"{name}.gz" for name in NAMES)
     mnist = datasets.dataset("mnist")
     assert {state.state for state in datasets.verify(mnist, tmp_path)} == {"verified"}
     assert names_in(tmp_path) == {f"{name}.gz" for name in NAMES}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mnistcli import checkpoints
 from mnistcli.metrics import wilson_interval
 from tests.conftest import Mnist
 
@@ -40,10 +41,9 @@ def test_quiet_prints_the_accuracy_only(mnist: Mnist, trained: Path) -> None:
 
 
 def test_the_validation_split_is_the_one_training_held_out(mnist: Mnist, trained: Path) -> None:
-    from mnistcli import runs
 
     record = json.loads(mnist("eval", trained, "--split", "val", "--json").stdout)
-    card = runs.load_model(trained / "best.pth").card
+    card = checkpoints.load_model(trained / "best.pth").card
     assert record["num_images"] == 144
     # Training judged the same weights on the same images, also in float32.
     assert record["accuracy"] == pytest.approx(card.val_accuracy)

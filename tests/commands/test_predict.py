@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnistcli import images, runs
+from mnistcli import checkpoints, images, runs
 from mnistcli.pictures import open_picture
 from tests.conftest import PICTURES, Mnist, Result
 from tests.test_predict import written
@@ -484,7 +484,7 @@ def test_several_checkpoints_are_averaged(mnist: Mnist, trained: Path) -> None:
     name = save("year.png", "2026")
     bundled = probabilities(mnist("predict", name, "--json"))
     other = probabilities(mnist("predict", name, "-c", trained, "--json"))
-    both = probabilities(mnist("predict", name, "-c", trained, "-c", runs.BUNDLED, "--json"))
+    both = probabilities(mnist("predict", name, "-c", trained, "-c", checkpoints.BUNDLED, "--json"))
     assert len(bundled) == len(other) == len(both) == 4
     assert bundled != other
     for ours, theirs, mean in zip(bundled, other, both, strict=True):
@@ -502,7 +502,7 @@ def test_a_checkpoint_is_found_by_name(mnist: Mnist, trained: Path) -> None:
 
 
 def test_checkpoints_of_other_classes_are_not_averaged(mnist: Mnist, trained: Path) -> None:
-    loaded = runs.load_model(trained / "best.pth")
+    loaded = checkpoints.load_model(trained / "best.pth")
     card = loaded.card.model_copy(update={"classes": tuple("abcdefghij")})
     runs.save_checkpoint(Path("letters.pth"), loaded.network, card)
     name = save("7.png", "7")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnistcli import runs, training
+from mnistcli import checkpoints, training
 from mnistcli.registry import RECIPES
 from mnistcli.settings import resolve
 from tests.conftest import Mnist
@@ -110,8 +110,8 @@ def test_best_is_the_epoch_with_the_highest_validation_accuracy(mnist: Mnist) ->
     mnist("train", *QUICK, "--epochs", "6", "--lr", "0.05", "--name", "one")
     with Path("runs/one/metrics.csv").open() as handle:
         rows = list(csv.DictReader(handle))
-    best = runs.load_model(Path("runs/one/best.pth")).card
-    last = runs.load_model(Path("runs/one/last.pth")).card
+    best = checkpoints.load_model(Path("runs/one/best.pth")).card
+    last = checkpoints.load_model(Path("runs/one/last.pth")).card
     assert best.val_accuracy == max(float(row["val_accuracy"]) for row in rows)
     assert last.epoch == 6
     assert float(rows[best.epoch - 1]["val_accuracy"]) == best.val_accuracy
@@ -121,7 +121,7 @@ def test_without_validation_the_last_epoch_is_kept(mnist: Mnist) -> None:
     result = mnist("train", *QUICK, "--val-size", "0", "--name", "one")
     assert result.exit_code == 0
     assert "nothing was held out" in result.stdout
-    assert runs.load_model(Path("runs/one/best.pth")).card.epoch == 2
+    assert checkpoints.load_model(Path("runs/one/best.pth")).card.epoch == 2
 
 
 def test_a_dry_run_shows_values_and_sources_and_writes_nothing(
@@ -303,7 +303,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_exits_130() -> None:
     assert shell_code(process.returncode) == 130
     assert re.search(r"Interrupted after epoch \d+ of 10000\.\nGo on: mnist train --resume", stderr)
     assert "Traceback" not in stderr
-    assert runs.load_model(Path("runs/one/last.pth")).card.epoch >= 1
+    assert checkpoints.load_model(Path("runs/one/last.pth")).card.epoch >= 1
     assert not list(Path("runs/one").glob(".*.tmp"))
 
 

@@ -1,0 +1,126 @@
+"""Files of plain values and tensors, as PyTorch saves them; no code in one is ever run."""
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from mnistcli.errors import DataError
+from mnistcli.files import NotAFileError, check_file
+
+if TYPE_CHECKING:
+    import torch
+
+
+def packed(content: Mapping[str, Any]) -> bytes:
+    """The file that holds `content`: plain values and tensors in dicts and lists."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def load(path: Path) -> Any:
+    """What a file holds, if that is plain values and tensors.
+
+    Raises:
+        DataError: the file is missing, damaged, packed, or holds anything else.
+    """
+    import pickle
+    import warnings
+
+    import torch
+
+    try:
+        check_file(path)
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            _check_archive(file)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (NotAFileError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise DataError(
+            f"The checkpoint {path} cannot be read.",
+            why=f"{error.strerror or error}.",
+            fix="Name a .pth file or a run: mnist train makes one.",
+        ) from error
+    except pickle.UnpicklingError as error:
+        why = (
+            "It holds more than plain numbers and tensors, so it was not opened: it could run code."
+        )
+        raise unusable(path, why) from error
+    # Whatever a damaged file makes the reader stumble over.
+    except Exception as error:
+        raise unusable(path, "The file is damaged or of another kind.") from error
+
+
+def holds_sound_tensors(content: object) -> bool:
+    """Whether all in `content` is plain, and its tensors dense, finite and of a usual type."""
+    return all(map(_is_sound, _leaves(content)))
+
+
+def is_whole(tensor: "torch.Tensor") -> bool:
+    """Whether it is dense, and all its values are in the file.
+
+    Others may be as large as they like in a file of some bytes: their values
+    repeat, or are not there at all.
+    """
+    import torch
+
+    if tensor.device.type != "cpu" or tensor.layout is not torch.strided or tensor.is_quantized:
+        return False
+    return not tensor.is_neg() and tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
+def unusable(path: Path, why: str) -> DataError:
+    """The error about a file that is none of ours."""
+    return DataError(
+        f"{path} is no checkpoint of this tool.",
+        why=why,
+        fix="Name a .pth file or a run that mnist train wrote.",
+    )
+
+
+def _check_archive(file: IO[bytes]) -> None:
+    """Raise BadZipFile unless `file` is an archive as `packed` makes it, and undamaged.
+
+    PyTorch compares no checksum, so that a flipped bit becomes another weight;
+    it unpacks whatever is packed, to any size; and it unpacks its tar format to
+    the disk before it refuses it. Nothing but a plain archive gets that far.
+    """
+    size_bytes = file.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > size_bytes:
+            raise zipfile.BadZipFile("its members are packed")
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile("a checksum is wrong")
+    file.seek(0)
+
+
+def _leaves(content: object) -> Iterator[object]:
+    """What is in dicts and lists, nested as they like, and is no plain value."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif value is not None and not isinstance(value, bool | int | float | str):
+            yield value
+
+
+def _is_sound(value: object) -> bool:
+    """Whether it is a dense tensor with all its values in the file, and they are finite."""
+    import torch
+
+    if type(value) is not torch.Tensor:
+        return False
+    tensor = torch.detach(value)
+    is_known = tensor.dtype in (torch.float32, torch.int64, torch.uint8)
+    return is_known and is_whole(tensor) and bool(tensor.isfinite().all())
