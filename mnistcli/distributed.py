@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.parallel import DistributedDataParallel
 
-from mnistcli.errors import DeviceError, MnistError, RunError
+from mnistcli.errors import DeviceError, RunError
 
 Made = TypeVar("Made")
 
@@ -65,8 +65,8 @@ class Workers:
     def from_leader(self, make: Callable[[], Made]) -> Made:
         """What `make` returns on the leader, on every process; it is called there alone.
 
-        If it raises an MnistError, that goes on in the leader, and the others
-        end quietly with its exit code.
+        What it raises goes on in the leader, and the others end quietly with
+        its exit code, instead of waiting for ever.
         """
         if self.count == 1:
             return make()
@@ -74,8 +74,8 @@ class Workers:
         if self.leads:
             try:
                 sent = [make()]
-            except MnistError as error:
-                dist.broadcast_object_list([_Failed(error.exit_code)])
+            except BaseException as error:
+                dist.broadcast_object_list([_Failed(getattr(error, "exit_code", 1))])
                 raise
         dist.broadcast_object_list(sent)
         if isinstance(sent[0], _Failed):

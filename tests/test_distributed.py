@@ -193,11 +193,14 @@ def test_the_same_processes_go_on_to_the_same_bits() -> None:
         assert whole == parts
 
 
-def test_a_wrong_setting_is_said_once() -> None:
+def test_what_ends_before_training_is_said_once() -> None:
     job = torchrun(2, *TRAIN, "--lr", "-3")
     _, err = job.communicate(timeout=60)
     assert job.returncode != 0
     assert err.count("--lr: -3 will not do") == 1
+    out, err = finished(torchrun(2, *TRAIN, "--dry-run"))
+    assert out.count("val_size") == 1
+    assert "Error" not in err
     assert not Path("runs").exists()
 
 
