@@ -16,7 +16,7 @@ from mnistcli.commands.plot import plot
 from mnistcli.commands.predict import predict
 from mnistcli.commands.summary import summary
 from mnistcli.commands.train import train
-from mnistcli.errors import MnistError
+from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 
 app = typer.Typer(
     name="mnist",
@@ -74,6 +74,8 @@ def main(args: list[str] | None = None) -> None:
             stream.reconfigure(errors="replace")
     try:
         app(args=args, prog_name="mnist")
+    except KeyboardInterrupt:  # before or after the command itself, which Typer looks after
+        sys.exit(EXIT_INTERRUPTED)
     except MnistError as error:
         from mnistcli import render
 

@@ -82,7 +82,7 @@ def fit(
     `state.state_dict()`; it must not change them.
 
     Raises:
-        RunError: the loss or the weights are no longer finite.
+        RunError: the loss, the weights or the optimiser's memory are no longer finite.
     """
     settings, workers = state.settings, state.workers
     while state.num_epochs_done < settings.epochs:
@@ -209,10 +209,15 @@ def _validate(
 def _check_finite(
     state: TrainState, trained_on: _TrainedOn, val_loss: float | None, *, lr: float
 ) -> None:
-    """Raise RunError if a loss or a weight has become NaN or infinite in this epoch."""
+    """Raise RunError if a loss, or anything that is kept, has become NaN or infinite."""
     losses = [trained_on.loss, val_loss or 0.0]
-    # Batch norm's statistics too: a square can overflow where no weight and no loss does.
-    tensors = state.result.state_dict().values()
+    # Batch norm's statistics and the optimiser's memory too: a square can overflow where no
+    # weight and no loss does.
+    tensors = [
+        *state.model.state_dict().values(),
+        *state.result.state_dict().values(),
+        *(value for moments in state.optimizer.state.values() for value in moments.values()),
+    ]
     are_finite = torch.stack([each.isfinite().all() for each in tensors]).all()
     if all(map(math.isfinite, losses)) and are_finite and not trained_on.bad_step:
         return

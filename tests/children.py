@@ -100,8 +100,8 @@ def die_at(number: int, *, only: str = "", note: str = "") -> None:
     """End this process by SIGKILL at the `number`-th moment at which it touches a run's files.
 
     A moment is just before a file is opened to be written, flushed to the disk (half of it is
-    lost then), renamed or removed, a directory made, or just after a flush. With `only`, none
-    but those whose name begins so count; with `note`, they are written into that file, a line each.
+    lost then), renamed or removed, or a directory made. With `only`, none but those whose name
+    begins so count; with `note`, they are written into that file, a line each.
     """
     passed = count(1)
     noted = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if note else -1
@@ -128,7 +128,6 @@ def die_at(number: int, *, only: str = "", note: str = "") -> None:
     def fsync(handle: int) -> None:
         moment("before fsync", handle)
         flush(handle)
-        moment("after fsync")
 
     sys.addaudithook(hook)
     os.fsync = fsync  # type: ignore[assignment]
@@ -146,11 +145,12 @@ def _serve() -> None:
             answer = (code, *(_read_all(stream) for stream in streams.pop(pid)))
         elif request:
             # Pipes, which no limit on the size of files stops. They hold what a run says.
-            pipes = [os.pipe(), os.pipe()]
+            pipes = [os.pipe() for _ in range(3)]
             pid = os.fork() or _live(request, *(writing for _, writing in pipes))
-            streams[pid] = [reading for reading, _ in pipes]
             for _, writing in pipes:
                 os.close(writing)
+            _read_all(pipes[0][0])  # until it is about to begin
+            streams[pid] = [reading for reading, _ in pipes[1:]]
             answer = pid
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
@@ -174,7 +174,7 @@ def _warm_up() -> None:
                 main(arguments.split())
 
 
-def _live(request: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
+def _live(request: dict[str, Any], beginning: int, stdout: int, stderr: int) -> NoReturn:
     """Be the process of a command line, in the forked child."""
     from mnistcli.cli import main
 
@@ -194,6 +194,7 @@ def _live(request: dict[str, Any], stdout: int, stderr: int) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         exec(request["prepare"], {"die_at": die_at, "os": os, "time": time})
+        os.close(beginning)
         main(request["args"])
     except SystemExit as end:
         code = end.code

@@ -241,3 +241,14 @@ def test_json_is_all_there_is_on_stdout(mnist: Mnist) -> None:
     result = mnist("summary", "--arch", "mlp", "--json")
     assert json.loads(result.stdout)["num_params"] == 105_214
     assert result.stdout.count("\n") == 1
+
+
+def test_ctrl_c_outside_of_a_command_leaves_no_traceback(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mnistcli.cli.app", interrupted)
+    result = mnist("--help")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")

@@ -830,6 +830,25 @@ def test_statistics_that_are_no_numbers_stop_training() -> None:
         list(fit(state, train, none(), normalisation(settings)))
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("lost", ["weight", "moment"])
+def test_what_could_not_be_resumed_is_not_kept(lost: str, ema: float) -> None:
+    """A gradient of 1e20 moves a weight by no more than the rate, but its square is infinite."""
+    settings, train = chosen(**SMALL, ema=ema), some_digits(96)
+
+    def lose(step: engine.Step) -> None:
+        if (state.num_epochs_done, step.number) == (1, step.num_steps):
+            weight = next(state.model.parameters())
+            spoiled = weight if lost == "weight" else state.optimizer.state[weight]["exp_avg_sq"]
+            spoiled.detach()[0, 0] = math.inf
+
+    state = started(settings, train)
+    epochs = fit(state, train, none(), normalisation(settings), on_step=lose)
+    next(epochs)
+    with pytest.raises(RunError, match="after the last step of epoch 2"):
+        next(epochs)
+
+
 def after_an_epoch(**flags: Any) -> tuple[TrainSettings, dict[str, Any]]:
     settings = chosen(hidden=[3], **flags)
     state = started(settings, some_digits(64))

@@ -106,7 +106,7 @@ def test_a_run_killed_at_every_write_of_its_first_epoch_goes_on(children: Childr
     moments = moments_of(children, *command(epochs=3), "--name", "whole")
     # From the first directory to the first file of the second epoch.
     second_state = [n for n, what in enumerate(moments) if what.startswith("open .state.pth")][1]
-    assert second_state > 25
+    assert second_state > 20
     for number in range(1, second_state + 2):
         ended = children.run(*command(epochs=3), "--name", "one", prepare=f"die_at({number})")
         assert ended.exit_code == 137
@@ -127,7 +127,7 @@ def test_a_run_killed_at_every_write_while_it_is_resumed_goes_on(children: Child
     resuming = ("train", "--resume", "one", "--epochs", "2")
     shutil.copytree("runs/before", ONE)
     num_moments = len(moments_of(children, *resuming))
-    assert num_moments > 40
+    assert num_moments > 30
     for number in range(1, num_moments + 1):
         shutil.rmtree(ONE)
         shutil.copytree("runs/before", ONE)
@@ -177,8 +177,8 @@ def test_an_interruption_at_any_moment_is_tidy(children: Children) -> None:
     chance = random.Random(1)
     for number in range(30):
         child = go_on(children)
-        # Before that it has not yet said what to do with a signal.
-        time.sleep(0.05 + chance.uniform(0, seconds))
+        # At once, it may not yet have come to the point where its code begins.
+        time.sleep(0.02 + chance.uniform(0, seconds))
         child.kill((2, 15)[number % 2])
         ended = child.ended()
         assert ended.exit_code in (0, 130), ended.stderr
