@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mnistcli import __version__, archives, registry
 from mnistcli.errors import DataError, MnistError, brief
-from mnistcli.settings import Name, TrainSettings
+from mnistcli.settings import Name, TrainSettings, first_problem
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ def load_model(path: Path) -> LoadedModel:
         card = CheckpointCard.model_validate(content["card"])
         network = _fill(card, content["weights"])
     except ValidationError as error:
-        why = f"Its card is wrong: {brief(error.errors()[0]['msg'])}."
+        why = f"Its card is wrong: {brief(first_problem(error))}."
         raise archives.unusable(path, why) from error
     except (RuntimeError, MnistError) as error:
         # PyTorch names the first thing that does not fit on its second line.

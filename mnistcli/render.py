@@ -163,14 +163,17 @@ class TrainingDisplay:
         console: Console,
         progress: Progress | None,
         *,
-        num_processes: int,
+        workers: "Workers",
     ) -> None:
         self._console = console
-        self._path = start.run.path
+        # A program too, or who asked for quiet, has to know what is kept.
+        self._notes = Console(stderr=True, highlight=False, quiet=not workers.leads)
+        self._run = start.run
+        self._is_resumed = start.is_resumed
         self._num_epochs = start.plan.settings.epochs
-        self._num_processes = num_processes
-        self._rows_begun = False
+        self._num_processes = workers.count
         self._history = start.history
+        self._num_before = self._num_shown = len(start.history)
         self._progress = progress
         self._task = progress.add_task("", total=None, figures="") if progress else None
         self._epoch_started = self._drawn = time.perf_counter()
@@ -203,37 +206,46 @@ class TrainingDisplay:
         )
         self._progress.refresh()
 
-    def on_epoch(self, epoch: "EpochResult") -> None:
-        """Print the row of an epoch; a star marks the best one so far."""
+    def show_epochs(self) -> None:
+        """Print the rows of the epochs that are new; a star marks the best one so far."""
         from mnistcli.metrics import best
 
-        if not self._rows_begun:
-            self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
-            self._rows_begun = True
-        star = epoch.val_accuracy is not None and best(self._history) is epoch
-        self._console.print(_row(epoch, self._num_epochs, star=star), soft_wrap=True)
+        for index in range(self._num_shown, len(self._history)):
+            if index == self._num_before:
+                self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
+            epoch = self._history[index]
+            is_best = best(self._history[: index + 1]) is epoch
+            star = is_best and epoch.val_accuracy is not None
+            self._console.print(_row(epoch, self._num_epochs, star=star), soft_wrap=True)
+        self._num_shown = len(self._history)
 
     def interrupted(self) -> None:
         """Say what an interrupted run has kept, and how to go on."""
-        if self._progress:
-            self._progress.stop()
+        self._end_rows()
         if not self._history:
             self._note("Interrupted: no epoch was finished, so nothing is kept.")
             return
-        path = shlex.quote(str(self._path))
+        path = printable(shlex.quote(str(self._run.path)))
+        # It may not have come to writing down that more epochs are wanted.
+        more = f" --epochs {self._num_epochs}" if self._is_resumed else ""
         self._note(f"Interrupted after epoch {self._history[-1].epoch} of {self._num_epochs}.")
-        self._console.print(Text(f"Go on: mnist train --resume {path}"), soft_wrap=True)
-        self._console.print(Text(f"The best so far can be used: mnist eval {path}"), soft_wrap=True)
+        self._note(f"Go on: mnist train --resume {path}{more}", style="")
+        self._note(f"The best so far can be used: mnist eval {path}", style="")
 
     def stopped(self) -> None:
-        """Take the bar away and say what a run that cannot go on has kept."""
+        """Say what a run that cannot go on has kept."""
+        self._end_rows()
+        if self._history and self._run.state.exists():
+            path = printable(str(self._run.path))
+            self._note(f"Epoch {self._history[-1].epoch} is kept in {path}.")
+
+    def _end_rows(self) -> None:
         if self._progress:
             self._progress.stop()
-        if self._history:
-            self._note(f"Epoch {self._history[-1].epoch} is kept in {self._path}.")
+        self.show_epochs()
 
-    def _note(self, text: str) -> None:
-        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+    def _note(self, text: str, *, style: str = "yellow") -> None:
+        self._notes.print(Text(text, style=style), soft_wrap=True)
 
 
 _ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time   * best"
@@ -256,7 +268,7 @@ def training(
     console = Console(stderr=True, highlight=False, quiet=quiet)
     plan, num_done = start.plan, len(start.history)
     data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
-    lines = [("data", data), ("run", str(start.run.path))]
+    lines = [("data", data), ("run", printable(str(start.run.path)))]
     if workers.count > 1:
         lines.append(("processes", f"{workers.count}, each with its share of every batch"))
     _header(console, plan, *lines)
@@ -264,7 +276,7 @@ def training(
     if start.is_resumed:
         console.print(_where_it_goes_on(num_done, plan.settings.epochs), soft_wrap=True)
     if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield TrainingDisplay(start, console, None, num_processes=workers.count)
+        yield TrainingDisplay(start, console, None, workers=workers)
         return
     progress = Progress(
         TextColumn("{task.description}"),
@@ -277,13 +289,14 @@ def training(
         expand=True,
     )
     with progress:
-        yield TrainingDisplay(start, console, progress, num_processes=workers.count)
+        yield TrainingDisplay(start, console, progress, workers=workers)
 
 
 def _where_it_goes_on(num_done: int, num_epochs: int) -> str:
     if num_done < num_epochs:
         return f"Resuming at epoch {num_done + 1} of {num_epochs}."
-    return f"All {num_epochs} epochs are done; to train on, name more: --epochs {2 * num_epochs}"
+    done = f"All {num_epochs} epochs are" if num_epochs > 1 else "The one epoch is"
+    return f"{done} done; to train on, name more: --epochs {2 * num_epochs}"
 
 
 def trained(start: "Start", *, as_json: bool, quiet: bool) -> None:
@@ -318,8 +331,8 @@ def trained(start: "Start", *, as_json: bool, quiet: bool) -> None:
         reached = f"Epoch {kept.epoch} is the best: {accuracy}."
     console.print(Text(reached, style="bold"), soft_wrap=True)
     console.print(f"Trained {plan.num_params:,} parameters in {seconds:.1f} s.", soft_wrap=True)
-    console.print(Text(f"Kept in {run.path}"), soft_wrap=True)
-    path = shlex.quote(str(run.path))
+    console.print(Text(f"Kept in {printable(str(run.path))}"), soft_wrap=True)
+    path = printable(shlex.quote(str(run.path)))
     console.print("\nNext:")
     for command in (f"eval {path}", f"plot {path}", f"predict digit.png -c {path}"):
         console.print(Text(f"  mnist {command}", style="cyan"), soft_wrap=True)

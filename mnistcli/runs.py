@@ -48,7 +48,7 @@ from mnistcli.files import (
 )
 from mnistcli.machine import num_cores
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
-from mnistcli.settings import CHANGEABLE, TrainSettings
+from mnistcli.settings import CHANGEABLE, TrainSettings, first_problem
 
 if TYPE_CHECKING:
     from torch import nn
@@ -197,7 +197,7 @@ def resumed(name: str, out: Path) -> Iterator[Run]:
 
 
 def _checked_name(name: str) -> str:
-    if Path(name).name != name or name in (".", "..", "last"):
+    if Path(name).name != name or name in (".", "..", "last") or not name.isprintable():
         raise SettingsError(
             f"'{name}' cannot name a run.",
             why="A run's name is the name of one directory, and 'last' means the newest run.",
@@ -219,7 +219,7 @@ def read_settings(run: Run) -> TrainSettings:
     try:
         return TrainSettings.model_validate(record)
     except ValidationError as error:
-        raise _damaged(run.path / "settings.json", str(error.errors()[0]["msg"])) from error
+        raise _damaged(run.path / "settings.json", first_problem(error)) from error
 
 
 def write_record(run: Run, name: str, record: Mapping[str, Any]) -> None:
@@ -361,7 +361,7 @@ def read_score(run: Run, dataset: str, split: JudgedSplit) -> Score | None:
     try:
         score = TypeAdapter(Score).validate_python(record)
     except ValidationError as error:
-        raise _damaged(run.path / name, str(error.errors()[0]["msg"])) from error
+        raise _damaged(run.path / name, first_problem(error)) from error
     if not _adds_up(score):
         raise _damaged(run.path / name, "its figures make no sense")
     return score
@@ -443,7 +443,7 @@ def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
     except DataError as error:
         raise _not_resumable(run, f"state.pth: {error.why}") from error
     except ValidationError as error:
-        why = f"state.pth is damaged: {error.errors()[0]['msg']}"
+        why = f"state.pth is damaged: {first_problem(error)}"
         raise _not_resumable(run, why) from error
     then, now = (
         each.model_dump(mode="json", exclude=set(CHANGEABLE)) for each in (saved.settings, settings)
@@ -543,13 +543,13 @@ def _write(path: Path, content: bytes) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> RunError:
     run = Run(path if path.is_dir() else path.parent)
-    return RunError(
-        f"Cannot write {path}.",
-        why=f"{error.strerror or error}.",
-        fix=f"Make it writable or make room, then go on: mnist train --resume {run.path}"
-        if run.state.exists()
-        else "Make room or choose another directory: --out DIR",
-    )
+    why, fix = f"{error.strerror or error}.", "Make room or choose another directory: --out DIR"
+    if run.state.exists():
+        fix = f"Make it writable or make room, then go on: mnist train --resume {run.path}"
+    elif isinstance(error, FileNotFoundError):
+        why = f"{run.path} has been removed or moved."
+        fix = "Where it has been moved, go on: mnist train --resume DIR"
+    return RunError(f"Cannot write {path}.", why=why, fix=fix)
 
 
 def _damaged(path: Path, why: str) -> DataError:

@@ -412,6 +412,13 @@ def _as_text(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a record, and where: "settings.lr: Input should …"."""
+    problem = error.errors()[0]
+    place = ".".join(map(str, problem["loc"]))
+    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+
+
 def _label(name: str, source: str) -> str:
     name = brief(name)
     if source == "flag":

@@ -227,10 +227,10 @@ def train(
         sizes = (len(examples), len(val))
         with render.training(start, *sizes, workers=workers, quiet=quiet_here) as display:
             try:
-                for epoch in training.execute(
+                for _ in training.execute(
                     start, examples, val, workers=workers, on_step=display.on_step
                 ):
-                    display.on_epoch(epoch)
+                    display.show_epochs()
             except KeyboardInterrupt:
                 display.interrupted()
                 raise typer.Exit(EXIT_INTERRUPTED) from None
