@@ -20,7 +20,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,6 +135,8 @@ def _claim_new(out: Path, name: str | None, settings: TrainSettings, held: ExitS
         except FileExistsError:
             continue
         except OSError as error:
+            with suppress(OSError):
+                path.rmdir()  # unless it is somebody's
             raise _cannot_write(path, error) from error
     raise SettingsError(
         f"There is a run {out / (name or '')} already.",
@@ -262,8 +264,8 @@ def keep_environment(run: Run, epoch: int, environment: Mapping[str, Any]) -> No
         except DataError:  # lost; the run goes on all the same
             earlier = {}
         lives = earlier.get("resumed", [])
-        lives = [*lives, {"after_epoch": epoch, **record}] if isinstance(lives, list) else []
-        record = {**earlier, "resumed": lives}
+        lives = lives if isinstance(lives, list) else []
+        record = {**earlier, "resumed": [*lives, {"after_epoch": epoch, **record}]}
     write_record(run, "environment.json", record)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.children import Children
+
 # Before torch is imported: many small tests on few cores are faster on one thread each,
 # and a result does not depend on how many cores the machine has.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -116,6 +118,21 @@ def mnist(capfd: pytest.CaptureFixture[str]) -> Mnist:
         return Result(code if isinstance(code, int) else 0, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def _children_once() -> Iterator[Children]:
+    if not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork processes")
+    children = Children()
+    yield children
+    children.close()
+
+
+@pytest.fixture
+def children(_children_once: Children) -> Children:
+    """Starts command lines in processes of their own."""
+    return _children_once
 
 
 @pytest.fixture(scope="session")
