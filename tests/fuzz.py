@@ -5,8 +5,8 @@
     python tests/fuzz.py --replay DIR/checkpoint-pth-damaged-0-123
 
 An input must end in an error of ours or in a right result, within 10 seconds of the processor and
-1 GiB, and touch nothing but its file. The tries run in fresh processes, some hundred in each, so that one
-that hangs or crashes is counted and costs no other. The same seed gives the same inputs.
+1 GiB, and touch nothing but its file. The tries run in fresh processes, some hundred in each, so
+that one that hangs or crashes is counted and costs no other. The same seed gives the same inputs.
 """
 
 import argparse
