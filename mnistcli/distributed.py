@@ -54,6 +54,15 @@ class Workers:
         # The buffers, batch norm's statistics, are equal everywhere already.
         return DistributedDataParallel(model, forward_sync_buffers=False)
 
+    def take_device(self, device: str) -> None:
+        """Take this process's own GPU, if they train on "cuda".
+
+        Raises:
+            DeviceError: its machine has fewer GPUs than processes.
+        """
+        if self.count > 1 and device == "cuda":
+            _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+
     def total(self, values: Tensor) -> Tensor:
         """The sum of `values` over the processes, the same on each."""
         if self.count == 1:
@@ -96,20 +105,16 @@ class _Failed:
 def joined() -> Iterator[Workers]:
     """The processes that torchrun has started beside this one; ALONE where it has not.
 
-    Each process takes the GPU of its place on its machine, where there are any.
-
     Raises:
-        DeviceError: a machine has fewer GPUs than processes.
         RunError: another process ended or fell silent.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    # Other tools set one or the other of these too.
+    told = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    if not told or os.environ["WORLD_SIZE"] == "1":
         yield ALONE
         return
-    backend = "gloo"
-    if torch.cuda.is_available():
-        _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
-        backend = "cpu:gloo,cuda:nccl"
     with lost_in_words():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)
         yield Workers(dist.get_rank(), dist.get_world_size())
         # Only here: after a failure it could wait for processes that are gone. A network that
@@ -156,39 +161,43 @@ def lost_in_words(run: str = "last") -> Iterator[None]:
 
 
 def _share_batch_norm(model: nn.Module) -> None:
-    """Let every 2-d batch norm of `model` look at the batches of all processes."""
+    """Let every batch norm of `model` look at the batches of all processes."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm2d:
-                shared = _SharedBatchNorm2d(
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                shared = _SharedBatchNorm(
                     child.num_features, eps=child.eps, momentum=child.momentum
                 )
                 shared.to(child.weight).load_state_dict(child.state_dict())
                 setattr(parent, name, shared)
 
 
-class _SharedBatchNorm2d(nn.BatchNorm2d):
+class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (of 1-d and 2-d alike)
     """Batch norm over the batches of all processes together (Ioffe, Szegedy 2015, algorithm 1).
 
     PyTorch's SyncBatchNorm does this for GPUs only.
     """
 
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Normalised (N, C, H, W); in training it also moves the running statistics."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised (N, C) or (N, C, H, W); in training it also moves the running statistics."""
         if not self.training:
-            return super().forward(x_NCHW)
+            return super().forward(x)
+        others = [axis for axis in range(x.ndim) if axis != 1]
+        like_C = [1, -1, *[1] * (x.ndim - 2)]
         # Under autocast in float32, as the usual batch norm does it.
-        wide_NCHW = x_NCHW.to(self.weight.dtype)
-        ones = wide_NCHW.new_full((1,), wide_NCHW.numel() / wide_NCHW.shape[1])
-        sums = _Total.apply(torch.cat([wide_NCHW.sum(dim=(0, 2, 3)), ones]))
+        wide = x.to(self.weight.dtype)
+        ones = wide.new_full((1,), wide.numel() / wide.shape[1])
+        sums = _Total.apply(torch.cat([wide.sum(dim=others), ones]))
         num, mean_C = sums[-1].detach(), sums[:-1] / sums[-1].detach()
-        centred_NCHW = wide_NCHW - mean_C[:, None, None]
-        variance_C = _Total.apply(centred_NCHW.square().sum(dim=(0, 2, 3))) / num
+        centred = wide - mean_C.view(like_C)
+        variance_C = _Total.apply(centred.square().sum(dim=others)) / num
         self._remember(mean_C.detach(), variance_C.detach() * num / (num - 1))
         scale_C = self.weight * (variance_C + self.eps).rsqrt()
-        y_NCHW = centred_NCHW * scale_C[:, None, None] + self.bias[:, None, None]
-        normalised_NCHW: Tensor = y_NCHW.to(x_NCHW.dtype)
-        return normalised_NCHW
+        normalised: Tensor = (centred * scale_C.view(like_C) + self.bias.view(like_C)).to(x.dtype)
+        return normalised
+
+    def _check_input_dim(self, _input: Tensor) -> None:
+        """Nothing: the layer that this one stands for has been built for its input."""
 
     def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
         assert self.running_mean is not None

@@ -264,14 +264,21 @@ def follow(
                 return
             if line is None:
                 break
-            message = json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:  # cut off, or another's word
+                complaints.append(line)
+                continue
             if "begins" in message:
                 under_way = message["begins"]
                 on_start(*under_way)
             else:
                 yield Check(**message["check"])
-        with suppress(subprocess.TimeoutExpired):
+        try:
             process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            yield _dead(under_way, "the process does not end")
+            return
         if process.returncode:
             complaining.join(timeout=1)
             yield _dead(under_way, _last_words(process.returncode, complaints))

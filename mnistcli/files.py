@@ -125,15 +125,15 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     caught: list[int] = []
-    usual = {
-        number: signal.signal(number, lambda number, _frame: caught.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    usual = {}
     try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            usual[number] = signal.signal(number, lambda number, _frame: caught.append(number))
         yield
     finally:
         for each, handler in usual.items():
-            signal.signal(each, handler)
+            # None: it was set by something else than Python, which cannot set it again.
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
     if caught:
         signal.raise_signal(caught[0])
 

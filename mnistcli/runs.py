@@ -17,7 +17,6 @@ import itertools
 import json
 import math
 import platform
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -122,7 +121,15 @@ def created(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Ru
             yield run
         finally:
             if not run.state.exists():
-                shutil.rmtree(run.path, ignore_errors=True)
+                _remove_husk(run.path)
+
+
+def _remove_husk(path: Path) -> None:
+    """Remove what `created` made, and nothing else that may have come to lie there."""
+    with suppress(OSError):
+        for name in ("settings.json", "environment.json", LOCK_NAME):
+            (path / name).unlink(missing_ok=True)
+        path.rmdir()
 
 
 def _claim_new(out: Path, name: str | None, settings: TrainSettings, held: ExitStack) -> Run:

@@ -215,8 +215,8 @@ class TrainState:
             for generator, state in zip(self._generators(), saved["generators"], strict=True):
                 generator.set_state(state)
         else:
-            for generator in self._generators():
-                generator.manual_seed(self.settings.seed + self.num_epochs_done)
+            for index, generator in enumerate(self._generators()):
+                generator.manual_seed(self.settings.seed + self.num_epochs_done + 1_000_003 * index)
 
     def _generators(self) -> list[torch.Generator]:
         """Those that are drawn from: for dropout, for shuffling, for augmentation."""
@@ -239,7 +239,12 @@ def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     ]
     if settings.optimizer == "sgd":
         momentum = settings.momentum
-        return torch.optim.SGD(groups, settings.lr, momentum, nesterov=momentum > 0, fused=True)
+        sgd = torch.optim.SGD(groups, settings.lr, momentum, nesterov=momentum > 0, fused=True)
+        if momentum:
+            # PyTorch's own first step leaves it uninitialised where the scaled loss overflows.
+            for parameter in parameters:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, settings.lr, fused=True)
     return torch.optim.Adam(groups, settings.lr, fused=True)

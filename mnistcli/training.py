@@ -109,7 +109,9 @@ def plan(settings: TrainSettings) -> Plan:
     )
 
 
-def load(plan: Plan, data_dir: Path) -> tuple[batches.Examples, batches.Examples]:
+def load(
+    plan: Plan, data_dir: Path, *, workers: Workers = ALONE
+) -> tuple[batches.Examples, batches.Examples]:
     """The training and validation examples of a plan, on its device.
 
     Raises:
@@ -120,9 +122,14 @@ def load(plan: Plan, data_dir: Path) -> tuple[batches.Examples, batches.Examples
     settings = plan.settings
     examples = datasets.load(plan.dataset, "train", data_dir)
     train, val = batches.split(examples, settings.val_size, settings.seed)
-    if min(settings.batch_size, len(train)) == 1 and registry.has_batch_norm(
-        settings.arch, settings.network
-    ):
+    smallest = min(settings.batch_size, len(train))
+    if smallest < workers.count:
+        raise SettingsError(
+            f"{workers.count} processes cannot share {smallest} pictures a step.",
+            why="Each computes a part of every batch.",
+            fix=f"Use a --batch-size of {workers.count} or more, or fewer processes.",
+        )
+    if smallest == 1 and registry.has_batch_norm(settings.arch, settings.network):
         raise SettingsError(
             f"{settings.arch} cannot be trained on one picture a step.",
             why="Batch norm compares the pictures of a batch.",

@@ -21,6 +21,7 @@ from mnistcli.state import TrainState
 CASES: list[dict[str, Any]] = [
     {"recipe": "cnn-small", "batch_size": 33, "label_smoothing": 0.1, "ema": 0.9},
     {"recipe": "cnn-26k", "optimizer": "sgd", "schedule": "onecycle", "augment": True},
+    {"recipe": "ann", "hidden": [12, 9], "dropout": 0.0, "batch_size": 35},
     {"recipe": "cnn-deep", "channels": [4, 8], "dropout": 0.0, "batch_size": 50, "val_size": 7},
 ]
 
@@ -34,7 +35,7 @@ def losses_of(case: dict[str, Any], workers: Workers) -> list[list[float | None]
     state = TrainState(
         settings, num_examples=len(train), device="cpu", precision="float32", workers=workers
     )
-    how = batches.Normalisation(0.16, 0.3, 32 if settings.arch == "cnn-deep" else 28)
+    how = batches.Normalisation(0.16, 0.3, {"ann": 64, "cnn-deep": 32}.get(settings.arch, 28))
     return [
         [epoch.train_loss, epoch.train_accuracy, epoch.val_loss, epoch.val_accuracy]
         for epoch in engine.fit(state, train, val, how)

@@ -78,7 +78,10 @@ def test_the_shares_are_everything_once_and_nearly_equal(num: int, count: int) -
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_alone_nothing_is_exchanged() -> None:
+@pytest.mark.parametrize("told", [{}, {"WORLD_SIZE": "4"}, {"RANK": "1", "MASTER_PORT": "x"}])
+def test_alone_nothing_is_exchanged(told: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
     with distributed.joined() as workers:
         assert workers is ALONE
         assert workers.leads
@@ -132,9 +135,10 @@ def test_a_killed_worker_ends_the_job_and_the_run_goes_on(victim: int, mnist: Mn
     job = torchrun(2, *TRAIN, *settings)
     wait_for(Path("runs/one/metrics.csv"), job)
     os.kill(workers_of(job)[victim], signal.SIGKILL)
-    _, err = job.communicate(timeout=60)
+    _, err = job.communicate(timeout=180)
     assert job.returncode != 0
-    assert "Error: Another process of this training has ended or fallen silent." in err
+    # torchrun's SIGTERM may come before the lost connection is noticed.
+    assert re.search("Another process of this training has ended|Interrupted after epoch", err)
     assert "mnist train --resume runs/one" in err
     assert not list(Path("runs/one").glob(".*.tmp"))
     num_done = len(curve("one"))
@@ -186,7 +190,7 @@ def test_the_same_processes_go_on_to_the_same_bits() -> None:
     wait_for(Path("runs/parts/metrics.csv"), job)
     for worker in workers_of(job):
         os.kill(worker, signal.SIGKILL)
-    job.communicate(timeout=60)
+    job.communicate(timeout=180)
     finished(torchrun(2, "-m", "mnistcli", "train", "--resume", "parts"))
     for name in ("last.pth", "best.pth"):
         whole, parts = (Path("runs", run, name).read_bytes() for run in ("whole", "parts"))
@@ -195,20 +199,24 @@ def test_the_same_processes_go_on_to_the_same_bits() -> None:
 
 def test_what_ends_before_training_is_said_once() -> None:
     job = torchrun(2, *TRAIN, "--lr", "-3")
-    _, err = job.communicate(timeout=60)
+    _, err = job.communicate(timeout=180)
     assert job.returncode != 0
     assert err.count("--lr: -3 will not do") == 1
+    job = torchrun(3, *TRAIN, "--batch-size", "2")
+    _, err = job.communicate(timeout=180)
+    assert job.returncode != 0
+    assert "3 processes cannot share 2 pictures a step" in err
     out, err = finished(torchrun(2, *TRAIN, "--dry-run"))
     assert out.count("val_size") == 1
     assert "Error" not in err
-    assert not Path("runs").exists()
+    assert not list(Path().glob("runs/*"))
 
 
 def test_ctrl_c_ends_all_and_keeps_the_last_epoch() -> None:
     job = torchrun(2, *TRAIN, "--recipe", "cnn-26k", "--epochs", "1000", "--name", "one")
     wait_for(Path("runs/one/metrics.csv"), job)
     job.send_signal(signal.SIGINT)
-    _, err = job.communicate(timeout=60)
+    _, err = job.communicate(timeout=180)
     assert "Go on: mnist train --resume runs/one" in err
     assert checkpoints.load_model(Path("runs/one/last.pth")).card.epoch >= 1
 

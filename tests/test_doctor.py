@@ -213,9 +213,15 @@ def test_a_process_that_hangs_is_a_failed_check() -> None:
     assert found[0].facts["died"]
 
 
-def test_a_process_that_ignores_its_end_is_left_to_itself() -> None:
-    """Of a check that is over, nothing is waited for but a moment."""
+def test_a_process_that_does_not_end_is_a_failure() -> None:
+    """So would a training not end that has done its work."""
     found, _ = told(CHECK + "os.close(1); os.close(2); time.sleep(60)")
+    assert found[0] == Check("a", "b", "ok", "c")
+    assert [each.finding for each in found[1:]] == ["the process does not end"]
+
+
+def test_a_line_that_is_no_message_is_no_check() -> None:
+    found, _ = told("print('a driver says hello');" + CHECK + 'print(\'{"check": {"na\')')
     assert found == [Check("a", "b", "ok", "c")]
 
 

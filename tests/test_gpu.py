@@ -6,6 +6,7 @@ kernels may add in another order each time, it gives the same network but for ro
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,23 @@ def test_the_doctor_says_that_cuda_works(mnist: Mnist) -> None:
     assert training["status"] == "ok"
     assert training["facts"]["device"] == "cuda"
     assert record["verdict"]["sentence"].startswith("This machine can train: cuda, ")
+
+
+def test_sgd_has_no_rubbish_for_momentum_after_a_first_step_that_overflows() -> None:
+    """On the CPU: its fused kernel looks at what the scaler has found, as CUDA's does."""
+    flags = {"recipe": "mlp-nll-sgd", "dataset": "digits", "momentum": 0.9, "lr": 0.01}
+    settings = fit_budget(resolve(flags, environ={}).settings)
+    rubbish = [torch.full((1 << 16,), 7e37) for _ in range(50)]
+    del rubbish  # what memory that is not initialised is made of
+    state = TrainState(settings, num_examples=64, device="cpu", precision="float32")
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for factor in (math.inf, 1.0):
+        state.optimizer.zero_grad()
+        loss = state.model(torch.ones(4, 1, 28, 28)).square().mean() * factor
+        state.scaler.scale(loss).backward()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+    assert state.scaler.get_scale() == 512.0
+    moments = [each["momentum_buffer"] for each in state.optimizer.state.values()]
+    assert len(moments) == len(list(state.model.parameters()))
+    assert all(each.detach().abs().max() < 1e3 for each in [*moments, *state.model.parameters()])

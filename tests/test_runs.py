@@ -102,6 +102,15 @@ def test_a_name_is_the_name_of_one_directory(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_came_to_lie_in_a_run_without_an_epoch_is_left_alone(tmp_path: Path) -> None:
+    with runs.created(tmp_path, "one", settings_of()) as run:
+        (run.path / "notes.txt").write_text("mine")
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["notes.txt"]
+    with runs.created(tmp_path, "two", settings_of()):
+        pass
+    assert not (tmp_path / "two").exists()
+
+
 def test_an_output_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="Cannot write") as failed:

@@ -220,9 +220,10 @@ def train(
     with ExitStack() as held:
         workers = held.enter_context(distributed.joined())
         start = workers.from_leader(begin)
+        workers.take_device(start.plan.device.value)
         folder = datasets.pick_data_dir(data_dir, os.environ)
         data.ready(start.plan.dataset, folder, offline=offline)
-        examples, val = training.load(start.plan, folder)
+        examples, val = training.load(start.plan, folder, workers=workers)
         quiet_here = quiet or json or not workers.leads
         sizes = (len(examples), len(val))
         with render.training(start, *sizes, workers=workers, quiet=quiet_here) as display:
