@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import tarfile
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,20 @@ def test_a_bit_that_flipped_in_a_weight_is_noticed(trained: Path) -> None:
     with pytest.raises(DataError, match="no checkpoint") as refused:
         checkpoints.load_model(trained / "best.pth")
     assert "damaged" in refused.value.why
+
+
+def test_weights_marked_as_a_directory_are_read_all_the_same(trained: Path) -> None:
+    """PyTorch leaves the memory of such a weight as it was, and Python reads it rightly."""
+    right = checkpoints.load_model(trained / "best.pth").network.state_dict()
+    content = bytearray((trained / "best.pth").read_bytes())
+    with zipfile.ZipFile(trained / "best.pth") as archive:
+        at, members = archive.start_dir, archive.infolist()
+    for member in members:
+        content[at + 38] |= 0x10  # of the external attributes, MS-DOS's bit for a directory
+        at += 46 + len(member.filename) + len(member.extra) + len(member.comment)
+    (trained / "best.pth").write_bytes(content)
+    back = checkpoints.load_model(trained / "best.pth").network.state_dict()
+    assert all(torch.equal(back[name], right[name]) for name in right)
 
 
 def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
