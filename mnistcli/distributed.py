@@ -51,8 +51,7 @@ class Workers:
         if self.count == 1:
             return model
         _share_batch_norm(model)
-        # The buffers, batch norm's statistics, are equal everywhere already.
-        return DistributedDataParallel(model, forward_sync_buffers=False)
+        return DistributedDataParallel(model)
 
     def take_device(self, device: str) -> None:
         """Take this process's own GPU, if they train on "cuda".
