@@ -416,7 +416,7 @@ def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong with a record, and where: "settings.lr: Input should …"."""
     problem = error.errors()[0]
     place = ".".join(map(str, problem["loc"]))
-    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+    return brief(f"{place}: {problem['msg']}" if place else problem["msg"])
 
 
 def _label(name: str, source: str) -> str:

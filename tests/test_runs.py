@@ -399,6 +399,7 @@ def test_tensors_that_are_larger_than_their_file_take_no_memory(trained: Path) -
         (lambda s: s["state"]["model"].update(x=torch.ones(10).half()), "tensors"),
         (lambda s: s["state"]["losses"].pop(), "not complete"),
         (lambda s: s["state"].update(losses=None), "not complete"),
+        (lambda s: s["settings"].update({"x" * 9000: 1}), "damaged"),
     ],
 )
 def test_a_forged_state_is_an_error(trained: Path, change: Any, why: str) -> None:
@@ -406,6 +407,7 @@ def test_a_forged_state_is_an_error(trained: Path, change: Any, why: str) -> Non
     with pytest.raises(DataError, match="cannot be resumed") as refused:
         runs.read_state(Run(trained), runs.read_settings(Run(trained)))
     assert why in refused.value.why
+    assert len(refused.value.why) < 500
 
 
 @pytest.mark.parametrize("name", ["settings.json", "metrics.csv", "best.pth", "state.pth"])
