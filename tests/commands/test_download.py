@@ -382,7 +382,8 @@ def test_a_download_that_is_interrupted_leaves_whole_files_only_and_is_taken_up_
         time.sleep(0.2)
         process.send_signal(number)
         code, stdout, stderr = finish(process)
-    assert code == 130
+    # Python may end by SIGINT itself, which a shell calls 130 too.
+    assert code in ((-signal.SIGKILL,) if number == signal.SIGKILL else (130, -signal.SIGINT))
     assert (stdout, "Traceback" in stderr) == ("", False)
     assert names_in(tmp_path) == {f"{NAMES[0]}.gz"}
     code, stdout, _ = finish(start_small(*arguments))
