@@ -84,9 +84,11 @@ class Workers:
                 sent = [make()]
             except BaseException as error:
                 dist.broadcast_object_list([_Failed(getattr(error, "exit_code", 1))])
+                dist.destroy_process_group()
                 raise
         dist.broadcast_object_list(sent)
         if isinstance(sent[0], _Failed):
+            dist.destroy_process_group()
             sys.exit(sent[0].exit_code)
         made: Made = sent[0]
         return made

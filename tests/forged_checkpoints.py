@@ -360,8 +360,6 @@ def _other_weights(rng: Random, content: bytes) -> bytes:
 
 
 def _other_tensor(rng: Random, tensor: torch.Tensor) -> Any:
-    if tensor.numel() > 10**6:  # made so before; to change it once more would fill the memory
-        return tensor
     dtypes = (
         *(torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.int64, torch.uint8),
         *(torch.bool, torch.int8, torch.float8_e4m3fn, torch.float8_e5m2, torch.complex32),
