@@ -39,6 +39,7 @@ from mnistcli.console import (
     stdout,
 )
 from mnistcli.errors import MnistError
+from mnistcli.machine import command_seconds
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def training(
 ) -> Iterator[TrainingDisplay]:
     """The header, and a display for what follows it."""
     console = Console(stderr=True, highlight=False, quiet=quiet)
-    plan, num_done = start.plan, len(start.history)
+    plan = start.plan
     data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
     lines = [("data", data), ("run", printable(str(start.run.path)))]
     if workers.count > 1:
@@ -274,7 +275,7 @@ def training(
     _header(console, plan, *lines)
     console.print()
     if start.is_resumed:
-        console.print(_where_it_goes_on(num_done, plan.settings.epochs), soft_wrap=True)
+        console.print(_where_it_goes_on(start), soft_wrap=True)
     if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
         yield TrainingDisplay(start, console, None, workers=workers)
         return
@@ -292,9 +293,12 @@ def training(
         yield TrainingDisplay(start, console, progress, workers=workers)
 
 
-def _where_it_goes_on(num_done: int, num_epochs: int) -> str:
-    if num_done < num_epochs:
+def _where_it_goes_on(start: "Start") -> str:
+    num_done, num_epochs = len(start.history), start.plan.settings.epochs
+    if not start.is_finished:
         return f"Resuming at epoch {num_done + 1} of {num_epochs}."
+    if start.has_reached and num_done < num_epochs:
+        return f"It has reached {start.plan.settings.until:g} %; to train on: --until 100"
     done = f"All {num_epochs} epochs are" if num_epochs > 1 else "The one epoch is"
     return f"{done} done; to train on, name more: --epochs {2 * num_epochs}"
 
@@ -314,6 +318,7 @@ def trained(start: "Start", *, as_json: bool, quiet: bool) -> None:
                 "precision": asdict(plan.precision),
                 "settings": plan.settings.model_dump(mode="json"),
                 "best": asdict(kept),
+                "command_seconds": command_seconds(),
                 "epochs": [asdict(epoch) for epoch in history],
             }
         )
@@ -331,11 +336,20 @@ def trained(start: "Start", *, as_json: bool, quiet: bool) -> None:
         reached = f"Epoch {kept.epoch} is the best: {accuracy}."
     console.print(Text(reached, style="bold"), soft_wrap=True)
     console.print(f"Trained {plan.num_params:,} parameters in {seconds:.1f} s.", soft_wrap=True)
+    if plan.settings.until is not None and not start.is_resumed:
+        console.print(_how_soon(start, command_seconds()), soft_wrap=True)
     console.print(Text(f"Kept in {printable(str(run.path))}"), soft_wrap=True)
     path = printable(shlex.quote(str(run.path)))
     console.print("\nNext:")
     for command in (f"eval {path}", f"plot {path}", f"predict digit.png -c {path}"):
         console.print(Text(f"  mnist {command}", style="cyan"), soft_wrap=True)
+
+
+def _how_soon(start: "Start", seconds: float) -> str:
+    until, accuracy = start.plan.settings.until, percent(start.history[-1].val_accuracy)
+    if start.has_reached:
+        return f"Reached {until:g} % after {seconds:.1f} s, start-up included."
+    return f"Did not reach {until:g} %: {accuracy} after {seconds:.1f} s, start-up included."
 
 
 def score(result: "Score", loaded: "LoadedModel", *, as_json: bool, quiet: bool) -> None:

@@ -32,6 +32,11 @@ def split_list(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
+def as_tuple(value: object) -> object:
+    """A text as a tuple of one; anything else as it is."""
+    return (value,) if isinstance(value, str) else value
+
+
 def check_printable(text: str) -> str:
     """The text, if a terminal shows it as it is."""
     if not text.isprintable():
@@ -115,6 +120,13 @@ class Augmentation(_Frozen):
     shift_px: float = Field(1.5, ge=0, le=14)
 
 
+class Distillation(_Frozen):
+    """How much of the loss is the teachers', and the temperature that softens their answers."""
+
+    weight: float = Field(0.9, gt=0, le=1)
+    temperature: float = Field(2.0, gt=0, le=100)
+
+
 class TrainSettings(_Frozen):
     """Everything that decides what a training run computes, and nothing else.
 
@@ -136,6 +148,10 @@ class TrainSettings(_Frozen):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: bool = False
     augmentation: Augmentation = Augmentation()
+    teacher: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+        (), max_length=16, description="checkpoint files whose answers are learnt too"
+    )
+    distillation: Distillation = Distillation()
     ema: float = Field(0.0, ge=0, lt=1, description="decay a step of the averaged weights; 0: none")
     val_size: float = Field(
         0.1, ge=0, le=59_999, description="below 1 a fraction of the training set, else a count"
@@ -144,9 +160,14 @@ class TrainSettings(_Frozen):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_params: int | None = Field(None, ge=1, le=1_000_000_000)
+    until: float | None = Field(
+        None, gt=0, le=100, description="stop at this validation accuracy in %; None: never"
+    )
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:
+        if self.until is not None and not self.val_size:
+            raise ValueError("until needs a val_size above 0")
         if self.label_smoothing and self.loss == "nll":
             raise ValueError("label_smoothing needs loss cross-entropy")
         width = registry.architecture(self.arch).budget_setting
@@ -209,7 +230,7 @@ def resolve(
 
 
 # What may change when a run goes on: how far, and on what it is computed.
-CHANGEABLE = ("epochs", "device", "precision")
+CHANGEABLE = ("epochs", "until", "device", "precision")
 
 
 def continued(before: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
@@ -436,7 +457,11 @@ def _unknown(name: str, arch: str) -> str:
 
 def _fields(arch: str) -> dict[str, FieldInfo]:
     """All settings by name, those of one architecture and of nested tables among them."""
-    nested = {f"augmentation.{name}": field for name, field in Augmentation.model_fields.items()}
+    nested = {
+        f"{table}.{name}": field
+        for table, model in (("augmentation", Augmentation), ("distillation", Distillation))
+        for name, field in model.model_fields.items()
+    }
     return MODELS[arch].model_fields | TrainSettings.model_fields | nested
 
 
@@ -448,13 +473,16 @@ def _bounds(name: str, arch: str) -> str:
     if name in ("hidden", "channels"):
         at_least = "1 to 32" if name == "channels" else "up to 32"
         return f"{at_least} whole numbers from 1 to 65,536"
-    if name in ("model", "augmentation"):
+    if name in ("model", "augmentation", "distillation"):
         return "a table of settings"
+    if name == "teacher":
+        return "up to 16 checkpoint files"
     if get_origin(field.annotation) is Literal:
         return f"one of {', '.join(get_args(field.annotation))}"
     if field.annotation is bool:
         return "true or false"
-    kind = "a number" if field.annotation is float else "a whole number"
+    is_whole = field.annotation in (int, int | None)
+    kind = "a whole number" if is_whole else "a number"
     limits = {
         key: value
         for constraint in field.metadata

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnistcli import registry
 from mnistcli.batches import num_steps
+from mnistcli.distillation import Teacher
 from mnistcli.distributed import ALONE, Workers
 from mnistcli.errors import DataError, brief
 from mnistcli.precision import DTYPES
@@ -127,10 +128,12 @@ class TrainState:
         device: str,
         precision: str,
         workers: Workers = ALONE,
+        teacher: Teacher | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
         self.workers = workers
+        self.teacher = teacher.to(torch.device(device)) if teacher else None
         self.device = torch.device(device)
         self.dtype = DTYPES[precision]
         self.model = registry.build(settings.arch, settings.network)
@@ -168,6 +171,7 @@ class TrainState:
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict()["state"],
             "scaler": self.scaler.state_dict(),
+            "teacher": self.teacher.digest if self.teacher else None,
             "device": self.device.type,
             "generators": [generator.get_state() for generator in self._generators()],
         }
@@ -200,6 +204,8 @@ class TrainState:
             ) from error
 
     def _load(self, saved: Mapping[str, Any]) -> None:
+        if saved["teacher"] != (self.teacher.digest if self.teacher else None):
+            raise ValueError("its teachers are no longer the ones it learnt from")
         self.model.load_state_dict(saved["model"])
         if self.average:
             self.average.load_state_dict(saved["average"])

@@ -8,7 +8,16 @@ from typing import Any
 
 import torch
 
-from mnistcli import batches, checkpoints, datasets, engine, precision, registry, runs
+from mnistcli import (
+    batches,
+    checkpoints,
+    datasets,
+    distillation,
+    engine,
+    precision,
+    registry,
+    runs,
+)
 from mnistcli.distributed import ALONE, Workers, lost_in_words
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.files import uninterrupted
@@ -51,6 +60,20 @@ class Start:
     saved: runs.SavedState | None = None
     history: list[EpochResult] = field(default_factory=list)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or the last is as accurate as was asked for."""
+        return len(self.history) >= self.plan.settings.epochs or self.has_reached
+
+    @property
+    def has_reached(self) -> bool:
+        """Whether the last epoch has the validation accuracy that was asked for, if any was."""
+        until, last = self.plan.settings.until, self.history[-1] if self.history else None
+        if until is None or last is None or last.val_accuracy is None:
+            return False
+        # Rounded, because in binary 100 * 0.9943 is less than 99.43.
+        return round(100 * last.val_accuracy, 6) >= until
+
 
 @contextmanager
 def started(settings: TrainSettings, *, name: str | None, out: Path) -> Iterator[Start]:
@@ -89,13 +112,17 @@ def plan(settings: TrainSettings) -> Plan:
 
     Raises:
         GateError: the network does not fit `max_params`.
-        SettingsError: the network does not fit the machine's memory.
+        SettingsError: the network does not fit the machine's memory, or a teacher knows
+            other classes.
         DeviceError: the wanted device or precision does not work here.
+        DataError: a teacher is missing or damaged.
     """
     settings = fit_budget(settings)
     device = precision.pick_device(settings.device)
     num_params = registry.num_params(settings.arch, settings.network)
     _check_memory(num_params)
+    dataset = datasets.dataset(settings.dataset)
+    distillation.load(settings.teacher, dataset.classes)  # before anything is written
     return Plan(
         settings=settings,
         num_params=num_params,
@@ -105,7 +132,7 @@ def plan(settings: TrainSettings) -> Plan:
             device.value,
             gains_on_cpu=registry.architecture(settings.arch).gains_from_bfloat16,
         ),
-        dataset=datasets.dataset(settings.dataset),
+        dataset=dataset,
     )
 
 
@@ -165,11 +192,14 @@ def execute(
             device=plan.device.value,
             precision=plan.precision.value,
             workers=workers,
+            teacher=distillation.load(plan.settings.teacher, plan.dataset.classes),
         )
         if start.saved:
             _take_up(state, start.saved, run)
         if workers.leads:
             _begin(start, state, workers)
+        if start.is_finished:
+            return
         for epoch in engine.fit(state, train, val, plan.normalisation, on_step=on_step):
             with uninterrupted():
                 if workers.leads:
@@ -178,6 +208,8 @@ def execute(
                 if workers.leads:
                     _publish(start, state)
             yield epoch
+            if start.is_finished:
+                return
 
 
 def _take_up(state: TrainState, saved: runs.SavedState, run: runs.Run) -> None:
@@ -196,7 +228,7 @@ def _begin(start: Start, state: TrainState, workers: Workers) -> None:
     run, history, settings = start.run, start.history, start.plan.settings
     if start.is_resumed and runs.read_settings(run) != settings:
         runs.write_record(run, "settings.json", settings.model_dump(mode="json"))
-    if len(history) < settings.epochs:
+    if not start.is_finished:
         runs.keep_environment(run, len(history), _environment(start.plan, workers))
     if history and not _is_published(start):
         _publish(start, state)

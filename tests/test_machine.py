@@ -1,7 +1,9 @@
 """What the machine gives to this process."""
 
 import os
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -12,3 +14,12 @@ def test_only_cores_that_the_process_may_use_count(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3}, raising=False)
     assert num_cores() == (2 if sys.platform == "linux" else 64)
+
+
+def test_a_commands_wall_time_counts_from_the_start_of_its_process() -> None:
+    code = "import time; time.sleep(0.3); from mnistcli.machine import command_seconds as s; "
+    began = time.perf_counter()
+    out = subprocess.check_output([sys.executable, "-c", f"{code}print(s())"], text=True)
+    # Linux counts in hundredths of a second; elsewhere the sleep, before the import, is left out.
+    least = 0.28 if sys.platform == "linux" else 0
+    assert least <= float(out) <= time.perf_counter() - began + 0.02

@@ -72,7 +72,7 @@ def given_settings(ctx: typer.Context) -> dict[str, Any]:
     return {
         name: value
         for name, value in ctx.params.items()
-        if value is not None and name not in NOT_SETTINGS
+        if value not in (None, [], ()) and name not in NOT_SETTINGS
     }
 
 

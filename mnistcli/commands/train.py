@@ -28,6 +28,16 @@ def train(
     epochs: Annotated[
         Value, setting("--epochs", "-e", help="Passes over the data.", metavar="N", panel=TRAINING)
     ] = None,
+    until: Annotated[
+        Value,
+        setting(
+            "--until",
+            help="Stop at this validation accuracy in %, if it comes before the last epoch.",
+            metavar="PERCENT",
+            panel=TRAINING,
+            default="never",
+        ),
+    ] = None,
     batch_size: Annotated[
         Value,
         setting("--batch-size", "-b", help="Pictures a step.", metavar="N", panel=TRAINING),
@@ -93,6 +103,17 @@ def train(
             "--augment/--no-augment",
             help="Turn, scale, shear and shift every picture at random.",
             rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--teacher",
+            help="A checkpoint or run whose answers are learnt beside the labels "
+            "(distillation); repeat it to average several.",
+            metavar="PATH",
+            rich_help_panel=TRAINING,
+            autocompletion=options.complete_run,
         ),
     ] = None,
     ema: Annotated[
@@ -202,11 +223,13 @@ def train(
     $ mnist train --recipe cnn-26k --epochs 3 --name quick
     $ mnist train --resume last
     """
-    from mnistcli import datasets, distributed, render, settings, training
+    from mnistcli import datasets, distributed, render, runs, settings, training
     from mnistcli.commands import data
 
     def begin() -> training.Start:
         given = options.given_settings(ctx)
+        if teacher:
+            given["teacher"] = [str(runs.find_checkpoint(each, out)) for each in teacher]
         if resume is not None:
             extra = {"config": config, "name": name, "dry_run": dry_run or None}
             changes = given | {key: value for key, value in extra.items() if value is not None}

@@ -343,3 +343,46 @@ def draw_a_seven(path: Path) -> Path:
     ImageDraw.Draw(picture).line([(25, 22), (75, 22), (45, 80)], fill=0, width=8)
     picture.save(path)
     return path
+
+
+def test_until_stops_at_the_first_epoch_that_is_accurate_enough(mnist: Mnist) -> None:
+    whole = json.loads(mnist("train", *QUICK[:-1], "8", "--json", "--name", "whole").stdout)
+    accuracies = [round(100 * epoch["val_accuracy"], 6) for epoch in whole["epochs"]]
+    result = mnist("train", *QUICK[:-1], "8", "--until", str(accuracies[2]), "--name", "part")
+    assert re.search(r"Reached [\d.]+ % after \d+\.\d s, start-up included\.", result.stdout)
+    first = next(index for index, each in enumerate(accuracies) if each >= accuracies[2])
+    assert len(Path("runs/part/metrics.csv").read_text().splitlines()) == first + 2
+
+
+def test_until_that_is_not_reached_trains_all_epochs_and_says_so(mnist: Mnist) -> None:
+    result = mnist("train", *QUICK, "--until", "99.9")
+    assert result.exit_code == 0
+    assert "Did not reach 99.9 %: " in result.stdout
+    assert len(re.findall(r"^ +\d/2 ", result.stderr, re.MULTILINE)) == 2
+
+
+def test_a_run_that_stopped_early_goes_on_when_more_is_asked(mnist: Mnist) -> None:
+    schedule = ("--schedule", "constant")
+    mnist("train", *QUICK, *schedule, "--until", "10", "--name", "one")
+    assert len(Path("runs/one/metrics.csv").read_text().splitlines()) == 2
+    again = mnist("train", "--resume", "one")
+    assert "It has reached 10 %; to train on: --until 100" in again.stderr
+    mnist("train", "--resume", "one", "--until", "100")
+    mnist("train", *QUICK, *schedule, "--name", "whole")
+    one, whole = weights("runs/one/last.pth"), weights("runs/whole/last.pth")
+    assert all(torch.equal(one[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--until", "101"), "--until: 101 will not do; it must be a number above 0 and at most"),
+        (("--until", "90", "--val-size", "0"), "until needs a val_size above 0"),
+    ],
+)
+def test_until_must_be_something_that_can_be_reached(
+    mnist: Mnist, flags: tuple[str, ...], words: str
+) -> None:
+    result = mnist("train", *QUICK, *flags)
+    assert result.exit_code == 2
+    assert words in result.stderr
