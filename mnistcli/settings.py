@@ -159,6 +159,7 @@ class TrainSettings(_Frozen):
     seed: int = Field(0, ge=0, le=2**32 - 1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool = Field(default=False, description="let PyTorch compile the training step")
     max_params: int | None = Field(None, ge=1, le=1_000_000_000)
     until: float | None = Field(
         None, gt=0, le=100, description="stop at this validation accuracy in %; None: never"
@@ -230,7 +231,7 @@ def resolve(
 
 
 # What may change when a run goes on: how far, and on what it is computed.
-CHANGEABLE = ("epochs", "until", "device", "precision")
+CHANGEABLE = ("epochs", "until", "device", "precision", "compile")
 
 
 def continued(before: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:

@@ -1,7 +1,7 @@
 """Everything that changes while a network is trained: to be built, saved and taken up again."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -138,7 +138,10 @@ class TrainState:
         self.dtype = DTYPES[precision]
         self.model = registry.build(settings.arch, settings.network)
         self.model.to(self.device).to(memory_format=torch.channels_last)
-        self.parallel = workers.parallel(self.model)
+        parallel = workers.parallel(self.model)
+        # What is trained; the network itself, which is judged, is never compiled.
+        self.parallel: Callable[[Tensor], Tensor]
+        self.parallel = torch.compile(parallel) if settings.compile else parallel
         self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
         self.optimizer = _optimizer(self.model, settings)
         steps = num_steps(num_examples, settings.batch_size)

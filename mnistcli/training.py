@@ -19,7 +19,7 @@ from mnistcli import (
     runs,
 )
 from mnistcli.distributed import ALONE, Workers, lost_in_words
-from mnistcli.errors import DataError, RunError, SettingsError
+from mnistcli.errors import DataError, DeviceError, RunError, SettingsError, brief
 from mnistcli.files import uninterrupted
 from mnistcli.machine import memory_bytes
 from mnistcli.metrics import EpochResult, best
@@ -182,10 +182,15 @@ def execute(
     Raises:
         RunError: the run directory cannot be written, the loss is not finite, or
             the memory does not suffice.
+        DeviceError: the network is to be compiled, and cannot be here.
         DataError: the state of a resumed run does not fit its settings.
     """
     plan, run, history = start.plan, start.run, start.history
-    with _out_of_memory_in_words(plan), lost_in_words(str(run.path)):
+    with (
+        _out_of_memory_in_words(plan),
+        _uncompilable_in_words(plan.settings),
+        lost_in_words(str(run.path)),
+    ):
         state = TrainState(
             plan.settings,
             num_examples=len(train),
@@ -293,6 +298,24 @@ def _out_of_memory_in_words(plan: Plan) -> Iterator[None]:
             why=f"The network has {plan.num_params:,} parameters, "
             f"a batch {plan.settings.batch_size:,} pictures.",
             fix=f"Try --batch-size {max(1, plan.settings.batch_size // 4)}, or a smaller network.",
+        ) from error
+
+
+@contextmanager
+def _uncompilable_in_words(settings: TrainSettings) -> Iterator[None]:
+    if not settings.compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        first_line, _, _ = str(error).partition("\n")
+        raise DeviceError(
+            "PyTorch cannot compile the network here.",
+            why=brief(first_line),
+            fix="Leave out --compile, or install a C++ compiler such as g++.",
         ) from error
 
 

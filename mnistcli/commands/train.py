@@ -158,6 +158,15 @@ def train(
             complete=one_of(("auto", "float32", "bfloat16", "float16")),
         ),
     ] = None,
+    compile: Annotated[  # noqa: A002 (the setting's name)
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Let PyTorch compile the network first; needs a C++ compiler. "
+            "Pays in long trainings only.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -386,3 +388,34 @@ def test_until_must_be_something_that_can_be_reached(
     result = mnist("train", *QUICK, *flags)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_without_a_compiler_compile_is_an_error_and_leaves_nothing(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    result = mnist("train", *QUICK, "--recipe", "cnn-15k", "--device", "cpu", "--compile")
+    assert result.exit_code == 4
+    assert "PyTorch cannot compile the network here." in result.stderr
+    assert "Leave out --compile" in result.stderr
+    assert not list(Path("runs").glob("*"))
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+def test_a_compiled_network_learns_the_same_and_can_go_on_without_compiler(
+    mnist: Mnist, tmp_path: Path
+) -> None:
+    one_epoch = ("--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "1", "--json")
+    # A process of its own: the compiler writes where temporary files go.
+    compiled = subprocess.run(
+        [sys.executable, "-m", "mnistcli", "train", *one_epoch, "--compile", "--name", "one"],
+        env={**os.environ, "TMPDIR": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    eager = mnist("train", *one_epoch, "--name", "eager").stdout
+    losses = [json.loads(each)["epochs"][0]["train_loss"] for each in (compiled, eager)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert set(weights("runs/one/last.pth")) == set(weights("runs/eager/last.pth"))
+    assert mnist("train", "--resume", "one", "--no-compile", "--epochs", "2").exit_code == 0
