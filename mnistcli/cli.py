@@ -80,7 +80,7 @@ def main(args: list[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         # To be ended by the system is to be interrupted: what was begun is tidied up.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # To load libraries makes a million objects and hardly any garbage. Looking for it less often,
+    # To load libraries makes many objects and hardly any garbage. Looking for it less often,
     # and not at all in the end, saves a quarter of the time that PyTorch takes to come and go.
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     atexit.register(_skip_last_search)
