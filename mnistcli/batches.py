@@ -35,7 +35,10 @@ class Examples:
 
     def take(self, indices_N: Tensor) -> "Examples":
         """The examples at `indices_N` (int64), in that order."""
-        return Examples(self.images_NHW[indices_N], self.labels_N[indices_N])
+        # Of bytes, PyTorch copies whole pictures here, and single pixels for images_NHW[indices_N].
+        return Examples(
+            self.images_NHW.index_select(0, indices_N), self.labels_N.index_select(0, indices_N)
+        )
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,8 @@ def shuffled(
     """
     order_N = torch.randperm(len(examples), generator=generator, device=generator.device)
     for step in range(num_steps(len(examples), batch_size)):
-        chosen_N = order_N[step * batch_size : (step + 1) * batch_size]
-        yield examples.images_NHW[chosen_N], examples.labels_N[chosen_N]
+        chosen = examples.take(order_N[step * batch_size : (step + 1) * batch_size])
+        yield chosen.images_NHW, chosen.labels_N
 
 
 def normalise(images_NHW: Tensor, normalisation: Normalisation) -> Tensor:

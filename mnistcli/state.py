@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mnistcli import registry
+from mnistcli import optimizers, registry
 from mnistcli.batches import num_steps
 from mnistcli.distillation import Teacher
 from mnistcli.distributed import ALONE, Workers
@@ -248,15 +248,15 @@ def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     ]
     if settings.optimizer == "sgd":
         momentum = settings.momentum
-        sgd = torch.optim.SGD(groups, settings.lr, momentum, nesterov=momentum > 0, fused=True)
+        sgd = optimizers.SGD(groups, settings.lr, momentum, nesterov=momentum > 0, fused=True)
         if momentum:
             # PyTorch's own first step leaves it uninitialised where the scaled loss overflows.
             for parameter in parameters:
                 sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return sgd
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, settings.lr, fused=True)
-    return torch.optim.Adam(groups, settings.lr, fused=True)
+        return optimizers.AdamW(groups, settings.lr, fused=True)
+    return optimizers.Adam(groups, settings.lr, fused=True)
 
 
 def _default_generator(device: torch.device) -> torch.Generator:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mnistcli import __version__
-from mnistcli.cli import app
+from mnistcli.cli import GARBAGE_THRESHOLDS, app
 from mnistcli.commands.options import join_numbers
 from tests.conftest import REPOSITORY, Mnist
 
@@ -108,6 +108,27 @@ def test_help_takes_under_a_fifth_of_a_second(arguments: list[str]) -> None:
     # Of the processor's time, which on an idle machine is the clock's; the fastest of several,
     # because on a busy one both measure the neighbours as well.
     assert min(processor_seconds([*command, *arguments]) for _ in range(12)) < 0.2
+
+
+def test_garbage_is_looked_for_seldom_and_not_at_the_end() -> None:
+    code = (
+        "import atexit, gc\n"
+        "found = lambda: (gc.isenabled(), gc.get_freeze_count(), *gc.get_threshold())\n"
+        "atexit.register(lambda: print(*found()))\n"
+        "from mnistcli.cli import main\n"
+        "main(['--version'])\n"
+    )
+    is_enabled, num_frozen, *thresholds = run_python(code).stdout.splitlines()[-1].split()
+    assert is_enabled == "True"
+    assert int(num_frozen) > 1_000
+    assert tuple(map(int, thresholds[:2])) == GARBAGE_THRESHOLDS
+
+
+def test_a_library_that_counts_what_is_left_at_the_end_finds_nothing() -> None:
+    pytest.importorskip("triton")
+    code = "import triton._C.libtriton\nfrom mnistcli.cli import main\nmain(['--version'])\n"
+    result = run_python(code)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def processor_seconds(command: list[str]) -> float:

@@ -110,17 +110,18 @@ def predict(
     # The first is asked for before torch loads: other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
     paths = [runs.find_checkpoint(each, out) for each in checkpoints or (None,)]
-    models = [load_model(path) for path in paths]
 
     import torch
+
+    # The networks are small, and the other cores decode pictures: more threads only get in the way.
+    torch.set_num_threads(1)
+    models = [load_model(path) for path in paths]
 
     from mnistcli.images import save_digits
     from mnistcli.predict import check_ensemble, classify
     from mnistcli.readings import Report
 
     check_ensemble(models)
-    # The networks are small, and the other cores decode pictures: more threads only get in the way.
-    torch.set_num_threads(1)
     seen: list[DigitImage] = []
     with Report(num_pictures=len(names), style=style, top=top, show=show, labels=known) as report:
         for chunk in chunks:
