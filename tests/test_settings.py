@@ -250,12 +250,16 @@ EVERYTHING_CHANGED: dict[str, Any] = {
     "label_smoothing": 0.1,
     "augment": True,
     "augmentation": {"rotate_degrees": 1.1, "scale_fraction": 0.3},
+    "teacher": ["big.pth"],
+    "distillation": {"weight": 0.5},
     "ema": 0.97,
     "val_size": 5000,
     "seed": 2**32 - 1,
     "device": "cpu",
     "precision": "float32",
+    "compile": True,
     "max_params": 123_456,
+    "until": 99.5,
 }
 
 
