@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -73,12 +74,12 @@ class Children:
         self._parent.stdin.flush()
         return json.loads(self._parent.stdout.readline())
 
-    def start(self, *args: str | Path, prepare: str = "") -> Child:
+    def start(self, *args: str | Path, prepare: str = "", **environ: str) -> Child:
         """Begin `mnist args` in the current directory, after the Python code `prepare`."""
         request = {
             "args": [str(arg) for arg in args],
             "cwd": str(Path.cwd()),
-            "environ": dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""},
+            "environ": dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""} | environ,
             "prepare": prepare,
         }
         return Child(self._ask, self._ask(request))
@@ -86,6 +87,17 @@ class Children:
     def run(self, *args: str | Path, prepare: str = "") -> Ended:
         """Begin `mnist args` and wait for its end."""
         return self.start(*args, prepare=prepare).ended()
+
+    def together(self, num: int, *args: str | Path, prepare: str = "") -> list[Child]:
+        """Begin `num` processes that train together, with the environment torchrun gives them."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        job = {"WORLD_SIZE": str(num), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        return [
+            self.start(*args, prepare=prepare, **job, RANK=str(rank), LOCAL_RANK=str(rank))
+            for rank in range(num)
+        ]
 
     def close(self) -> None:
         """End the process that the others are forked from."""
@@ -176,7 +188,7 @@ def _warm_up() -> None:
 
 def _live(request: dict[str, Any], beginning: int, stdout: int, stderr: int) -> NoReturn:
     """Be the process of a command line, in the forked child."""
-    from mnistcli.cli import main
+    from mnistcli import cli
 
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
@@ -195,7 +207,7 @@ def _live(request: dict[str, Any], beginning: int, stdout: int, stderr: int) -> 
         signal.signal(signal.SIGINT, signal.default_int_handler)
         exec(request["prepare"], {"die_at": die_at, "os": os, "time": time})
         os.close(beginning)
-        main(request["args"])
+        cli.main(request["args"])
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:
