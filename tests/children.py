@@ -15,9 +15,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -74,12 +75,14 @@ class Children:
         self._parent.stdin.flush()
         return json.loads(self._parent.stdout.readline())
 
-    def start(self, *args: str | Path, prepare: str = "", **environ: str) -> Child:
+    def start(
+        self, *args: str | Path, prepare: str = "", environ: Mapping[str, str] = os.environ
+    ) -> Child:
         """Begin `mnist args` in the current directory, after the Python code `prepare`."""
         request = {
             "args": [str(arg) for arg in args],
             "cwd": str(Path.cwd()),
-            "environ": dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""} | environ,
+            "environ": {**environ, "CUDA_VISIBLE_DEVICES": ""},
             "prepare": prepare,
         }
         return Child(self._ask, self._ask(request))
@@ -94,10 +97,34 @@ class Children:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         job = {"WORLD_SIZE": str(num), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        places = ({"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(num))
         return [
-            self.start(*args, prepare=prepare, **job, RANK=str(rank), LOCAL_RANK=str(rank))
-            for rank in range(num)
+            self.start(*args, prepare=prepare, environ=os.environ | job | place) for place in places
         ]
+
+    def in_a_terminal(
+        self, *args: str, columns: int, environ: Mapping[str, str], stdout: Path | None = None
+    ) -> str:
+        """All that `mnist args` sends to a terminal of its own; its output may go to a file."""
+        ours, theirs = os.openpty()
+        termios.tcsetwinsize(ours, (24, columns))
+        prepare = (
+            "os.setsid()\n"
+            f"terminal = os.open({os.ttyname(theirs)!r}, os.O_RDWR)\n"
+            "for number in (0, 1, 2): os.dup2(terminal, number)\n"
+        )
+        if stdout:
+            prepare += f"os.dup2(os.open({str(stdout)!r}, os.O_WRONLY | os.O_CREAT), 1)\n"
+        child = self.start(*args, prepare=prepare, environ=environ)
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's word for the end of a terminal
+            while part := os.read(ours, 65_536):
+                shown += part
+        os.close(ours)
+        ended = child.ended()
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", ""), (ended, shown)
+        return shown.decode()
 
     def close(self) -> None:
         """End the process that the others are forked from."""
