@@ -6,12 +6,13 @@ DistributedDataParallel averages the gradients, so that all take the same step.
 The leader, process 0, alone writes and draws.
 """
 
+import atexit
 import gc
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -84,10 +85,14 @@ class Workers:
                 sent = [make()]
             except BaseException as error:
                 dist.broadcast_object_list([_Failed(getattr(error, "exit_code", 1))])
-                dist.destroy_process_group()
+                # Its threads must not be left at the end; until then, the others wait.
+                atexit.register(dist.destroy_process_group)
                 raise
         dist.broadcast_object_list(sent)
         if isinstance(sent[0], _Failed):
+            # torchrun ends all once one has ended: not before the leader has said why.
+            with suppress(RuntimeError):
+                dist.broadcast_object_list([None])
             dist.destroy_process_group()
             sys.exit(sent[0].exit_code)
         made: Made = sent[0]

@@ -11,12 +11,14 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -73,12 +75,14 @@ class Children:
         self._parent.stdin.flush()
         return json.loads(self._parent.stdout.readline())
 
-    def start(self, *args: str | Path, prepare: str = "") -> Child:
+    def start(
+        self, *args: str | Path, prepare: str = "", environ: Mapping[str, str] = os.environ
+    ) -> Child:
         """Begin `mnist args` in the current directory, after the Python code `prepare`."""
         request = {
             "args": [str(arg) for arg in args],
             "cwd": str(Path.cwd()),
-            "environ": dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""},
+            "environ": {**environ, "CUDA_VISIBLE_DEVICES": ""},
             "prepare": prepare,
         }
         return Child(self._ask, self._ask(request))
@@ -86,6 +90,41 @@ class Children:
     def run(self, *args: str | Path, prepare: str = "") -> Ended:
         """Begin `mnist args` and wait for its end."""
         return self.start(*args, prepare=prepare).ended()
+
+    def together(self, num: int, *args: str | Path, prepare: str = "") -> list[Child]:
+        """Begin `num` processes that train together, with the environment torchrun gives them."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        job = {"WORLD_SIZE": str(num), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        places = ({"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(num))
+        return [
+            self.start(*args, prepare=prepare, environ=os.environ | job | place) for place in places
+        ]
+
+    def in_a_terminal(
+        self, *args: str, columns: int, environ: Mapping[str, str], stdout: Path | None = None
+    ) -> str:
+        """All that `mnist args` sends to a terminal of its own; its output may go to a file."""
+        ours, theirs = os.openpty()
+        termios.tcsetwinsize(ours, (24, columns))
+        prepare = (
+            "os.setsid()\n"
+            f"terminal = os.open({os.ttyname(theirs)!r}, os.O_RDWR)\n"
+            "for number in (0, 1, 2): os.dup2(terminal, number)\n"
+        )
+        if stdout:
+            prepare += f"os.dup2(os.open({str(stdout)!r}, os.O_WRONLY | os.O_CREAT), 1)\n"
+        child = self.start(*args, prepare=prepare, environ=environ)
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's word for the end of a terminal
+            while part := os.read(ours, 65_536):
+                shown += part
+        os.close(ours)
+        ended = child.ended()
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "", ""), (ended, shown)
+        return shown.decode()
 
     def close(self) -> None:
         """End the process that the others are forked from."""
@@ -176,7 +215,7 @@ def _warm_up() -> None:
 
 def _live(request: dict[str, Any], beginning: int, stdout: int, stderr: int) -> NoReturn:
     """Be the process of a command line, in the forked child."""
-    from mnistcli.cli import main
+    from mnistcli import cli
 
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
@@ -195,7 +234,7 @@ def _live(request: dict[str, Any], beginning: int, stdout: int, stderr: int) -> 
         signal.signal(signal.SIGINT, signal.default_int_handler)
         exec(request["prepare"], {"die_at": die_at, "os": os, "time": time})
         os.close(beginning)
-        main(request["args"])
+        cli.main(request["args"])
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:

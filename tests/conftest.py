@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -133,6 +133,29 @@ def _children_once() -> Iterator[Children]:
 def children(_children_once: Children) -> Children:
     """Starts command lines in processes of their own."""
     return _children_once
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Of a process that a person starts in a terminal of many colours."""
+    kept = {"PATH": os.environ["PATH"], "HOME": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    return {**kept, "LANG": "C.UTF-8", "TERM": "xterm-256color", **changes}
+
+
+class Terminal(Protocol):
+    """What a terminal of `columns` columns is sent when `mnist arguments` is run in it."""
+
+    def __call__(self, arguments: str, *, columns: int = 80, **changes: str) -> str: ...
+
+
+@pytest.fixture
+def terminal(children: Children) -> Terminal:
+    """Run a command line in a terminal of its own: `terminal("eval last", columns=120)`."""
+
+    def run(arguments: str, *, columns: int = 80, **changes: str) -> str:
+        words, environ = arguments.split(), environment(**changes)
+        return children.in_a_terminal(*words, columns=columns, environ=environ)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What `test_distributed.py` has torchrun start: the leader prints one line of JSON.
+"""What the processes of `test_distributed.py` compute: the leader prints one line of JSON.
 
 Everything is computed in float64, so that one process and several must agree to many digits.
 """

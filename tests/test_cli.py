@@ -15,6 +15,7 @@ import pytest
 from mnistcli import __version__
 from mnistcli.cli import GARBAGE_THRESHOLDS, app
 from mnistcli.commands.options import join_numbers
+from tests.children import Children
 from tests.conftest import REPOSITORY, Mnist
 
 COMMANDS = ("train", "eval", "predict", "summary", "plot", "download", "doctor")
@@ -105,9 +106,9 @@ def test_nothing_heavy_is_loaded_for_help_and_usage_errors(arguments: list[str])
 def test_help_takes_under_a_fifth_of_a_second(arguments: list[str]) -> None:
     script = Path(sys.executable).with_name("mnist")
     command = [str(script)] if script.exists() else [sys.executable, "-m", "mnistcli"]
-    # Of the processor's time, which on an idle machine is the clock's; the fastest of several,
+    # Of the processor's time, which on an idle machine is the clock's; once in several times,
     # because on a busy one both measure the neighbours as well.
-    assert min(processor_seconds([*command, *arguments]) for _ in range(12)) < 0.2
+    assert any(processor_seconds([*command, *arguments]) < 0.2 for _ in range(12))
 
 
 def test_garbage_is_looked_for_seldom_and_not_at_the_end() -> None:
@@ -185,17 +186,20 @@ def test_brackets_in_names_do_not_break_messages(mnist: Mnist) -> None:
     assert "[red]x[/nope].png" in result.stderr
 
 
-def test_a_console_of_another_encoding_gets_replacements_not_a_crash() -> None:
-    code = "from mnistcli.cli import main; main(['summary', '--arch', 'mlp'])"
-    for encoding in ("cp1252", "ascii"):
-        result = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            env={"PYTHONIOENCODING": encoding, "PATH": "", "OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
-        assert b"105,214 parameters" in result.stdout
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_console_of_another_encoding_gets_replacements_not_a_crash(
+    encoding: str, children: Children
+) -> None:
+    strict = (
+        f"import sys\nsys.stdout = open(1, 'w', encoding='{encoding}', closefd=False)\n"
+        f"sys.stderr = open(2, 'w', encoding='{encoding}', closefd=False)\n"
+    )
+    result = children.run("summary", "--arch", "mlp", prepare=strict)
+    assert result.exit_code == 0, result.stderr
+    assert "105,214 parameters" in result.stdout
+    result = children.run("predict", "七.png", prepare=strict)
+    assert result.exit_code == 3, result.stderr
+    assert "?.png" in result.stderr
 
 
 def test_the_reference_is_what_the_commands_say() -> None:

@@ -1,4 +1,7 @@
-"""Several real processes under torchrun train as one does, and their failures are told plainly."""
+"""Several real processes train as one does, and their failures are told plainly.
+
+Most are started with the environment that torchrun gives its processes, some by torchrun itself.
+"""
 
 import itertools
 import json
@@ -19,11 +22,13 @@ from mnistcli import checkpoints, distributed, runs
 from mnistcli.distributed import ALONE, Workers
 from mnistcli.errors import DeviceError, RunError
 from tests import distributed_worker
+from tests.children import Child, Children, Ended
 from tests.conftest import REPOSITORY, Mnist
+from tests.test_resume import WHILE_COMPUTING
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
-WORKER = distributed_worker.__file__
 TRAIN = ["-m", "mnistcli", "train", "--dataset", "digits", "--precision", "float32"]
+ENDLESS = ["--recipe", "cnn-26k", "--epochs", "1000", "--name", "one"]
 
 
 def torchrun(num: int, *command: str) -> subprocess.Popen[str]:
@@ -54,10 +59,11 @@ def workers_of(job: subprocess.Popen[str]) -> list[int]:
     return [ranks[rank] for rank in sorted(ranks)]
 
 
-def wait_for(path: Path, job: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, job: subprocess.Popen[str] | None = None) -> None:
     deadline = time.monotonic() + 100
     while not path.exists():
-        assert job.poll() is None, job.communicate()
+        if job:
+            assert job.poll() is None, job.communicate()
         assert time.monotonic() < deadline, f"{path} never came"
         time.sleep(0.05)
 
@@ -88,23 +94,29 @@ def test_alone_nothing_is_exchanged(told: dict[str, str], monkeypatch: pytest.Mo
         assert workers.from_leader(lambda: 7) == 7
 
 
+def all_ended(processes: list[Child], exit_code: int = 0) -> list[Ended]:
+    ends = [process.ended() for process in processes]
+    assert [ended.exit_code for ended in ends] == [exit_code] * len(ends), ends
+    return ends
+
+
+# Instead of a command.
+WORKER = """
+from mnistcli import cli
+from tests import distributed_worker
+cli.main = lambda _args: distributed_worker.main()
+"""
+
+
 @pytest.fixture(scope="module")
-def alone() -> Any:
+def alone(_children_once: Children) -> Any:
     """What one process finds in `distributed_worker`."""
-    done = subprocess.run(
-        [sys.executable, WORKER],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-    )
-    return json.loads(done.stdout)
+    return json.loads(_children_once.run(prepare=WORKER).stdout)
 
 
 @pytest.mark.parametrize("num", [2, 3])
-def test_several_processes_train_as_one_does(num: int, alone: Any) -> None:
-    out, _ = finished(torchrun(num, WORKER))
-    found = json.loads(out)
+def test_several_processes_train_as_one_does(num: int, alone: Any, children: Children) -> None:
+    found = json.loads(all_ended(children.together(num, prepare=WORKER))[0].stdout)
     assert max(found["batch_norm"]) < 1e-12
     for case, one, several in zip(
         distributed_worker.CASES, alone["curves"], found["curves"], strict=True
@@ -129,12 +141,10 @@ def test_the_command_trains_writes_and_draws_once(mnist: Mnist) -> None:
     assert mnist("eval", "two", "--dataset", "digits", "-q").exit_code == 0
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_ends_the_job_and_the_run_goes_on(victim: int, mnist: Mnist) -> None:
-    settings = ["--recipe", "cnn-26k", "--epochs", "1000", "--name", "one"]
-    job = torchrun(2, *TRAIN, *settings)
+def test_a_killed_worker_ends_the_job_and_the_run_goes_on(mnist: Mnist, children: Children) -> None:
+    job = torchrun(2, *TRAIN, *ENDLESS)
     wait_for(Path("runs/one/metrics.csv"), job)
-    os.kill(workers_of(job)[victim], signal.SIGKILL)
+    os.kill(workers_of(job)[1], signal.SIGKILL)
     _, err = job.communicate(timeout=180)
     assert job.returncode != 0
     # torchrun's SIGTERM may come before the lost connection is noticed.
@@ -142,17 +152,29 @@ def test_a_killed_worker_ends_the_job_and_the_run_goes_on(victim: int, mnist: Mn
     assert "mnist train --resume runs/one" in err
     assert not list(Path("runs/one").glob(".*.tmp"))
     num_done = len(curve("one"))
-    if victim == 0:
-        return  # the rest is the same
     # Alone, then by three.
     alone = mnist("train", "--resume", "one", "--epochs", num_done + 1)
     assert f"Resuming at epoch {num_done + 1} of {num_done + 1}." in alone.stderr
-    three = torchrun(3, "-m", "mnistcli", "train", "--resume", "one", "--epochs", str(num_done + 2))
-    _, err = finished(three)
-    assert f"Resuming at epoch {num_done + 2} of {num_done + 2}." in err
+    three = children.together(3, "train", "--resume", "one", "--epochs", str(num_done + 2))
+    leader, *_ = all_ended(three)
+    assert f"Resuming at epoch {num_done + 2} of {num_done + 2}." in leader.stderr
     assert len(curve("one")) == num_done + 2
     lives = runs.read_record(runs.Run(Path("runs/one")), "environment.json")["resumed"]
     assert [life["num_processes"] for life in lives] == [1, 3]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_is_left_alone_notices_it_and_ends(victim: int, children: Children) -> None:
+    pair = children.together(2, *TRAIN[2:], *ENDLESS)
+    wait_for(Path("runs/one/metrics.csv"))
+    pair[victim].kill()
+    assert pair[victim].ended().exit_code == 137
+    left = pair[1 - victim].ended()
+    assert left.exit_code == 1
+    assert "Another process of this training has ended" in left.stderr
+    assert "mnist train --resume runs/one" in left.stderr
+    assert not list(Path("runs/one").glob(".*.tmp"))
+    assert curve("one")
 
 
 def test_two_machines_meet_and_the_first_alone_keeps_the_run(tmp_path: Path) -> None:
@@ -183,37 +205,52 @@ def test_two_machines_meet_and_the_first_alone_keeps_the_run(tmp_path: Path) -> 
     assert sum("Kept in runs/" in out for out in outs) == 1
 
 
-def test_the_same_processes_go_on_to_the_same_bits() -> None:
+def test_the_same_processes_go_on_to_the_same_bits(children: Children) -> None:
     settings = ["--recipe", "cnn-15k", "--dropout", "0.2", "--epochs", "4", "--name"]
-    finished(torchrun(2, *TRAIN, *settings, "whole"))
-    job = torchrun(2, *TRAIN, *settings, "parts")
-    wait_for(Path("runs/parts/metrics.csv"), job)
-    for worker in workers_of(job):
-        os.kill(worker, signal.SIGKILL)
-    job.communicate(timeout=180)
-    finished(torchrun(2, "-m", "mnistcli", "train", "--resume", "parts"))
+    all_ended(children.together(2, *TRAIN[2:], *settings, "whole"))
+    killed = WHILE_COMPUTING.format(number=int(signal.SIGKILL))
+    parts = children.together(2, *TRAIN[2:], *settings, "parts", prepare=killed)
+    # One may notice that the other is gone before it comes to its own end.
+    assert {process.ended().exit_code for process in parts} <= {137, 1}
+    assert len(curve("parts")) == 1
+    all_ended(children.together(2, "train", "--resume", "parts"))
     for name in ("last.pth", "best.pth"):
-        whole, parts = (Path("runs", run, name).read_bytes() for run in ("whole", "parts"))
-        assert whole == parts
+        whole, resumed = (Path("runs", run, name).read_bytes() for run in ("whole", "parts"))
+        assert whole == resumed
 
 
-def test_what_ends_before_training_is_said_once() -> None:
-    job = torchrun(2, *TRAIN, "--lr", "-3")
-    _, err = job.communicate(timeout=180)
-    assert job.returncode != 0
-    assert err.count("--lr: -3 will not do") == 1
-    job = torchrun(3, *TRAIN, "--batch-size", "2")
-    _, err = job.communicate(timeout=180)
-    assert job.returncode != 0
-    assert "3 processes cannot share 2 pictures a step" in err
-    out, err = finished(torchrun(2, *TRAIN, "--dry-run"))
-    assert out.count("val_size") == 1
-    assert "Error" not in err
+def test_what_ends_before_training_is_said_once(children: Children) -> None:
+    leader, other = all_ended(children.together(2, *TRAIN[2:], "--lr", "-3"), 2)
+    assert leader.stderr.count("--lr: -3 will not do") == 1
+    assert (leader.stdout, other.stdout, other.stderr) == ("", "", "")
+    ends = all_ended(children.together(3, *TRAIN[2:], "--batch-size", "2"), 2)
+    assert "3 processes cannot share 2 pictures a step" in ends[0].stderr
+    leader, other = all_ended(children.together(2, *TRAIN[2:], "--dry-run"))
+    assert leader.stdout.count("val_size") == 1
+    assert (leader.stderr, other.stdout, other.stderr) == ("", "", "")
     assert not list(Path().glob("runs/*"))
 
 
+def test_the_others_end_when_the_leader_has_said_why(children: Children) -> None:
+    """As soon as one has ended, torchrun ends them all."""
+    late = """
+from mnistcli import render
+error = render.error
+def say_late(*args):
+    time.sleep(1)
+    error(*args)
+    open("said", "w").close()
+render.error = say_late
+"""
+    leader, other = children.together(2, *TRAIN[2:], "--lr", "-3", prepare=late)
+    ended = other.ended()
+    assert Path("said").exists()
+    assert (ended.exit_code, ended.stderr) == (2, "")
+    assert "--lr: -3 will not do" in leader.ended().stderr
+
+
 def test_ctrl_c_ends_all_and_keeps_the_last_epoch() -> None:
-    job = torchrun(2, *TRAIN, "--recipe", "cnn-26k", "--epochs", "1000", "--name", "one")
+    job = torchrun(2, *TRAIN, *ENDLESS)
     wait_for(Path("runs/one/metrics.csv"), job)
     job.send_signal(signal.SIGINT)
     _, err = job.communicate(timeout=180)

@@ -761,8 +761,12 @@ def of_another_network(saved: dict[str, Any]) -> None:
         lambda saved: moments(saved).update(exp_avg=torch.zeros(3)),
         lambda saved: moments(saved).update(exp_avg=torch.zeros(())),
         lambda saved: moments(saved).update(exp_avg_sq=0.0),
+        lambda saved: moments(saved).update(exp_avg=saved["optimizer"][1]["exp_avg"]),
+        lambda saved: moments(saved).update(exp_avg=moments(saved)["exp_avg"].half()),
         lambda saved: moments(saved).update(step=torch.zeros(8, 784)),
+        lambda saved: moments(saved).update(step=torch.zeros(3)),
         lambda saved: moments(saved).update(step="first"),
+        lambda saved: saved["optimizer"].update({0: None}),
         lambda saved: saved["optimizer"].update({0: {"momentum_buffer": moments(saved)["step"]}}),
     ],
 )
@@ -854,46 +858,6 @@ def after_an_epoch(**flags: Any) -> tuple[TrainSettings, dict[str, Any]]:
     state = started(settings, some_digits(64))
     next(fit(state, some_digits(64), none(), normalisation(settings)))
     return settings, state.state_dict()
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        {"optimizer": "adam"},
-        {"optimizer": "adamw", "ema": 0.9},
-        {"optimizer": "sgd"},
-        {"optimizer": "sgd", "momentum": 0.0},
-    ],
-)
-def test_every_optimisers_state_is_taken_up(flags: dict[str, Any]) -> None:
-    settings, saved = after_an_epoch(**flags)
-    state = started(settings, some_digits(64))
-    state.load_state_dict(saved)
-    assert state.num_epochs_done == 1
-    assert len(list(fit(state, some_digits(64), none(), normalisation(settings)))) == 1
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda moments: moments.clear(),
-        lambda moments: moments.pop(0),
-        lambda moments: moments.update({9: moments[0]}),
-        lambda moments: moments[0].pop("exp_avg_sq"),
-        lambda moments: moments[0].update(more=torch.zeros(1)),
-        lambda moments: moments[0].update(exp_avg=torch.zeros(())),
-        lambda moments: moments[0].update(exp_avg=moments[1]["exp_avg"]),
-        lambda moments: moments[0].update(exp_avg=moments[0]["exp_avg"].half()),
-        lambda moments: moments[0].update(exp_avg=5),
-        lambda moments: moments[0].update(step=torch.zeros(3)),
-        lambda moments: moments.update({0: None}),
-    ],
-)
-def test_moments_that_would_break_the_next_step_are_refused(change: Any) -> None:
-    settings, saved = after_an_epoch()
-    change(saved["optimizer"])
-    with pytest.raises(DataError, match="does not fit its settings"):
-        started(settings, some_digits(64)).load_state_dict(saved)
 
 
 @pytest.mark.parametrize(

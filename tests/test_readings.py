@@ -1,25 +1,24 @@
 """What a person sees of a reading: previews, steps and bars in a terminal, none in a pipe."""
 
 import re
-import sys
 from pathlib import Path
 
-import pexpect
 import pytest
 from PIL import Image
 
-from tests.conftest import Mnist
+from tests.children import Children
+from tests.conftest import Mnist, Terminal, environment
 from tests.test_predict import written
-from tests.test_terminal import ESCAPE, environment, in_a_terminal
+from tests.test_terminal import ESCAPE, in_a_terminal
 
 HALF_BLOCKS = "▀▄█"
 COLOURS = re.compile(r"\x1b\[[0-9;]*[349][0-9][0-9;]*m")
 STEPS = ("grey", "its paper", "paper removed", "ink", "digits found", "digit 1", "digit 2")
 
 
-def shown(arguments: str, *, columns: int, **changes: str) -> list[str]:
+def shown(terminal: Terminal, arguments: str, *, columns: int, **changes: str) -> list[str]:
     """The lines of a terminal, without colours; none is wider than it."""
-    output = ESCAPE.sub("", in_a_terminal(arguments, columns=columns, **changes))
+    output = ESCAPE.sub("", terminal(arguments, columns=columns, **changes))
     lines = output.splitlines()
     assert max(map(len, lines)) <= columns
     assert "…" not in output
@@ -31,9 +30,9 @@ def has_blocks(text: str) -> bool:
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_the_preview_stands_beside_the_bars(columns: int) -> None:
+def test_the_preview_stands_beside_the_bars(columns: int, terminal: Terminal) -> None:
     written("7").save("digit.png")
-    first, *lines = shown("-m mnistcli predict digit.png", columns=columns)
+    first, *lines = shown(terminal, "predict digit.png", columns=columns)
     assert first == "digit.png: 7"
     beside = [line for line in lines if "%" in line]
     assert len(beside) == 3
@@ -43,9 +42,9 @@ def test_the_preview_stands_beside_the_bars(columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_show_draws_every_step(columns: int) -> None:
+def test_show_draws_every_step(columns: int, terminal: Terminal) -> None:
     written("42").save("number.png")
-    lines = shown("-m mnistcli predict number.png --show", columns=columns)
+    lines = shown(terminal, "predict number.png --show", columns=columns)
     titles = [line for line in lines if not has_blocks(line)]
     for step in STEPS:
         assert any(re.search(rf"\b{step}\b", line) for line in titles)
@@ -54,37 +53,38 @@ def test_show_draws_every_step(columns: int) -> None:
     assert sum(has_blocks(line) for line in lines) > 30
 
 
-def test_no_color_gives_a_preview_without_colours() -> None:
+def test_no_color_gives_a_preview_without_colours(terminal: Terminal) -> None:
     written("7").save("digit.png")
-    output = in_a_terminal("-m mnistcli predict digit.png", NO_COLOR="1")
+    output = terminal("predict digit.png", NO_COLOR="1")
     assert not COLOURS.search(output)
     assert sum(has_blocks(line) for line in output.splitlines()) >= 10
 
 
-def test_a_terminal_gets_colours() -> None:
+def test_a_terminal_gets_colours(terminal: Terminal) -> None:
     written("7").save("digit.png")
-    assert COLOURS.search(in_a_terminal("-m mnistcli predict digit.png"))
+    assert COLOURS.search(terminal("predict digit.png"))
 
 
-def test_a_dumb_terminal_gets_no_escapes() -> None:
+def test_a_dumb_terminal_gets_no_escapes(terminal: Terminal) -> None:
     written("7").save("digit.png")
-    output = in_a_terminal("-m mnistcli predict digit.png", TERM="dumb")
+    output = terminal("predict digit.png", TERM="dumb")
     assert "\x1b" not in output
     assert "digit.png: 7" in output
 
 
 def test_a_terminal_without_block_characters_gets_letters() -> None:
     written("7").save("digit.png")
-    lines = shown("-m mnistcli predict digit.png", columns=80, PYTHONIOENCODING="ascii")
+    # Python reads of the encoding when it starts.
+    lines = shown(in_a_terminal, "predict digit.png", columns=80, PYTHONIOENCODING="ascii")
     assert sum("@" in line[:28] for line in lines) >= 8
     assert "?" not in "".join(lines)
 
 
-def test_a_terminal_gets_a_line_a_picture_of_many() -> None:
+def test_a_terminal_gets_a_line_a_picture_of_many(terminal: Terminal) -> None:
     Path("many").mkdir()
     for label in "12345":
         written(label).save(f"many/{label}.png")
-    lines = shown("-m mnistcli predict many", columns=80)
+    lines = shown(terminal, "predict many", columns=80)
     assert [line.split()[1] for line in lines] == list("12345")
 
 
@@ -100,19 +100,18 @@ def test_a_terminal_gets_a_line_a_picture_of_many() -> None:
     ids=["readings", "digits", "json", "csv", "score"],
 )
 def test_a_terminal_sees_how_far_it_is_while_the_results_go_to_a_file(
-    options: str, kept: str
+    options: str, kept: str, children: Children
 ) -> None:
     Path("many").mkdir()
     for label in "12345":
         written(label).save(f"many/{label}.png")
     Path("labels.csv").write_text("file,label\nmany/1.png,1\n")
-    command = f"{sys.executable} -m mnistcli predict many {options} > read.txt"
-    output: str = pexpect.run(
-        f"sh -c '{command}'", env=environment(), timeout=120, encoding="utf-8"
-    )
+    words = ["predict", "many", *options.split()]
+    read = Path("read.txt")
+    output = children.in_a_terminal(*words, columns=80, environ=environment(), stdout=read)
     assert "reading" in output
     assert "5/5" in output
-    assert re.fullmatch(kept, Path("read.txt").read_text())
+    assert re.fullmatch(kept, read.read_text())
 
 
 def test_a_pipe_gets_no_preview_and_no_colours(mnist: Mnist) -> None:

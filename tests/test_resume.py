@@ -164,7 +164,7 @@ def test_processes_of_their_own_end_with_the_same_bits() -> None:
         )
 
     # Long enough that it is not done before the signal comes.
-    stopped = start(*command(epochs=60), "--name", "one")
+    stopped = start(*command(epochs=30), "--name", "one")
     deadline = time.monotonic() + 120
     while not (ONE / "metrics.csv").exists():
         assert time.monotonic() < deadline, "no epoch was finished"
@@ -174,14 +174,14 @@ def test_processes_of_their_own_end_with_the_same_bits() -> None:
     assert stopped.returncode == 130
     num_done = len(runs.read_metrics(Run(ONE)))
     assert (
-        f"Interrupted after epoch {num_done} of 60.\nGo on: mnist train --resume runs/one" in said
+        f"Interrupted after epoch {num_done} of 30.\nGo on: mnist train --resume runs/one" in said
     )
-    assert num_done < 60
+    assert num_done < 30
     going_on = start("train", "--resume", "one")
     _, said = going_on.communicate(timeout=120)
     assert going_on.returncode == 0, said
-    assert f"Resuming at epoch {num_done + 1} of 60." in said
-    assert_same_run(ONE, begin("whole", epochs=60))
+    assert f"Resuming at epoch {num_done + 1} of 30." in said
+    assert_same_run(ONE, begin("whole", epochs=30))
 
 
 # What a child process does to itself, by when: while it writes, and while it computes.
