@@ -146,6 +146,16 @@ Padding = Annotated[
     str | None,
     setting("--padding", help="Padding of a cnn's convolutions.", metavar="PX", panel=MODEL),
 ]
+Pool = Annotated[
+    str | None,
+    setting(
+        "--pool",
+        help="Where a cnn halves the picture: in each stage, or after the last only.",
+        metavar="NAME",
+        panel=MODEL,
+        complete=one_of(("each", "last")),
+    ),
+]
 Dropout = Annotated[
     str | None,
     setting("--dropout", help="Share of units dropped in training.", metavar="P", panel=MODEL),

@@ -23,6 +23,7 @@ def train(
     channels: options.Channels = None,
     kernel_size: options.KernelSize = None,
     padding: options.Padding = None,
+    pool: options.Pool = None,
     dropout: options.Dropout = None,
     width: options.Width = None,
     epochs: Annotated[
