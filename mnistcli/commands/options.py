@@ -26,6 +26,10 @@ NOT_SETTINGS = frozenset(
         "data_dir",
         "offline",
         "dry_run",
+        "seconds",
+        "repeats",
+        "reference",
+        "loader_processes",
         "json",
         "quiet",
         "checkpoint",
@@ -163,6 +167,27 @@ Dropout = Annotated[
 Width = Annotated[
     str | None,
     setting("--width", help="Width of cnn-small, instead of a budget's.", metavar="N", panel=MODEL),
+]
+BatchSize = Annotated[
+    str | None,
+    setting("--batch-size", "-b", help="Pictures a step.", metavar="N", panel=TRAINING),
+]
+Augment = Annotated[
+    bool | None,
+    typer.Option(
+        "--augment/--no-augment",
+        help="Turn, scale, shear and shift every picture at random.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Ema = Annotated[
+    str | None,
+    setting(
+        "--ema",
+        help="Decay a step of a moving average of the weights; 0 for none.",
+        metavar="P",
+        panel=TRAINING,
+    ),
 ]
 Dataset = Annotated[
     str | None,

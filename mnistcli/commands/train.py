@@ -29,10 +29,7 @@ def train(
     epochs: Annotated[
         Value, setting("--epochs", "-e", help="Passes over the data.", metavar="N", panel=TRAINING)
     ] = None,
-    batch_size: Annotated[
-        Value,
-        setting("--batch-size", "-b", help="Pictures a step.", metavar="N", panel=TRAINING),
-    ] = None,
+    batch_size: options.BatchSize = None,
     lr: Annotated[
         Value, setting("--lr", help="Learning rate (its peak).", metavar="X", panel=TRAINING)
     ] = None,
@@ -88,23 +85,8 @@ def train(
             panel=TRAINING,
         ),
     ] = None,
-    augment: Annotated[
-        bool | None,
-        typer.Option(
-            "--augment/--no-augment",
-            help="Turn, scale, shear and shift every picture at random.",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    ema: Annotated[
-        Value,
-        setting(
-            "--ema",
-            help="Decay a step of a moving average of the weights; 0 for none.",
-            metavar="P",
-            panel=TRAINING,
-        ),
-    ] = None,
+    augment: options.Augment = None,
+    ema: options.Ema = None,
     seed: Annotated[
         Value,
         setting(
