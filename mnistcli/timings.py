@@ -143,8 +143,8 @@ def _show(machine: "Machine", wanted: "Wanted", rows: "Sequence[Row]") -> None:
 
 
 def _table(measured: "Sequence[tuple[Bench, Measured]]") -> Table:
-    headers = ("training\nimages/s", "epoch\ns", "inference\nimages/s", "1 image\nms", "memory\nMB")
-    names = (Column("network", no_wrap=True), number("parameters"))
+    headers = ("training\nimages/s", "epoch\ns", "inference\nimages/s", "image\nms", "peak\nMB")
+    names = (Column("network", no_wrap=True), number("para-\nmeters"))
     table = plain_table(*names, *map(number, headers))
     for bench, found in measured:
         table.add_row(
