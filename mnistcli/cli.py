@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mnistcli import __version__
+from mnistcli.commands.bench import bench
 from mnistcli.commands.doctor import doctor
 from mnistcli.commands.download import download
 from mnistcli.commands.eval import evaluate
@@ -38,6 +39,7 @@ app.command("summary", cls=ListCommand)(summary)
 app.command("plot")(plot)
 app.command("download")(download)
 app.command("doctor")(doctor)
+app.command("bench", cls=ListCommand)(bench)
 
 
 def _print_version(value: bool) -> None:

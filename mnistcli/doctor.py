@@ -9,9 +9,7 @@ it is done with it.
 import json
 import os
 import queue
-import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Literal
 
+from mnistcli import processes
 from mnistcli.errors import DataError, DeviceError, MnistError, unknown_name
 
 Status = Literal["ok", "warning", "failed", "skipped"]
@@ -201,10 +200,8 @@ def count(number: int, noun: str) -> str:
 
 def ask_a_process(task: Task, on_start: OnStart) -> Iterator[Check]:
     """The checks of a task, carried out by another process."""
-    # Its modules are found where this process finds them, and not in the current directory.
-    code = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mnistcli import doctor; "
-    arguments = [json.dumps(sys.path), json.dumps(asdict(task))]
-    command = [sys.executable, "-P", "-c", f"{code}doctor.serve(sys.argv[2])", *arguments]
+    code = "from mnistcli import doctor; doctor.serve(sys.argv[2])"
+    command = processes.python(code, asdict(task))
     return follow(command, on_start, silence_seconds=task.silence_seconds)
 
 
@@ -281,7 +278,7 @@ def follow(
             return
         if process.returncode:
             complaining.join(timeout=1)
-            yield _dead(under_way, _last_words(process.returncode, complaints))
+            yield _dead(under_way, processes.last_words(process.returncode, complaints))
     finally:
         process.kill()
         # A process that waits in a driver does not die of it, and is left to itself.
@@ -304,15 +301,6 @@ def _read(
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     return thread
-
-
-def _last_words(returncode: int, complaints: Sequence[str]) -> str:
-    """How a process ended, in a line."""
-    if returncode < 0:
-        with suppress(ValueError):
-            return f"the process was ended by {signal.Signals(-returncode).name}"
-        return f"the process was ended by signal {-returncode}"
-    return complaints[-1] if complaints else f"the process ended with exit code {returncode}"
 
 
 def _dead(under_way: Sequence[str], finding: str) -> Check:

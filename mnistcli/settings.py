@@ -71,12 +71,13 @@ class MlpModel(_Frozen):
 
 
 class CnnModel(_Frozen):
-    """A member of `cnn`: channels of each stage, its kernel, the layers after it."""
+    """A member of `cnn`: channels of each stage, its kernel, where it pools, the layers after."""
 
     arch: Literal["cnn"] = "cnn"
     channels: Annotated[Sizes, Field(min_length=1)]
     kernel_size: int = Field(ge=1, le=28)
     padding: int = Field(ge=0, le=14)
+    pool: Literal["each", "last"] = "each"
     hidden: Sizes
     dropout: Dropout
 

@@ -1,12 +1,14 @@
 """What all tests share: a guard around each, real handwriting, the command line in process."""
 
 import atexit
+import json
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -174,6 +176,21 @@ def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(_trained_once: Path, tmp_path: Path) -> Path:
     """A run of the test's own, trained/small: three epochs of cnn-26k on scikit-learn's digits."""
     return Path(shutil.copytree(_trained_once, tmp_path / "trained" / "small"))
+
+
+@pytest.fixture
+def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `mnist bench` measure in this process, which has loaded torch, and only a little."""
+    from mnistcli import engine, measuring, processes
+
+    def call(function: str, argument: object) -> Any:
+        module_name, name = function.split(":")
+        carry_out = getattr(import_module(module_name), name)
+        return json.loads(json.dumps(carry_out(json.loads(json.dumps(argument)))))
+
+    monkeypatch.setattr(processes, "call", call)
+    monkeypatch.setattr(engine, "EVALUATION_BATCH", 20)
+    monkeypatch.setattr(measuring, "LATENCY_SAMPLES", 1)
 
 
 def _mnist_source() -> Path | None:

@@ -18,7 +18,7 @@ from mnistcli.commands.options import join_numbers
 from tests.children import Children
 from tests.conftest import REPOSITORY, Mnist
 
-COMMANDS = ("train", "eval", "predict", "summary", "plot", "download", "doctor")
+COMMANDS = ("train", "eval", "predict", "summary", "plot", "download", "doctor", "bench")
 HEAVY = {"torch", "torchvision", "matplotlib", "numpy", "pydantic", "sklearn", "PIL"}
 
 
@@ -26,7 +26,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-def test_there_are_seven_commands() -> None:
+def test_there_are_eight_commands() -> None:
     assert sorted(command.name or "" for command in app.registered_commands) == sorted(COMMANDS)
 
 
@@ -102,7 +102,9 @@ def test_nothing_heavy_is_loaded_for_help_and_usage_errors(arguments: list[str])
     assert result.stdout.splitlines()[-1] == "LOADED", result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["doctor", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["doctor", "--help"], ["bench", "--help"]]
+)
 def test_help_takes_under_a_fifth_of_a_second(arguments: list[str]) -> None:
     script = Path(sys.executable).with_name("mnist")
     command = [str(script)] if script.exists() else [sys.executable, "-m", "mnistcli"]
@@ -235,10 +237,12 @@ ADAPTED = {
     "download": "--dataset digits",
     "eval": "--dataset digits",
     "doctor": "--seconds 0 --data-dir elsewhere",
+    "bench": "--seconds 0.01 --repeats 1 --batch-size 8 --device cpu --data-dir elsewhere",
 }
 
 
 @pytest.mark.parametrize("line", documented_commands())
+@pytest.mark.usefixtures("measured_here")
 def test_every_documented_command_line_works(line: str, mnist: Mnist, trained: Path) -> None:
     """Each is run as it is typed, in a directory with the runs and pictures it speaks of."""
     prepare(trained)

@@ -87,6 +87,28 @@ def test_without_dropout_training_mode_changes_nothing(recipe: str) -> None:
     assert torch.equal(model.train()(x_NCHW), model.eval()(x_NCHW))
 
 
+@pytest.mark.parametrize("pool", ["each", "last"])
+def test_pooling_before_the_relu_gives_the_bits_of_pooling_after_it(pool: str) -> None:
+    def gradients(stages: nn.Module) -> list[Tensor]:
+        x_NCHW = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+        result = stages(x_NCHW)
+        wanted = torch.linspace(-1, 1, result.numel()).view_as(result)
+        return [result, *torch.autograd.grad((result * wanted).sum(), list(stages.parameters()))]
+
+    chosen = {"channels": [3, 5], "kernel_size": 3, "padding": 0, "hidden": [], "dropout": 0.0}
+    stages = registry.build("cnn", {**chosen, "pool": pool}).stages
+    assert isinstance(stages, nn.Sequential)
+    kinds = [type(layer) for layer in stages]
+    pools = [nn.Conv2d, nn.MaxPool2d, nn.ReLU]
+    assert kinds == (pools if pool == "each" else [nn.Conv2d, nn.ReLU]) + pools
+    textbook = list(stages)
+    for index, kind in enumerate(kinds):
+        if kind is nn.MaxPool2d:
+            textbook[index : index + 2] = [nn.ReLU(), nn.MaxPool2d(2)]
+    for ours, theirs in zip(gradients(stages), gradients(nn.Sequential(*textbook)), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_there_is_one_file_an_architecture() -> None:
     named = {arch.factory.split(":")[0] for arch in registry.ARCHITECTURES.values()}
     files = {f"mnistcli.models.{path.stem}" for path in MODEL_FILES if path.stem != "__init__"}

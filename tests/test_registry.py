@@ -39,6 +39,18 @@ STATED = [
     ("cnn", registry.RECIPES["cnn-15k"].model, 15_106),
     ("cnn", registry.RECIPES["cnn-linear"].model, 62_346),
     ("cnn", registry.RECIPES["cnn-10-20"].model, 21_840),
+    (
+        "cnn",
+        {
+            "channels": [32, 64],
+            "kernel_size": 3,
+            "padding": 0,
+            "pool": "last",
+            "hidden": [128],
+            "dropout": 0.25,
+        },
+        1_199_882,
+    ),
     ("cnn-deep", {"channels": [16, 32, 64, 128], "dropout": 0.1}, 295_002),
     ("cnn-deep", {"channels": [64, 256, 512, 1024], "dropout": 0.1}, 18_487_114),
     ("cnn-small", {"width": 16}, 7_976),

@@ -237,6 +237,7 @@ EVERYTHING_CHANGED: dict[str, Any] = {
     "channels": [3, 4, 5],
     "kernel_size": 5,
     "padding": 2,
+    "pool": "last",
     "hidden": [],
     "dropout": 0.125,
     "dataset": "kmnist",

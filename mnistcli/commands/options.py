@@ -26,6 +26,10 @@ NOT_SETTINGS = frozenset(
         "data_dir",
         "offline",
         "dry_run",
+        "seconds",
+        "repeats",
+        "reference",
+        "loader_processes",
         "json",
         "quiet",
         "checkpoint",
@@ -146,6 +150,16 @@ Padding = Annotated[
     str | None,
     setting("--padding", help="Padding of a cnn's convolutions.", metavar="PX", panel=MODEL),
 ]
+Pool = Annotated[
+    str | None,
+    setting(
+        "--pool",
+        help="Where a cnn halves the picture: in each stage, or after the last only.",
+        metavar="NAME",
+        panel=MODEL,
+        complete=one_of(("each", "last")),
+    ),
+]
 Dropout = Annotated[
     str | None,
     setting("--dropout", help="Share of units dropped in training.", metavar="P", panel=MODEL),
@@ -153,6 +167,27 @@ Dropout = Annotated[
 Width = Annotated[
     str | None,
     setting("--width", help="Width of cnn-small, instead of a budget's.", metavar="N", panel=MODEL),
+]
+BatchSize = Annotated[
+    str | None,
+    setting("--batch-size", "-b", help="Pictures a step.", metavar="N", panel=TRAINING),
+]
+Augment = Annotated[
+    bool | None,
+    typer.Option(
+        "--augment/--no-augment",
+        help="Turn, scale, shear and shift every picture at random.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Ema = Annotated[
+    str | None,
+    setting(
+        "--ema",
+        help="Decay a step of a moving average of the weights; 0 for none.",
+        metavar="P",
+        panel=TRAINING,
+    ),
 ]
 Dataset = Annotated[
     str | None,

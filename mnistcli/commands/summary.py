@@ -20,6 +20,7 @@ def summary(
     channels: options.Channels = None,
     kernel_size: options.KernelSize = None,
     padding: options.Padding = None,
+    pool: options.Pool = None,
     dropout: options.Dropout = None,
     width: options.Width = None,
     checkpoint: Annotated[

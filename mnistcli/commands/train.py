@@ -23,6 +23,7 @@ def train(
     channels: options.Channels = None,
     kernel_size: options.KernelSize = None,
     padding: options.Padding = None,
+    pool: options.Pool = None,
     dropout: options.Dropout = None,
     width: options.Width = None,
     epochs: Annotated[
@@ -38,10 +39,7 @@ def train(
             default="never",
         ),
     ] = None,
-    batch_size: Annotated[
-        Value,
-        setting("--batch-size", "-b", help="Pictures a step.", metavar="N", panel=TRAINING),
-    ] = None,
+    batch_size: options.BatchSize = None,
     lr: Annotated[
         Value, setting("--lr", help="Learning rate (its peak).", metavar="X", panel=TRAINING)
     ] = None,
@@ -97,14 +95,7 @@ def train(
             panel=TRAINING,
         ),
     ] = None,
-    augment: Annotated[
-        bool | None,
-        typer.Option(
-            "--augment/--no-augment",
-            help="Turn, scale, shear and shift every picture at random.",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
+    augment: options.Augment = None,
     teacher: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,15 +107,7 @@ def train(
             autocompletion=options.complete_run,
         ),
     ] = None,
-    ema: Annotated[
-        Value,
-        setting(
-            "--ema",
-            help="Decay a step of a moving average of the weights; 0 for none.",
-            metavar="P",
-            panel=TRAINING,
-        ),
-    ] = None,
+    ema: options.Ema = None,
     seed: Annotated[
         Value,
         setting(

@@ -9,12 +9,18 @@ from torch import Tensor, nn
 
 
 class Cnn(nn.Module):
-    """Stages of convolution, ReLU and 2x2 max pooling; then hidden linear layers.
+    """Stages of convolution, 2x2 max pooling and ReLU; then hidden linear layers.
+
+    `pool` is "each" for a pooling in every stage, "last" for one after the
+    last convolution. It comes before the ReLU: both in either order give the
+    same numbers and gradients, and a quarter of the pixels is left to do.
 
     Dropout acts on the flattened features and after every hidden layer.
     Channels (8, 16) with a padded 3x3 kernel and 32 hidden units make 26,698
     parameters; (6, 12) with 24 make 15,106; (32, 64) with an unpadded 5x5
     kernel and no hidden layer make 62,346; (10, 20) with 50 make 21,840.
+    The network of PyTorch's own MNIST example, (32, 64) with an unpadded 3x3
+    kernel, pooled at last, and 128 hidden units, has 1,199,882.
 
     Raises:
         ValueError: the stages leave no pixel to look at.
@@ -28,13 +34,15 @@ class Cnn(nn.Module):
         padding: int,
         hidden: Sequence[int],
         dropout: float,
+        pool: str = "each",
         input_px: int = 28,
     ) -> None:
         super().__init__()
         stages: list[nn.Module] = []
         size_px, num_in = input_px, 1
-        for num_out in channels:
-            size_px = (size_px + 2 * padding - kernel_size + 1) // 2
+        for stage, num_out in enumerate(channels, start=1):
+            pools = pool == "each" or stage == len(channels)
+            size_px = (size_px + 2 * padding - kernel_size + 1) // (2 if pools else 1)
             if size_px < 1:
                 raise ValueError(
                     f"{len(channels)} stages with a {kernel_size}x{kernel_size} kernel shrink "
@@ -42,8 +50,8 @@ class Cnn(nn.Module):
                 )
             stages += [
                 nn.Conv2d(num_in, num_out, kernel_size, padding=padding),
+                *([nn.MaxPool2d(2)] if pools else []),
                 nn.ReLU(inplace=True),
-                nn.MaxPool2d(2),
             ]
             num_in = num_out
         self.stages = nn.Sequential(*stages)
