@@ -78,6 +78,7 @@ class CnnModel(_Frozen):
     kernel_size: int = Field(ge=1, le=28)
     padding: int = Field(ge=0, le=14)
     pool: Literal["each", "last"] = "each"
+    batch_norm: bool = False
     hidden: Sizes
     dropout: Dropout
 

@@ -238,6 +238,7 @@ EVERYTHING_CHANGED: dict[str, Any] = {
     "kernel_size": 5,
     "padding": 2,
     "pool": "last",
+    "batch_norm": True,
     "hidden": [],
     "dropout": 0.125,
     "dataset": "kmnist",

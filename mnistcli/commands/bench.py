@@ -44,6 +44,7 @@ def bench(
     kernel_size: options.KernelSize = None,
     padding: options.Padding = None,
     pool: options.Pool = None,
+    batch_norm: options.BatchNorm = None,
     dropout: options.Dropout = None,
     width: options.Width = None,
     batch_size: options.BatchSize = None,

@@ -160,6 +160,14 @@ Pool = Annotated[
         complete=one_of(("each", "last")),
     ),
 ]
+BatchNorm = Annotated[
+    bool | None,
+    typer.Option(
+        "--batch-norm/--no-batch-norm",
+        help="Normalise a cnn's convolutions over the batch.",
+        rich_help_panel=MODEL,
+    ),
+]
 Dropout = Annotated[
     str | None,
     setting("--dropout", help="Share of units dropped in training.", metavar="P", panel=MODEL),

@@ -21,6 +21,7 @@ def summary(
     kernel_size: options.KernelSize = None,
     padding: options.Padding = None,
     pool: options.Pool = None,
+    batch_norm: options.BatchNorm = None,
     dropout: options.Dropout = None,
     width: options.Width = None,
     checkpoint: Annotated[

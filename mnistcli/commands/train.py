@@ -24,6 +24,7 @@ def train(
     kernel_size: options.KernelSize = None,
     padding: options.Padding = None,
     pool: options.Pool = None,
+    batch_norm: options.BatchNorm = None,
     dropout: options.Dropout = None,
     width: options.Width = None,
     epochs: Annotated[
