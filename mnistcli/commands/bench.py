@@ -111,9 +111,8 @@ def bench(
 
     Images per second, seconds an epoch of 54,000 images, one picture's latency
     and the peak of memory, of every architecture in float32 and in the format
-    that auto takes, each in a process of its own. The whole takes two to three
-    minutes on two cores. Needs no data: without MNIST it repeats
-    scikit-learn's digits.
+    that auto takes, each in a process of its own: some minutes for them all.
+    Needs no data: without MNIST it repeats scikit-learn's digits.
 
     Examples:
     $ mnist bench
