@@ -188,7 +188,7 @@ def _train_step(
     state.scaler.update()
     state.schedule.after_step()
     if state.average:
-        state.average.update(state.model)
+        state.average.update()
     return loss.detach(), (logits_NK.detach().argmax(dim=1) == wanted_N).sum()
 
 

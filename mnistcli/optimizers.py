@@ -1,8 +1,8 @@
 """PyTorch's optimisers, without the second or two in which they load its compiler.
 
 Some of their methods are wrapped to mean something inside `torch.compile`,
-which is not used here: a first call through a wrapper imports
-`torch._dynamo`. These call what is inside. Nothing of PyTorch is changed, and
+where no optimiser of ours is ever called: a first call through a wrapper
+imports `torch._dynamo`. These call what is inside. Nothing of PyTorch is changed, and
 where a version wraps in another way, its wrappers stay.
 """
 

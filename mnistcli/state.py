@@ -1,5 +1,6 @@
 """Everything that changes while a network is trained: to be built, saved and taken up again."""
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnistcli import optimizers, registry
 from mnistcli.batches import num_steps
@@ -83,33 +83,43 @@ class MovingAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model).requires_grad_(requires_grad=False)
         self._decay = decay
-        self._average = AveragedModel(model, use_buffers=True)
-        # Counted here: to read the count that PyTorch keeps would make the host wait.
         self._num_updates = 0
+        # Gathered once: to walk through the network after each of thousands of short steps
+        # takes as long as to average.
+        self._averaged, self._counts = _tensors(self.module)
+        self._live, self._live_counts = _tensors(model)
 
-    @property
-    def module(self) -> nn.Module:
-        """The network with the averaged weights."""
-        return self._average.module
-
-    def update(self, model: nn.Module) -> None:
-        """Move the average towards the weights of `model` after a step."""
-        warmed_up = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
-        self._average.multi_avg_fn = get_ema_multi_avg_fn(warmed_up)
-        self._average.update_parameters(model)
+    def update(self) -> None:
+        """Move the average towards the weights as they are after a step."""
+        decay = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
+        # The first takes the weights as they are.
+        weight = 1 - decay if self._num_updates else 1.0
+        torch._foreach_lerp_(self._averaged, self._live, weight)
+        for count, live in zip(self._counts, self._live_counts, strict=True):
+            count.copy_(live)
         self._num_updates += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `update` changes; the tensors are the live ones."""
-        return {"num_updates": self._num_updates, "average": self._average.state_dict()}
+        return {"num_updates": self._num_updates, "average": self.module.state_dict()}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave; raises as PyTorch does if it is of another network."""
         self._num_updates = int(saved["num_updates"])
         if self._num_updates < 0:
             raise ValueError("its average counts fewer than no updates")
-        self._average.load_state_dict(saved["average"])
+        self.module.load_state_dict(saved["average"])
+
+
+def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Those of a network that can be averaged, and those that only count."""
+    tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+    return (
+        [tensor for tensor in tensors if tensor.is_floating_point()],
+        [tensor for tensor in tensors if not tensor.is_floating_point()],
+    )
 
 
 class TrainState:

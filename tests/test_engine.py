@@ -383,7 +383,8 @@ def test_the_average_warms_up_as_worked_out_by_hand() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     average = MovingAverage(model, 0.99)
     for value in (1.0, 2.0, 4.0):
-        average.update(filled(model, value))
+        filled(model, value)
+        average.update()
     second = 2 / 11 * 1.0 + 9 / 11 * 2.0
     third = 3 / 12 * second + 9 / 12 * 4.0
     averaged = (*average.module.parameters(), *average.module.buffers())
@@ -397,7 +398,8 @@ def test_the_decay_never_exceeds_what_was_asked_for() -> None:
     model = nn.Linear(1, 1)
     average = MovingAverage(model, 0.1)
     for value in (1.0, 3.0):
-        average.update(filled(model, value))
+        filled(model, value)
+        average.update()
     (weight, _) = average.module.parameters()
     assert weight.item() == pytest.approx(0.1 * 1 + 0.9 * 3)
 
