@@ -116,7 +116,7 @@ Recipe = Annotated[
     setting(
         "--recipe",
         "-r",
-        help="A network with the settings that train it; `mnist summary` lists the eleven.",
+        help="A network with the settings that train it; `mnist summary` lists them.",
         metavar="NAME",
         panel=MODEL,
         complete=one_of(tuple(RECIPES)),
