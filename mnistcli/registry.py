@@ -301,8 +301,8 @@ RECIPES: dict[str, Recipe] = {
             "sprint-99.6",
             "cnn",
             "99.6 % in a minute",
-            model={**_SPRINT_MODEL, "hidden": [128]},
-            training={**_SPRINT_TRAINING, "epochs": 10, "ema": 0.99, "augment": True},
+            model={**_SPRINT_MODEL, "channels": [32, 64], "hidden": [128]},
+            training={**_SPRINT_TRAINING, "epochs": 8, "ema": 0.99, "augment": True},
         ),
     )
 }
