@@ -295,7 +295,7 @@ RECIPES: dict[str, Recipe] = {
             "cnn",
             "99.4 % a little later",
             model={**_SPRINT_MODEL, "hidden": [128]},
-            training={**_SPRINT_TRAINING, "epochs": 3, "ema": 0.98, "augment": True},
+            training={**_SPRINT_TRAINING, "epochs": 4, "ema": 0.98, "augment": True},
         ),
         Recipe(
             "sprint-99.6",
