@@ -256,7 +256,8 @@ def test_every_documented_command_line_works(line: str, mnist: Mnist, trained: P
 
 
 def prepare(trained: Path) -> None:
-    for name in ("slow", "again", "mlp-50-50-0", "cnn-small-20261121-015350", "quick"):
+    names = ("slow", "again", "mlp-50-50-0", "sprint-0", "cnn-small-20261121-015350", "quick")
+    for name in names:
         shutil.copytree(trained, Path("runs", name))
     Path("scans").mkdir()
     Path("docs", "images").mkdir(parents=True)

@@ -387,7 +387,18 @@ def test_scores_of_a_best_checkpoint_go_with_it_and_stay_with_it(mnist: Mnist) -
 
 # What --resume refuses
 
-ALLOWED = {"epochs", "device", "precision", "data_dir", "offline", "out", "json", "quiet"}
+ALLOWED = {
+    "epochs",
+    "until",
+    "compile",
+    "device",
+    "precision",
+    "data_dir",
+    "offline",
+    "out",
+    "json",
+    "quiet",
+}
 
 
 def refused_flags() -> list[tuple[str, ...]]:

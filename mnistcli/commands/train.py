@@ -221,12 +221,12 @@ def train(
 
     def begin() -> training.Start:
         given = options.given_settings(ctx)
-        if teacher:
-            given["teacher"] = [str(runs.find_checkpoint(each, out)) for each in teacher]
         if resume is not None:
             extra = {"config": config, "name": name, "dry_run": dry_run or None}
             changes = given | {key: value for key, value in extra.items() if value is not None}
             return held.enter_context(training.resumed(resume, changes=changes, out=out))
+        if teacher:
+            given["teacher"] = [str(runs.find_checkpoint(each, out)) for each in teacher]
         resolved = settings.resolve(given, config=config, environ=os.environ)
         if dry_run:
             render.settings(training.plan(resolved.settings), resolved.sources, as_json=json)
