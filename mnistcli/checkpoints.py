@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from mnistcli.batches import Normalisation
+
 BUNDLED = Path(__file__).parent / "weights" / "cnn-small.pth"
 
 
@@ -54,6 +56,13 @@ class LoadedModel:
     path: Path
     network: "nn.Module"
     card: CheckpointCard
+
+    @property
+    def normalisation(self) -> "Normalisation":
+        """The normalisation it was trained with."""
+        from mnistcli.batches import Normalisation
+
+        return Normalisation(self.card.mean, self.card.std, self.card.input_px)
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnistcli import checkpoints
-from mnistcli.batches import Normalisation, normalise
+from mnistcli.batches import normalise
 from mnistcli.errors import SettingsError
 
 
@@ -38,10 +38,7 @@ class Teacher:
     def probabilities(self, images_NHW: Tensor, temperature: float) -> Tensor:
         """The mean of the softened probabilities, float32 (N, K), of pictures in 0..255."""
         each_NK = [
-            F.softmax(
-                model.network(_seen_by(model, images_NHW)).float() / temperature,
-                dim=1,
-            )
+            F.softmax(model.network(_seen_by(model, images_NHW)).float() / temperature, dim=1)
             for model in self.models
         ]
         return torch.stack(each_NK).mean(dim=0)
@@ -81,6 +78,4 @@ def loss(logits_NK: Tensor, taught_NK: Tensor, temperature: float) -> Tensor:
 
 
 def _seen_by(model: checkpoints.LoadedModel, images_NHW: Tensor) -> Tensor:
-    card = model.card
-    x_NCHW = normalise(images_NHW, Normalisation(card.mean, card.std, card.input_px))
-    return x_NCHW.to(memory_format=torch.channels_last)
+    return normalise(images_NHW, model.normalisation).to(memory_format=torch.channels_last)

@@ -117,10 +117,15 @@ def class_scores(confusion_KK: NDArray[np.int64], names: tuple[str, ...]) -> lis
     ]
 
 
+def reaches(accuracy: float, min_percent: float) -> bool:
+    """Whether an accuracy (0..1) is at least `min_percent` (0..100); NaN is not."""
+    # Rounded, because in binary 100 * 0.9943 is less than 99.43.
+    return round(100 * accuracy, 9) >= min_percent
+
+
 def check_accuracy(score: Score, *, min_percent: float | None) -> None:
     """Raise GateError if the accuracy is below `min_percent` (0..100)."""
-    # Rounded, because in binary 100 * 0.9943 is less than 99.43. Not ">=", so that NaN fails too.
-    if min_percent is not None and not round(100 * score.accuracy, 9) >= min_percent:
+    if min_percent is not None and not reaches(score.accuracy, min_percent):
         raise GateError(
             f"The accuracy is {100 * score.accuracy:.2f} %, below {min_percent:g} %.",
             why=f"{score.num_errors:,} of {score.num_images:,} images were misread.",

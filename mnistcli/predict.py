@@ -15,7 +15,6 @@ from mnistcli.batches import normalise
 from mnistcli.checkpoints import LoadedModel
 from mnistcli.errors import SettingsError
 from mnistcli.images import DigitImage, Ways, stroke_width_px
-from mnistcli.scoring import normalisation_of
 
 # The two most probable classes are closer than this: the reading is a guess.
 SMALL_MARGIN = 0.5
@@ -122,7 +121,7 @@ def run(
     batches = torch.from_numpy(images_NHW).split(BATCH_SIZE)
     logits_MNK = torch.stack(
         [
-            torch.cat([model.network(normalise(each, normalisation_of(model))) for each in batches])
+            torch.cat([model.network(normalise(each, model.normalisation)) for each in batches])
             for model in models
         ]
     )

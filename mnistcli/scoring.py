@@ -61,9 +61,7 @@ def judge(
 ) -> Score:
     """Evaluate a checkpoint on `examples`, the `split` of `dataset`."""
     target = torch.device(device)
-    result = engine.evaluate(
-        loaded.network.to(target), examples.to(target), normalisation_of(loaded)
-    )
+    result = engine.evaluate(loaded.network.to(target), examples.to(target), loaded.normalisation)
     probabilities_NK = result.probabilities_NK.numpy()
     labels_N, predicted_N = result.labels_N.numpy(), probabilities_NK.argmax(axis=1)
     confusion_KK = confusion_matrix(labels_N, predicted_N, num_classes=len(loaded.card.classes))
@@ -81,12 +79,6 @@ def judge(
         confusion=confusion_KK.tolist(),
         mistakes=_mistakes(labels_N, predicted_N, probabilities_NK),
     )
-
-
-def normalisation_of(loaded: LoadedModel) -> batches.Normalisation:
-    """The normalisation a checkpoint was trained with."""
-    card = loaded.card
-    return batches.Normalisation(card.mean, card.std, card.input_px)
 
 
 def _mistakes(

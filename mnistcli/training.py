@@ -22,16 +22,17 @@ from mnistcli.distributed import ALONE, Workers, lost_in_words
 from mnistcli.errors import DataError, DeviceError, RunError, SettingsError, brief
 from mnistcli.files import uninterrupted
 from mnistcli.machine import memory_bytes
-from mnistcli.metrics import EpochResult, best
+from mnistcli.metrics import EpochResult, best, reaches
 from mnistcli.settings import TrainSettings, continued, fit_budget
 from mnistcli.state import TrainState
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A training run before anything is loaded or written.
+    """A training run before its data are loaded or anything is written.
 
-    Its settings are complete: a width chosen by the budget is filled in.
+    Its settings are complete: a width chosen by the budget is filled in. The
+    networks that teach are all that is loaded.
     """
 
     settings: TrainSettings
@@ -39,6 +40,7 @@ class Plan:
     device: precision.Choice
     precision: precision.Choice
     dataset: datasets.Dataset
+    teacher: distillation.Teacher | None = None
 
     @property
     def normalisation(self) -> batches.Normalisation:
@@ -71,8 +73,7 @@ class Start:
         until, last = self.plan.settings.until, self.history[-1] if self.history else None
         if until is None or last is None or last.val_accuracy is None:
             return False
-        # Rounded, because in binary 100 * 0.9943 is less than 99.43.
-        return round(100 * last.val_accuracy, 6) >= until
+        return reaches(last.val_accuracy, until)
 
 
 @contextmanager
@@ -122,7 +123,6 @@ def plan(settings: TrainSettings) -> Plan:
     num_params = registry.num_params(settings.arch, settings.network)
     _check_memory(num_params)
     dataset = datasets.dataset(settings.dataset)
-    distillation.load(settings.teacher, dataset.classes)  # before anything is written
     return Plan(
         settings=settings,
         num_params=num_params,
@@ -133,6 +133,7 @@ def plan(settings: TrainSettings) -> Plan:
             gains_on_cpu=registry.architecture(settings.arch).gains_from_bfloat16,
         ),
         dataset=dataset,
+        teacher=distillation.load(settings.teacher, dataset.classes),
     )
 
 
@@ -197,7 +198,7 @@ def execute(
             device=plan.device.value,
             precision=plan.precision.value,
             workers=workers,
-            teacher=distillation.load(plan.settings.teacher, plan.dataset.classes),
+            teacher=plan.teacher,
         )
         if start.saved:
             _take_up(state, start.saved, run)

@@ -146,8 +146,7 @@ def train(
         bool | None,
         typer.Option(
             "--compile/--no-compile",
-            help="Let PyTorch compile the network first; needs a C++ compiler. "
-            "Pays in long trainings only.",
+            help="Let PyTorch compile the network first; needs a C++ compiler.",
             rich_help_panel=TRAINING,
         ),
     ] = None,

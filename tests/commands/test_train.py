@@ -328,7 +328,7 @@ def draw_a_seven(path: Path) -> Path:
 
 def test_until_stops_at_the_first_epoch_that_is_accurate_enough(mnist: Mnist) -> None:
     whole = json.loads(mnist("train", *QUICK[:-1], "8", "--json", "--name", "whole").stdout)
-    accuracies = [round(100 * epoch["val_accuracy"], 6) for epoch in whole["epochs"]]
+    accuracies = [round(100 * epoch["val_accuracy"], 9) for epoch in whole["epochs"]]
     result = mnist("train", *QUICK[:-1], "8", "--until", str(accuracies[2]), "--name", "part")
     assert re.search(r"Reached [\d.]+ % after \d+\.\d s, start-up included\.", result.stdout)
     first = next(index for index, each in enumerate(accuracies) if each >= accuracies[2])
