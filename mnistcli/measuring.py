@@ -13,6 +13,7 @@ import torch
 from mnistcli import datasets, engine, inventory, training
 from mnistcli.batches import Examples
 from mnistcli.bench import EPOCH_IMAGES, Bench, Machine, Wanted
+from mnistcli.machine import keep_freed_memory
 from mnistcli.settings import TrainSettings, resolve
 from mnistcli.state import TrainState
 
@@ -86,6 +87,7 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
         RunError: the loss is no longer finite.
         DataError: the data set is damaged.
     """
+    keep_freed_memory()
     wanted = Wanted(**task["wanted"])
     folder = _folder(wanted.data_dir)
     plan, _ = _pictures(training.plan(TrainSettings.model_validate(task["settings"])), folder)

@@ -215,7 +215,7 @@ def train(
     $ mnist train --recipe cnn-26k --epochs 3 --name quick
     $ mnist train --resume last
     """
-    from mnistcli import datasets, distributed, render, runs, settings, training
+    from mnistcli import datasets, distributed, machine, render, runs, settings, training
     from mnistcli.commands import data
 
     def begin() -> training.Start:
@@ -232,6 +232,7 @@ def train(
             raise typer.Exit
         return held.enter_context(training.started(resolved.settings, name=name, out=out))
 
+    machine.keep_freed_memory()
     with ExitStack() as held:
         workers = held.enter_context(distributed.joined())
         start = workers.from_leader(begin)
