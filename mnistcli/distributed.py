@@ -171,10 +171,9 @@ def _share_batch_norm(model: nn.Module) -> None:
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                shared = _SharedBatchNorm(
-                    child.num_features, eps=child.eps, momentum=child.momentum
-                )
-                shared.to(child.weight).load_state_dict(child.state_dict())
+                shared = _SharedBatchNorm(child.num_features)
+                # All that the layer is and holds, even where its scale is no parameter.
+                vars(shared).update(vars(child))
                 setattr(parent, name, shared)
 
 
