@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from mnistcli.errors import RunError, SettingsError
 from mnistcli.files import write_atomically
+from mnistcli.frontier import Point
 from mnistcli.metrics import EpochResult, Mistake, best, class_scores
 
 FORMATS: Final = ("png", "svg", "pdf")
@@ -42,6 +43,7 @@ COLOURS: Final = (
 )
 MARKERS: Final = ("o", "s", "^", "D", "v", "<", ">")
 MARK: Final[dict[str, Any]] = {"ms": 6.5, "mec": "white", "mew": 0.8, "zorder": 3}
+CROSS: Final[dict[str, Any]] = {"ls": "", "marker": "x", "ms": 5, "mew": 1.2, "color": GREY}
 CENTRED: Final[dict[str, Any]] = {"ha": "center", "va": "center"}
 
 STYLE: Final[dict[Any, Any]] = {
@@ -217,6 +219,76 @@ def _finish_accuracy(ax: Axes, runs: Sequence[Run]) -> None:
     if hidden.size:
         note = f"points down to {hidden.min():.1f} % cut off"
         ax.set_title(note, loc="right", color=GREY, fontsize=8)
+
+
+@mpl.rc_context(STYLE)
+def frontier(points: Sequence[Point], *, beside: Sequence[Point] = (), title: str) -> Figure:
+    """Accuracy in % against parameters: each recipe a line over its sizes, bars of one SD.
+
+    Both axes are logarithmic, the accuracy's in the errors: halving them is one
+    step everywhere.
+
+    Args:
+        points: what was judged; at least one.
+        beside: what others have published, in grey by number.
+        title: on which images.
+    """
+    figure = Figure(figsize=(7.2, 4))
+    ax = figure.add_subplot()
+    figure.suptitle(_wrapped(title, 7.2), x=0.01, ha="left", fontsize=10)
+    marks: dict[str, Line2D] = {}
+    for number, name in enumerate(dict.fromkeys(each.name for each in points)):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        mine = [each for each in points if each.name == name]
+        sizes = [each.num_params for each in mine]
+        errors = [_error_percent(each) for each in mine]
+        spread = [100 * (each.deviation or math.nan) for each in mine]
+        # A bar to below no errors has no place on a logarithmic axis.
+        lower = [min(sd, 0.9 * error) for sd, error in zip(spread, errors, strict=True)]
+        ax.errorbar(sizes, errors, (lower, spread), ls="", color=colour, lw=1.2, capsize=2.5)
+        ax.plot(sizes, errors, color=colour, lw=1.2, marker=marker, **MARK)
+        seeds = sorted({len(each.accuracies) for each in mine})
+        count = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
+        label = f"{name}, {'mean ± SD, ' if seeds[-1] > 1 else ''}{count}"
+        marks[label] = Line2D([], [], color=colour, marker=marker, lw=1.2, **MARK)
+    for number, each in enumerate(beside, start=1):
+        # Their names would run into each other, so that they stand below, by number.
+        place = (each.num_params, _error_percent(each))
+        ax.plot(*place, **CROSS)
+        ax.annotate(str(number), place, (5, 0), textcoords="offset points", color=GREY, va="center")
+        label = f"{number}  {each.num_params:,}: {100 * each.mean:.2f} %, {each.name}"
+        marks[label] = Line2D([], [], **CROSS)
+    _finish_frontier(ax, [*points, *beside])
+    longest = max(_inches(label, 8) for label in marks)
+    columns = max(1, int(7.2 / (longest + 0.5)))
+    figure.set_figheight(3.9 + 0.18 * math.ceil(len(marks) / columns))
+    figure.legend(marks.values(), marks.keys(), loc="outside lower left", ncols=columns)
+    return figure
+
+
+def _error_percent(point: Point) -> float:
+    """The mean share of errors in %; of none, half an error in 10,000, which has a logarithm."""
+    return max(100 * (1 - point.mean), 0.005)
+
+
+def _finish_frontier(ax: Axes, points: Sequence[Point]) -> None:
+    ax.set_xlabel("parameters")
+    ax.set_ylabel("accuracy (%)")
+    ax.set(xscale="log", yscale="log")
+    errors = [_error_percent(each) for each in points]
+    sizes = [each.num_params for each in points]
+    ax.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+    ax.set_ylim(max(errors) * 1.4, min(errors) / 1.4)
+    ax.xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if max(sizes) < 300 * min(sizes) else (1,))
+    )
+    is_near = max(errors) < 20 * min(errors)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 7) if is_near else (1, 2, 5)))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.6g}"))
+    ax.grid(axis="y")
 
 
 @mpl.rc_context(STYLE)

@@ -25,7 +25,9 @@ from numpy.testing import assert_allclose
 
 from mnistcli import plots
 from mnistcli.errors import RunError, SettingsError
+from mnistcli.frontier import Point
 from mnistcli.metrics import EpochResult, Mistake
+from mnistcli.plots import MARKERS
 
 DIGITS = tuple("0123456789")
 CLOTHES = (
@@ -306,6 +308,30 @@ def test_no_samples_say_so() -> None:
     assert "No images." in texts(figure)
 
 
+def test_the_frontier_shows_means_bars_and_what_is_beside() -> None:
+    points = [
+        Point("small", 1_000, (0.98, 0.99, 1.0)),
+        Point("small", 8_000, (0.996,)),
+        Point("large", 90_000, (1.0,)),
+    ]
+    beside = [Point("another", 2_000, (0.991,))]
+    figure = plots.frontier(points, beside=beside, title="mnist, test")
+    (ax,) = figure.axes
+    small, large = (line for line in ax.lines if line.get_marker() in MARKERS[:2])
+    assert small.get_xydata().tolist() == pytest.approx(np.array([[1_000, 1.0], [8_000, 0.4]]))
+    assert large.get_ydata()[0] > 0  # which a logarithmic axis needs
+    low, high = ax.get_ylim()
+    assert low > 1 > 0.4 > high  # the more accurate, the higher
+    (bars, *_) = ax.collections
+    assert bars.get_segments()[0].tolist() == pytest.approx(np.array([[1_000, 0.1], [1_000, 2.0]]))
+    shown = texts(figure)
+    assert "small, mean ± SD, n = 1 to 3" in shown
+    assert "large, n = 1" in shown
+    assert "1  2,000: 99.10 %, another" in shown
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert "99" in labels
+
+
 def test_a_grid_leaves_few_cells_empty() -> None:
     figure = plots.samples(pictures(25), np.zeros(25, np.int64), classes=DIGITS, title="MNIST")
     columns = {round(ax.get_position().x0, 3) for ax in figure.axes}
@@ -315,6 +341,11 @@ def test_a_grid_leaves_few_cells_empty() -> None:
 
 EVERYTHING = {
     "one run": lambda: plots.curves({"a": saturating(10)}),
+    "frontier": lambda: plots.frontier(
+        [Point(f"{i}-{'n' * 37}", 10**i, (0.9, 0.99)) for i in range(1, 8)],
+        beside=[Point("b" * 60, 500 * 2**i, (0.5,)) for i in range(9)],
+        title="t" * 90,
+    ),
     "one epoch": lambda: plots.curves({"a": saturating(1)}),
     "twelve runs": lambda: plots.curves({f"{i}-{'n' * 37}": saturating(100) for i in range(12)}),
     "digits": lambda: plots.confusion(confusion_counts(), classes=DIGITS, title="net " * 40),

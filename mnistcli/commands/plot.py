@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from mnistcli.metrics import JudgedSplit, Score
     from mnistcli.runs import Run
 
-KINDS = ("curves", "confusion", "mistakes", "samples")
+KINDS = ("curves", "confusion", "mistakes", "samples", "frontier")
+# Of these several runs make one figure.
+OF_SEVERAL = ("curves", "frontier")
 MISTAKES_SHOWN = 25
 SAMPLES_SHOWN = 50
 
@@ -28,9 +31,10 @@ def plot(
     run_names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Runs, by directory or name; curves draws several on one figure.",
+            help="Runs, by directory or name; curves and frontier draw several on one figure, "
+            "frontier also checkpoint files.",
             metavar="RUN…",
-            show_default="the newest",
+            show_default="the newest; for frontier all",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -39,7 +43,8 @@ def plot(
         typer.Option(
             "--kind",
             "-k",
-            help="curves, confusion, mistakes (the most confident) or samples (of a data set).",
+            help="curves, confusion, mistakes (the most confident), samples (of a data set) "
+            "or frontier (accuracy against parameters).",
             metavar="NAME",
             autocompletion=one_of(KINDS),
         ),
@@ -55,6 +60,15 @@ def plot(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            "--beside",
+            help="Points of others for frontier: a CSV file with the columns parameters, "
+            "accuracy (in %) and name.",
+            metavar="FILE",
+        ),
+    ] = None,
     split: options.Split = "test",
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
@@ -62,7 +76,7 @@ def plot(
     json: options.Json = False,
     quiet: Annotated[bool, options.quiet("the file's name")] = False,
 ) -> None:
-    """Draw learning curves, a confusion matrix, mistakes or samples.
+    """Draw learning curves, a confusion matrix, mistakes, samples, accuracy against size.
 
     Confusion matrix and mistakes come from what `mnist eval` has kept in the
     run; a run that was not judged yet is judged first.
@@ -76,7 +90,7 @@ def plot(
 
     if kind not in KINDS:
         raise unknown_name("kind of plot", kind, KINDS)
-    if kind != "curves" and len(run_names or ()) > 1:
+    if kind not in OF_SEVERAL and len(run_names or ()) > 1:
         raise SettingsError(
             f"{kind} is drawn from one run.",
             why=f"{len(run_names or ())} were named.",
@@ -88,25 +102,37 @@ def plot(
             why="-o - writes the picture there, --json and -q its name.",
             fix="Leave one of them out, or write to a file: -o FILE",
         )
+    if beside and kind != "frontier":
+        raise SettingsError(
+            f"{kind} has no place for points of others.",
+            why="--beside adds them to accuracy against parameters.",
+            fix="Leave --beside out, or draw that: --kind frontier",
+        )
     plots.pick_format(Path(output) if output and output != "-" else Path("x.png"))
     source = _Source(
-        found=[runs.find(name, out) for name in run_names or ()],
+        names=list(run_names or ()),
+        out=out,
+        beside=beside,
         split=pick_split(split),
         dataset=dataset,
         wanted_data_dir=data_dir,
     )
-    if not source.found and kind != "samples":
-        source.found.append(runs.find("last", out))
+    if not source.names and kind == "frontier":
+        source.names += [str(run.path) for run in runs.all_runs(out, marks=("best.pth",))]
+    if not source.names and kind != "samples":
+        source.names.append("last")
     figure = {
         "curves": _curves,
         "confusion": _confusion,
         "mistakes": _mistakes,
         "samples": _samples,
+        "frontier": _frontier,
     }[kind](source)
     if output == "-":
         plots.save(figure, sys.stdout.buffer, format="png")
         return
-    folder = source.found[0].path if len(source.found) == 1 else Path()
+    is_of_one = len(source.names) == 1 and kind != "frontier"
+    folder = source.found[0].path if is_of_one else Path()
     target = Path(output) if output else folder / f"{kind}.png"
     plots.save(figure, target, format=None)
     render.drawn(target, as_json=json, quiet=quiet)
@@ -116,10 +142,19 @@ def plot(
 class _Source:
     """What a figure is drawn from."""
 
-    found: "list[Run]"
+    names: list[str]
+    out: Path
+    beside: Path | None
     split: "JudgedSplit"
     dataset: str | None
     wanted_data_dir: Path | None
+
+    @cached_property
+    def found(self) -> "list[Run]":
+        """The runs that were named."""
+        from mnistcli import runs
+
+        return [runs.find(name, self.out) for name in self.names]
 
     @property
     def data_dir(self) -> Path:
@@ -146,7 +181,7 @@ def _confusion(source: _Source) -> "Figure":
 
     from mnistcli import plots
 
-    score = _score(source)
+    score = _score(source, source.found[0].best)
     return plots.confusion(
         np.array(score.confusion),
         classes=[each.name for each in score.classes],
@@ -157,7 +192,7 @@ def _confusion(source: _Source) -> "Figure":
 def _mistakes(source: _Source) -> "Figure":
     from mnistcli import checkpoints, plots, scoring
 
-    score = _score(source)
+    score = _score(source, source.found[0].best)
     loaded = checkpoints.load_model(source.found[0].best)
     examples = scoring.load_split(
         loaded, dataset=score.dataset, split=score.split, data_dir=source.data_dir
@@ -188,19 +223,38 @@ def _samples(source: _Source) -> "Figure":
     )
 
 
-def _score(source: _Source) -> "Score":
-    """What `mnist eval` has kept of the first run, or the run judged now."""
+def _frontier(source: _Source) -> "Figure":
+    from mnistcli import checkpoints, frontier, plots, registry, runs
+
+    judged = []
+    for name in source.names:
+        loaded = checkpoints.load_model(runs.find_checkpoint(name, source.out))
+        settings = loaded.card.settings
+        num_params = registry.num_params(settings.arch, settings.network)
+        judged.append((settings, num_params, _score(source, loaded.path)))
+    sets = sorted({score.dataset for _, _, score in judged})
+    return plots.frontier(
+        frontier.points(judged),
+        beside=frontier.read_points(source.beside) if source.beside else [],
+        title=f"{', '.join(sets)}, {source.split}: accuracy against parameters",
+    )
+
+
+def _score(source: _Source, checkpoint: Path) -> "Score":
+    """What `mnist eval` has kept of a run's best checkpoint; else the checkpoint judged now."""
     from mnistcli import checkpoints, runs
     from mnistcli.commands import data
 
-    run = source.found[0]
-    name = source.dataset or runs.read_settings(run).dataset
-    kept = runs.read_score(run, name, source.split)
-    if kept:
-        return kept
+    run = runs.run_of(checkpoint)
+    if run and run.best == checkpoint:
+        kept = runs.read_score(run, source.dataset or runs.read_settings(run).dataset, source.split)
+        if kept:
+            return kept
+        runs.find_checkpoint(str(run.path), run.path.parent)  # says so if there is none
+    loaded = checkpoints.load_model(checkpoint)
     score = data.judge(
-        checkpoints.load_model(runs.find_checkpoint(str(run.path), run.path.parent)),
-        dataset=name,
+        loaded,
+        dataset=source.dataset or loaded.card.settings.dataset,
         split=source.split,
         data_dir=source.data_dir,
         offline=True,

@@ -70,6 +70,22 @@ def test_runs_of_one_name_are_told_apart(mnist: Mnist, run: Path) -> None:
     assert "elsewhere/mine" in Path("both.svg").read_text()
 
 
+def test_the_frontier_of_all_runs(mnist: Mnist, run: Path) -> None:
+    shutil.copytree(run, run.parent / "other")
+    Path("others.csv").write_text("parameters,accuracy,name\n1000,90,a tiny one\n")
+    result = mnist("plot", "--kind", "frontier", "--beside", "others.csv", "-o", "x.svg")
+    assert (result.exit_code, result.stdout) == (0, "Drew x.svg\n"), result.stderr
+    drawn = Path("x.svg").read_text()
+    assert "mean ± SD, n = 2" in drawn
+    assert "1  1,000: 90.00 %, a tiny one" in drawn
+    assert (run / "eval-digits-test.json").exists()
+
+
+def test_the_frontier_takes_checkpoint_files(mnist: Mnist, run: Path) -> None:
+    result = mnist("plot", "runs/mine/last.pth", "--kind", "frontier", "-q")
+    assert (result.exit_code, result.stdout) == (0, "frontier.png\n"), result.stderr
+
+
 def test_a_run_that_was_judged_is_not_judged_again(mnist: Mnist, run: Path) -> None:
     mnist("eval", "mine")
     (run / "best.pth").unlink()
@@ -103,6 +119,8 @@ def test_curves_load_no_torch(run: Path) -> None:
         (["-o", "-", "--json"], 2, "stdout cannot hold two things"),
         (["--kind", "samples", "--data-dir", "none"], 3, "mnist download"),
         (["--kind", "curve"], 2, "Did you mean curves?"),
+        (["--kind", "frontier", "--out", "none"], 3, "There is no run"),
+        (["--beside", "x.csv"], 2, "Leave --beside out"),
         (["--kind", "confusion", "--split", "train"], 2, "There is no split 'train'"),
         (["--kind", "samples", "--dataset", "digits", "-o", "x.gif"], 2, "png, svg or pdf"),
         (["--kind", "samples", "--dataset", "digits", "-o", "no/x.png"], 1, "no/x.png"),

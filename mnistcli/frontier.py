@@ -1,0 +1,90 @@
+"""Accuracy against parameters: runs that differ in their seed alone make one point. No torch."""
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from mnistcli.errors import SettingsError
+from mnistcli.metrics import Score
+from mnistcli.settings import TrainSettings
+
+COLUMNS = ("parameters", "accuracy", "name")
+_NAMES = f"{', '.join(COLUMNS[:-1])} and {COLUMNS[-1]}"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network of `num_params` parameters, trained once or by several seeds; accuracies 0..1."""
+
+    name: str
+    num_params: int
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean accuracy."""
+        return fmean(self.accuracies)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample's standard deviation; None of a single accuracy."""
+        return stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+
+def points(judged: Iterable[tuple[TrainSettings, int, Score]]) -> list[Point]:
+    """One point for all that differ in their seed alone, each named by its recipe.
+
+    `judged` holds the settings, the number of parameters and the score of every
+    checkpoint. The smallest network of the first recipe comes first.
+    """
+    found: dict[str, tuple[str, int, list[float]]] = {}
+    for settings, num_params, score in judged:
+        same = settings.model_copy(update={"seed": 0}).model_dump_json()
+        _, _, accuracies = found.setdefault(same, (settings.recipe, num_params, []))
+        accuracies.append(score.accuracy)
+    made = [Point(name, size, tuple(accuracies)) for name, size, accuracies in found.values()]
+    names = list(dict.fromkeys(each.name for each in made))
+    return sorted(made, key=lambda each: (names.index(each.name), each.num_params))
+
+
+def read_points(path: Path) -> list[Point]:
+    """Points from a CSV file with the columns parameters, accuracy (in %) and name.
+
+    Lines that begin with # are left out.
+
+    Raises:
+        SettingsError: the file cannot be read, or a line is no point.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "It is no text in UTF-8"
+        raise SettingsError(
+            f"Cannot read {path}.", why=f"{why}.", fix=f"Give a CSV file with the columns {_NAMES}."
+        ) from error
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    rows = csv.DictReader(lines)
+    if not set(COLUMNS) <= set(rows.fieldnames or ()):
+        raise SettingsError(
+            f"{path} holds no points.",
+            why=f"Its first line is '{lines[0] if lines else ''}'.",
+            fix=f"Begin it with a line that names the columns {_NAMES}.",
+        )
+    return [_point(path, row) for row in rows]
+
+
+def _point(path: Path, row: dict[str, str | None]) -> Point:
+    try:
+        num_params, percent = int(row["parameters"] or ""), float(row["accuracy"] or "")
+    except ValueError:
+        num_params, percent = 0, math.nan
+    if num_params < 1 or not 0 <= percent <= 100:
+        raise SettingsError(
+            f"{path} holds a line that is no point.",
+            why=f"It reads '{','.join(row[name] or '' for name in COLUMNS)}'.",
+            fix="Parameters are a whole number, an accuracy is a number of percent.",
+        )
+    return Point(row["name"] or "", num_params, (percent / 100,))

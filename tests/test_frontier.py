@@ -1,0 +1,101 @@
+"""Which runs make one point, and points of others from a file."""
+
+from pathlib import Path
+
+import pytest
+
+from mnistcli import frontier
+from mnistcli.errors import SettingsError
+from mnistcli.frontier import Point
+from mnistcli.metrics import Score
+from mnistcli.settings import TrainSettings, resolve
+
+PUBLISHED = Path(__file__).parents[1] / "docs" / "public-records.csv"
+
+
+def settings(**flags: object) -> TrainSettings:
+    return resolve(flags, environ={}).settings
+
+
+def score(num_errors: int) -> Score:
+    return Score(
+        checkpoint="x.pth",
+        dataset="mnist",
+        split="test",
+        num_images=10_000,
+        num_errors=num_errors,
+        loss=0.1,
+        accuracy=1 - num_errors / 10_000,
+        interval=(0.0, 1.0),
+        classes=[],
+        confusion=[],
+        mistakes=[],
+    )
+
+
+def test_runs_that_differ_in_their_seed_alone_make_one_point() -> None:
+    judged = [
+        (settings(width=18, seed=0), 964, score(110)),
+        (settings(width=30, seed=0), 1_960, score(70)),
+        (settings(width=18, seed=1), 964, score(130)),
+        (settings(width=18, seed=1, epochs=3), 964, score(300)),
+    ]
+    small, short, large = frontier.points(judged)
+    assert small.accuracies == pytest.approx((0.989, 0.987))
+    assert (small.name, small.num_params) == ("cnn-small", 964)
+    assert short.accuracies == pytest.approx((0.97,))
+    assert large.num_params == 1_960
+
+
+def test_recipes_stay_in_their_order_and_sizes_rise() -> None:
+    judged = [
+        (settings(recipe="sprint"), 46_778, score(80)),
+        (settings(width=30), 1_960, score(70)),
+        (settings(width=18), 964, score(110)),
+    ]
+    assert [each.num_params for each in frontier.points(judged)] == [46_778, 964, 1_960]
+
+
+def test_mean_and_deviation_of_a_point() -> None:
+    point = Point("a", 1, (0.98, 0.99, 1.0))
+    assert point.mean == pytest.approx(0.99)
+    assert point.deviation == pytest.approx(0.01)  # the sample's: divided by n - 1
+    assert Point("a", 1, (0.98,)).deviation is None
+
+
+def test_the_published_records_are_points() -> None:
+    points = frontier.read_points(PUBLISHED)
+    assert len(points) == 5
+    assert points[0] == Point(
+        "JoshWarn/Parameter-Efficient-MNIST, mean of 223", 997, (pytest.approx(0.9876),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "Its first line is ''."),
+        ("parameters,name\n1,a\n", "Its first line is 'parameters,name'."),
+        ("parameters,accuracy,name\nmany,99,a\n", "It reads 'many,99,a'."),
+        ("parameters,accuracy,name\n0,99,a\n", "It reads '0,99,a'."),
+        ("parameters,accuracy,name\n10,101,a\n", "It reads '10,101,a'."),
+        ("parameters,accuracy,name\n10,nan,a\n", "It reads '10,nan,a'."),
+        ("parameters,accuracy,name\n10\n", "It reads '10,,'."),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "points.csv"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="no point") as caught:
+        frontier.read_points(file)
+    assert caught.value.why == why
+
+
+def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as missing:
+        frontier.read_points(tmp_path / "none.csv")
+    assert missing.value.why == "No such file or directory."
+    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(SettingsError) as binary:
+        frontier.read_points(tmp_path / "x.csv")
+    assert binary.value.why == "It is no text in UTF-8."
