@@ -3,7 +3,6 @@
 Shapes: N images, C channels (1 at first, then the width), H rows, W columns, D features, K classes.
 """
 
-import torch
 from torch import Tensor, nn
 
 # Each use of an unpadded 3x3 kernel takes two rows and two columns: six bring 13 pixels to one.
@@ -58,6 +57,4 @@ class _ShiftingBatchNorm(nn.BatchNorm2d):
 
     def __init__(self, num_features: int) -> None:
         super().__init__(num_features)
-        ones_C = torch.ones_like(self.weight)
-        del self.weight
-        self.register_buffer("weight", ones_C, persistent=False)
+        self.register_parameter("weight", None)
