@@ -30,8 +30,8 @@ def keep_freed_memory() -> None:
 
     Every step of a training allocates the same megabytes again. The GNU C
     library hands them back to the system in between, which clears every page
-    before it gives it out anew: a third of a step's time on a virtual machine
-    (`docs/performance.md`). Other C libraries are left as they are.
+    before it gives it out anew: up to a third of a step's time on a virtual
+    machine (`docs/performance.md`). Other C libraries are left as they are.
     """
     if sys.platform != "linux":
         return
