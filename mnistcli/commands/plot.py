@@ -226,6 +226,8 @@ def _samples(source: _Source) -> "Figure":
 def _frontier(source: _Source) -> "Figure":
     from mnistcli import checkpoints, frontier, plots, registry, runs
 
+    # First, for judging takes a while.
+    beside = frontier.read_points(source.beside) if source.beside else []
     judged = []
     for name in source.names:
         loaded = checkpoints.load_model(runs.find_checkpoint(name, source.out))
@@ -235,7 +237,7 @@ def _frontier(source: _Source) -> "Figure":
     sets = sorted({score.dataset for _, _, score in judged})
     return plots.frontier(
         frontier.points(judged),
-        beside=frontier.read_points(source.beside) if source.beside else [],
+        beside=beside,
         title=f"{', '.join(sets)}, {source.split}: accuracy against parameters",
     )
 
