@@ -56,8 +56,9 @@ def judge(
     device: str = "auto",
 ) -> "Score":
     """The score of a checkpoint."""
-    from mnistcli import datasets, precision, scoring
+    from mnistcli import datasets, machine, precision, scoring
 
+    machine.keep_freed_memory()
     chosen = precision.pick_device(device)
     ready(datasets.dataset(dataset), data_dir, offline=offline)
     examples = scoring.load_split(loaded, dataset=dataset, split=split, data_dir=data_dir)

@@ -49,11 +49,10 @@ def evaluate(
     $ mnist eval runs/quick --min-accuracy 99
     $ mnist eval last --split val --json
     """
-    from mnistcli import checkpoints, datasets, machine, metrics, render, runs
+    from mnistcli import checkpoints, datasets, metrics, render, runs
     from mnistcli.commands import data
 
     judged_split = data.pick_split(split)
-    machine.keep_freed_memory()
     loaded = checkpoints.load_model(runs.find_checkpoint(checkpoint, out))
     score = data.judge(
         loaded,
