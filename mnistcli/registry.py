@@ -221,10 +221,10 @@ RECIPES: dict[str, Recipe] = {
             "cnn-small",
             "most accurate under 8,000",
             training={
-                "epochs": 45,
+                "epochs": 40,
                 "batch_size": 128,
                 "optimizer": "adamw",
-                "lr": 0.01,
+                "lr": 0.015,
                 "weight_decay": 0.01,
                 "schedule": "onecycle",
                 "augment": True,
