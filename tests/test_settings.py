@@ -572,6 +572,29 @@ def test_the_stronger_of_a_width_and_a_budget_wins(tmp_path: Path) -> None:
         fit_budget(both)
 
 
+@pytest.mark.parametrize(
+    ("budget", "epochs", "rotate_degrees"),
+    [
+        (10**9, 40, 9), (8000, 40, 9), (5001, 40, 9), (5000, 50, 9),
+        (2001, 50, 9), (2000, 80, 5), (1000, 110, 5), (300, 110, 5),
+    ],
+)  # fmt: skip
+def test_a_smaller_budget_trains_longer(budget: int, epochs: int, rotate_degrees: float) -> None:
+    chosen = flagged(max_params=budget)
+    assert (chosen.epochs, chosen.augmentation.rotate_degrees) == (epochs, rotate_degrees)
+
+
+def test_only_the_recipes_own_settings_follow_the_budget(tmp_path: Path) -> None:
+    assert flagged(max_params=2000, epochs=9).epochs == 9
+    config = written(tmp_path / "c.toml", "epochs = 7\n[augmentation]\nshift_px = 3\n")
+    mine = resolve({"max_params": 2000}, config=config, environ={}).settings
+    assert (mine.epochs, mine.augmentation.shift_px) == (7, 3)
+    assert mine.augmentation.rotate_degrees == 9
+    assert resolve({}, environ={"MNIST_MAX_PARAMS": "2000"}).settings.epochs == 80
+    assert flagged(width=30).epochs == 40
+    assert flagged(recipe="cnn-26k", max_params=30_000).epochs == 10
+
+
 def test_a_file_with_another_recipes_network_is_refused(tmp_path: Path) -> None:
     config = written(tmp_path / "c.json", '{"recipe": "mlp-50-50", "model": {"hidden": [9]}}')
     error = refused({"recipe": "cnn-26k"}, config=config)

@@ -18,9 +18,9 @@ class CnnSmall(nn.Module):
     ALBERT, 2019), and no layer is spent on places: without padding, how often
     a pixel is seen says where it lies.
 
-    What differs between the uses is the batch norm after each, with a shift
-    of its own and no scale: through the ReLU a positive scale only passes on
-    to the weights that follow.
+    What differs between the uses is the batch norm after each: statistics and
+    a shift of its own, no scale. Scales would cost two channels of width at
+    1,000 parameters, which bring more (`docs/results.md`).
 
     `width` is the number of channels everywhere. Width 18 makes 964
     parameters, 30 makes 1,960, 55 makes 4,960, 73 makes 7,894: the widest
