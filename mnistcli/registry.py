@@ -73,13 +73,6 @@ _SPRINT_MODEL: Mapping[str, SettingValue] = {
     "batch_norm": True,
     "dropout": 0.0,
 }
-# Few weights have no room for pictures that MNIST does not hold.
-_MILD: Mapping[str, float] = {
-    "rotate_degrees": 5.0,
-    "scale_fraction": 0.05,
-    "shear_degrees": 3.0,
-    "shift_px": 1.0,
-}
 _SPRINT_TRAINING: Mapping[str, SettingValue] = {
     "batch_size": 128,
     "optimizer": "adamw",
@@ -130,6 +123,14 @@ ARCHITECTURES: dict[str, Architecture] = {
             budget_setting="width",
         ),
     )
+}
+
+# Few weights have no room for pictures that MNIST does not hold.
+_MILD: Mapping[str, float] = {
+    "rotate_degrees": 5.0,
+    "scale_fraction": 0.05,
+    "shear_degrees": 3.0,
+    "shift_px": 1.0,
 }
 
 RECIPES: dict[str, Recipe] = {
@@ -246,11 +247,12 @@ RECIPES: dict[str, Recipe] = {
                 "max_params": 8000,
             },
             claim="> 99.4 %",
-            # An epoch of fewer weights is quicker: every budget trains for about the same time.
+            # An epoch of fewer channels is quicker and takes larger steps: the rate times the
+            # width stays about the same, and so does the time of a whole training.
             smaller={
-                5000: {"epochs": 50},
-                2000: {"epochs": 80, "augmentation": _MILD},
-                1000: {"epochs": 110, "augmentation": _MILD},
+                5000: {"epochs": 50, "lr": 0.02},
+                2000: {"epochs": 80, "lr": 0.035, "augmentation": _MILD},
+                1000: {"epochs": 110, "lr": 0.06, "augmentation": _MILD},
             },
         ),
         Recipe(
