@@ -171,10 +171,9 @@ def started(
 ) -> Iterator[Series]:
     """A new series in the directory `out`; `settings` are those of its first run.
 
-    Raises what `training.plan` and `runs.claimed` raise, and:
-
     Raises:
-        SettingsError: a seed is too large, or no run would hold anything out.
+        SettingsError: a seed is too large, no run would hold anything out, or the name is taken.
+        MnistError: whatever else `training.plan` and `runs.claimed` raise.
     """
     _check(settings, layout)
     plan = training.plan(settings)

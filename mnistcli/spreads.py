@@ -77,8 +77,9 @@ class SeriesDisplay:
             self._note("Interrupted: no epoch was finished, so nothing is kept.")
 
     def stopped(self) -> None:
-        """Say what a series that cannot go on has kept."""
-        self._says_where("Stopped")
+        """Say what a series that cannot go on has kept, if it had come to train."""
+        if self._place:
+            self._says_where("Stopped")
 
     def _says_where(self, what: str) -> bool:
         """Say where a series was broken off; False if nothing of it is kept."""
@@ -147,7 +148,7 @@ def report(series: "Series", *, as_json: bool, quiet: bool) -> None:
 
 
 def _table(series: "Series") -> Table:
-    figures = ("last epoch", "accuracy", "loss", "best epoch", "accuracy", "loss", "time")
+    figures = ("last", "accuracy", "loss", "best", "accuracy", "loss", "time")
     table = plain_table("run", *map(number, figures))
     for each in series.results:
         cells = [
