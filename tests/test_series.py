@@ -298,13 +298,13 @@ def test_a_run_that_cannot_go_on_stops_the_series_and_keeps_the_others(
 
 
 def test_two_processes_train_a_series_as_one_does(mnist: Mnist, children: Children) -> None:
-    together = children.together(2, *series("--seeds", "2", dropout=0))
+    together = children.together(2, *series("--seeds", "2", dropout=0, epochs=1))
     ends = [process.ended() for process in together]
     assert [ended.exit_code for ended in ends] == [0, 0], ends
     assert ends[0].stdout.count("Kept in runs/many") == 1
     assert not ends[1].stdout
     MANY.rename("runs/two")
-    assert mnist(*series("--seeds", "2", dropout=0)).exit_code == 0
+    assert mnist(*series("--seeds", "2", dropout=0, epochs=1)).exit_code == 0
     for two, one in zip(summary(Path("runs/two"))["runs"], summary()["runs"], strict=True):
         assert two["last"]["val_loss"] == pytest.approx(one["last"]["val_loss"], rel=2e-3)
 
