@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnistcli.errors import SettingsError
-from mnistcli.settings import Augmentation
+from mnistcli.settings import Augmentation, Fold, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,39 @@ class Normalisation:
     input_px: int
 
 
+def divide(examples: Examples, settings: TrainSettings) -> tuple[Examples, Examples]:
+    """The training and validation examples of a run: by its fold, else by its `val_size`.
+
+    Raises:
+        SettingsError: too few examples would be left to train on, or to validate on.
+    """
+    if settings.fold:
+        return split_fold(examples, settings.fold, settings.seed)
+    return split(examples, settings.val_size, settings.seed)
+
+
+def split_fold(examples: Examples, fold: Fold, seed: int) -> tuple[Examples, Examples]:
+    """The examples outside and inside of a fold, as in cross-validation (Stone 1974).
+
+    The folds of one seed are disjoint and together complete; their sizes differ
+    by one at most.
+
+    Raises:
+        SettingsError: there are fewer examples than folds.
+    """
+    num_all = len(examples)
+    if num_all < fold.of:
+        raise SettingsError(
+            f"{fold.of} folds leave nothing to validate on.",
+            why=f"The training set has {num_all:,} pictures.",
+            fix=f"Use --folds {num_all} or less.",
+        )
+    start, end = ((fold.number - 1) * num_all // fold.of, fold.number * num_all // fold.of)
+    order_N = _shuffle(num_all, seed)
+    outside_N = torch.cat([order_N[:start], order_N[end:]])
+    return examples.take(outside_N), examples.take(order_N[start:end])
+
+
 def split(examples: Examples, val_size: float, seed: int) -> tuple[Examples, Examples]:
     """Training and validation examples, disjoint and together complete, by a seeded shuffle.
 
@@ -75,8 +108,12 @@ def split(examples: Examples, val_size: float, seed: int) -> tuple[Examples, Exa
             why=f"The training set has {num_all:,} pictures.",
             fix=f"Use 0, a fraction below 1, or a count below {num_all}.",
         )
-    order_N = torch.randperm(num_all, generator=torch.Generator().manual_seed(seed))
+    order_N = _shuffle(num_all, seed)
     return examples.take(order_N[num_val:]), examples.take(order_N[:num_val])
+
+
+def _shuffle(num: int, seed: int) -> Tensor:
+    return torch.randperm(num, generator=torch.Generator().manual_seed(seed))
 
 
 def num_steps(num_examples: int, batch_size: int) -> int:

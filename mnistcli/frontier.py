@@ -1,4 +1,4 @@
-"""Accuracy against parameters: runs that differ in their seed alone make one point. No torch."""
+"""Accuracy against parameters: the runs of one network, by seed or fold, make a point. No torch."""
 
 import csv
 import math
@@ -35,14 +35,15 @@ class Point:
 
 
 def points(judged: Iterable[tuple[TrainSettings, int, Score]]) -> list[Point]:
-    """One point for all that differ in their seed alone, each named by its recipe.
+    """One point for all that differ in their seed or their fold alone, each named by its recipe.
 
     `judged` holds the settings, the number of parameters and the score of every
     checkpoint. The smallest network of the first recipe comes first.
     """
     found: dict[str, tuple[str, int, list[float]]] = {}
     for settings, num_params, score in judged:
-        same = settings.model_copy(update={"seed": 0}).model_dump_json()
+        fold = settings.fold and settings.fold.model_copy(update={"number": 1})
+        same = settings.model_copy(update={"seed": 0, "fold": fold}).model_dump_json()
         _, _, accuracies = found.setdefault(same, (settings.recipe, num_params, []))
         accuracies.append(score.accuracy)
     made = [Point(name, size, tuple(accuracies)) for name, size, accuracies in found.values()]

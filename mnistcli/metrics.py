@@ -6,7 +6,7 @@ Shapes: N images, K classes.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 from typing import Literal
 
 import numpy as np
@@ -84,6 +84,22 @@ class Score:
     mistakes: list[Mistake]
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Accuracies (0..1) of several networks: their mean, and their sample's standard deviation.
+
+    `deviation` is None of a single one. `num_errors` of `num_images` are those
+    of all networks together, `interval` the 95 % Wilson interval of that share,
+    as an accuracy.
+    """
+
+    mean: float
+    deviation: float | None
+    num_errors: int
+    num_images: int
+    interval: tuple[float, float]
+
+
 def best(epochs: Sequence[EpochResult]) -> EpochResult:
     """The epoch to keep: the highest validation accuracy, of equals the lowest loss.
 
@@ -151,6 +167,20 @@ def wilson_interval(
     centre = (p + z2_n / 2) / (1 + z2_n)
     half = z * math.sqrt(p * (1 - p) / num_all + z2_n / (4 * num_all)) / (1 + z2_n)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def spread(judged: Sequence[tuple[float, int]]) -> Spread:
+    """The spread of accuracies (0..1), each with its number of images. There must be one."""
+    accuracies = [accuracy for accuracy, _ in judged]
+    num_images = sum(num for _, num in judged)
+    num_right = sum(round(accuracy * num) for accuracy, num in judged)
+    return Spread(
+        mean=fmean(accuracies),
+        deviation=stdev(accuracies) if len(accuracies) > 1 else None,
+        num_errors=num_images - num_right,
+        num_images=num_images,
+        interval=wilson_interval(num_right, num_images),
+    )
 
 
 def _share(

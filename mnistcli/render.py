@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mnistcli.engine import OnStep, Step
     from mnistcli.layers import Network
     from mnistcli.metrics import EpochResult, Score
+    from mnistcli.series import Layout
     from mnistcli.training import Plan, Start
 
 # How often a bar is redrawn: reading the running loss makes a GPU wait.
@@ -110,19 +111,23 @@ def files(
         stdout().print(Text(f"Directory: {states[0].path.parent}"), soft_wrap=True)
 
 
-def settings(plan: "Plan", sources: Mapping[str, str], *, as_json: bool) -> None:
-    """Every setting of a run that is not made, and where its value comes from."""
+def settings(
+    plan: "Plan", sources: Mapping[str, str], *, layout: "Layout | None" = None, as_json: bool
+) -> None:
+    """Every setting of a run that is not made, or of a series' first, and where it comes from."""
     values = plan.settings.model_dump(mode="json")
     model = values.pop("model")
     if as_json:
-        print_json({"settings": {**values, "model": model}, "sources": dict(sources)})
+        several = {"layout": layout.model_dump(mode="json")} if layout else {}
+        record = {"settings": {**values, "model": model}, "sources": dict(sources)}
+        print_json({**several, **record})
         return
     table = plain_table("setting", "value", "from")
     for name, value in {**model, **values}.items():
         shown = json.dumps(value) if isinstance(value, dict) else _plain(value)
         source = "budget" if name == "width" and name not in sources else "default"
         table.add_row(name, Text(shown), Text(sources.get(name, source)))
-    _header(stdout(), plan)
+    header(stdout(), plan, *([("runs", layout.in_words(plan.settings))] if layout else []))
     stdout().print(table)
 
 
@@ -134,7 +139,7 @@ def _plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
+def header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
     """What is about to be trained, on what, and why so."""
     chosen = plan.settings
     model = ", ".join(f"{name} {_plain(value)}" for name, value in chosen.network.items())
@@ -155,6 +160,61 @@ def _header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
         console.print(grid)
 
 
+def live(console: Console) -> Progress:
+    """Room for a `Bar` under the lines of a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        expand=True,
+    )
+
+
+class Bar:
+    """A live bar that moves with the steps of a training; `label` says of which."""
+
+    def __init__(
+        self, progress: Progress, start: "Start", *, workers: "Workers", label: str = ""
+    ) -> None:
+        self._progress = progress
+        self._label = label
+        self._num_epochs = start.plan.settings.epochs
+        self._num_processes = workers.count
+        self._history = start.history
+        self._task = progress.add_task("", total=None, figures="")
+        self._epoch_started = self._drawn = time.perf_counter()
+
+    def move(self, step: "Step") -> None:
+        """Show a step that is done, unless another was shown just before."""
+        now = time.perf_counter()
+        if step.number == 1:
+            self._epoch_started = now
+        if now - self._drawn < REDRAW_SECONDS and step.number < step.num_steps:
+            return
+        self._drawn = now
+        loss, accuracy = (step.totals / step.num_images).tolist()
+        # The first step, which has no time before it, is left out of the speed.
+        num_timed = self._num_processes * step.num_images * (step.number - 1) / step.number
+        speed = num_timed / max(now - self._epoch_started, 1e-9)
+        num_done = len(self._history)
+        self._progress.update(
+            self._task,
+            description=f"{self._label}epoch {num_done + 1}/{self._num_epochs}",
+            completed=num_done * step.num_steps + step.number,
+            total=self._num_epochs * step.num_steps,
+            figures=f"loss {loss:.4f}  {100 * accuracy:5.2f} %  {speed:,.0f} img/s",
+        )
+        self._progress.refresh()
+
+    def remove(self) -> None:
+        """Make room for the next."""
+        self._progress.remove_task(self._task)
+
+
 class TrainingDisplay:
     """A row an epoch and, on a terminal, a live bar under the rows."""
 
@@ -172,40 +232,15 @@ class TrainingDisplay:
         self._run = start.run
         self._is_resumed = start.is_resumed
         self._num_epochs = start.plan.settings.epochs
-        self._num_processes = workers.count
         self._history = start.history
         self._num_before = self._num_shown = len(start.history)
         self._progress = progress
-        self._task = progress.add_task("", total=None, figures="") if progress else None
-        self._epoch_started = self._drawn = time.perf_counter()
+        self._bar = Bar(progress, start, workers=workers) if progress else None
 
     @property
     def on_step(self) -> "OnStep | None":
         """What the engine calls after a step; None where there is no bar to move."""
-        return self._move_bar if self._progress else None
-
-    def _move_bar(self, step: "Step") -> None:
-        now = time.perf_counter()
-        if step.number == 1:
-            self._epoch_started = now
-        if now - self._drawn < REDRAW_SECONDS and step.number < step.num_steps:
-            return
-        self._drawn = now
-        loss, accuracy = (step.totals / step.num_images).tolist()
-        # The first step, which has no time before it, is left out of the speed.
-        num_timed = self._num_processes * step.num_images * (step.number - 1) / step.number
-        speed = num_timed / max(now - self._epoch_started, 1e-9)
-        num_done = len(self._history)
-        assert self._progress
-        assert self._task is not None
-        self._progress.update(
-            self._task,
-            description=f"epoch {num_done + 1}/{self._num_epochs}",
-            completed=num_done * step.num_steps + step.number,
-            total=self._num_epochs * step.num_steps,
-            figures=f"loss {loss:.4f}  {100 * accuracy:5.2f} %  {speed:,.0f} img/s",
-        )
-        self._progress.refresh()
+        return self._bar.move if self._bar else None
 
     def show_epochs(self) -> None:
         """Print the rows of the epochs that are new; a star marks the best one so far."""
@@ -272,24 +307,14 @@ def training(
     lines = [("data", data), ("run", printable(str(start.run.path)))]
     if workers.count > 1:
         lines.append(("processes", f"{workers.count}, each with its share of every batch"))
-    _header(console, plan, *lines)
+    header(console, plan, *lines)
     console.print()
     if start.is_resumed:
         console.print(_where_it_goes_on(start), soft_wrap=True)
     if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
         yield TrainingDisplay(start, console, None, workers=workers)
         return
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        auto_refresh=False,
-        transient=True,
-        expand=True,
-    )
-    with progress:
+    with live(console) as progress:
         yield TrainingDisplay(start, console, progress, workers=workers)
 
 

@@ -55,6 +55,10 @@ if TYPE_CHECKING:
 COLUMNS = [field.name for field in fields(EpochResult)]
 # The largest record, the score of a network that misread 60,000 pictures, has 12 MB.
 MAX_RECORD_BYTES = 32 << 20
+# What a series of runs is known by; its runs lie in directories beside it.
+SERIES_RECORD = "summary.json"
+# What a run has from its beginning, and what is written as it is trained.
+BEGUN = ("settings.json", "environment.json", "metrics.csv")
 # No data set has as many.
 MAX_IMAGES = 10**7
 
@@ -114,20 +118,36 @@ def created(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Ru
         SettingsError: the name is taken, or is no plain directory name.
         RunError: the directory cannot be written.
     """
+    with claimed(out, name, settings) as run:
+        write_record(run, "settings.json", settings.model_dump(mode="json"))
+        yield run
+
+
+@contextmanager
+def claimed(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Run]:
+    """A new directory for a run or a series, named as `created` says, for this process alone.
+
+    If no epoch is kept in it in the end, it is removed again. Raises what
+    `created` raises.
+    """
     with ExitStack() as held:
         run = _claim_new(out, name, settings, held)
         try:
-            write_record(run, "settings.json", settings.model_dump(mode="json"))
             yield run
         finally:
-            if not run.state.exists():
+            if not keeps_epochs(run.path):
                 _remove_husk(run.path)
 
 
+def keeps_epochs(path: Path) -> bool:
+    """Whether a run, or any run of a series, has an epoch to go on from."""
+    return (path / "state.pth").exists() or any(path.glob("*/state.pth"))
+
+
 def _remove_husk(path: Path) -> None:
-    """Remove what `created` made, and nothing else that may have come to lie there."""
+    """Remove what was written there before an epoch, and nothing else that may have come there."""
     with suppress(OSError):
-        for name in ("settings.json", "environment.json", LOCK_NAME):
+        for name in ("settings.json", "environment.json", SERIES_RECORD, LOCK_NAME):
             (path / name).unlink(missing_ok=True)
         path.rmdir()
 
@@ -185,9 +205,19 @@ def resumed(name: str, out: Path) -> Iterator[Run]:
         DataError: there is no such run, or its settings are damaged.
         RunError: another process is training it, or it cannot be written.
     """
-    begun = ("settings.json", "environment.json", "metrics.csv")
-    run = _newest(out, marks=begun) if name == "last" else find(name, out)
+    run = _newest(out, marks=BEGUN) if name == "last" else find(name, out)
     read_settings(run)  # before a lock is put into a directory that is no run
+    with locked_run(run):
+        yield run
+
+
+@contextmanager
+def locked_run(run: Run) -> Iterator[None]:
+    """Keep other processes out of the directory of a run or a series, and tidy it.
+
+    Raises:
+        RunError: another process is training there, or it cannot be written.
+    """
     with ExitStack() as held:
         try:
             held.enter_context(locked(run.path, wait=None))
@@ -200,7 +230,7 @@ def resumed(name: str, out: Path) -> Iterator[Run]:
             ) from error
         except OSError as error:
             raise _cannot_write(run.path, error) from error
-        yield run
+        yield
 
 
 def _checked_name(name: str) -> str:
@@ -474,19 +504,53 @@ def find(name: str, out: Path) -> Run:
     """The run called `name`: a name in `out`, a directory, or "last" for the newest.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or it is a series of several.
     """
     if name == "last":
         return _newest(out)
     for path in (out / name, Path(name)):
+        if _is_series(path):
+            raise _is_several(path)
         if path.is_dir():
             return Run(path)
-    known = ", ".join(run.path.name for run in all_runs(out)[:5])
+    known = ", ".join(str(run.path.relative_to(out)) for run in all_runs(out)[:5])
     raise DataError(
         f"There is no run '{name}'.",
         why=f"Neither {out / name} nor {name} is a directory.",
         fix=f"The newest runs in {out}: {known}" if known else "Train one: mnist train",
     )
+
+
+def find_series(name: str, out: Path) -> Run | None:
+    """The directory of the series called `name`, or None if that is a run, or nothing.
+
+    "last" is the one that the run belongs to that was trained last, if it is of a series.
+
+    Raises:
+        DataError: nothing has been trained in `out`, and `name` is "last".
+    """
+    if name == "last":
+        paths = [_newest(out, marks=BEGUN).path.parent]
+    else:
+        paths = [path for path in (out / name, Path(name)) if path.is_dir()]
+    return Run(paths[0]) if paths and _is_series(paths[0]) else None
+
+
+def _is_series(path: Path) -> bool:
+    return (path / SERIES_RECORD).is_file() and not (path / "settings.json").exists()
+
+
+def _is_several(path: Path) -> DataError:
+    names = sorted(
+        (entry.parent.name for entry in path.glob("*/settings.json")),
+        key=lambda name: (len(name), name),  # seed-2 before seed-10
+    )
+    why, fix = "It holds no run yet.", f"Go on with it: mnist train --resume {path}"
+    if names:
+        why = f"It holds {names[0]} to {names[-1]}; {SERIES_RECORD} compares them."
+        each = f"{names[0].partition('-')[0]}-*"
+        fix = f"Name one: mnist eval {path / names[0]}, or draw all: mnist plot {path / each}"
+    return DataError(f"{path} is a series of runs, not one.", why=why, fix=fix)
 
 
 def find_checkpoint(name: str | None, out: Path) -> Path:
@@ -516,12 +580,18 @@ def run_of(checkpoint: Path) -> Run | None:
 
 
 def all_runs(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> list[Run]:
-    """The runs in `out` that have the first of the files `marks`.
+    """The runs in `out`, and in the series in it, that have the first of the files `marks`.
 
     The one comes first in which any of them was written last. Runs have
     `metrics.csv` if they have finished an epoch.
     """
-    found = [Run(path.parent) for path in out.glob(f"*/{marks[0]}") if path.is_file()]
+    places = [out, *(path.parent for path in out.glob(f"*/{SERIES_RECORD}"))]
+    found = [
+        Run(path.parent)
+        for place in places
+        for path in place.glob(f"*/{marks[0]}")
+        if path.is_file()
+    ]
     return sorted(found, key=lambda run: _last_written(run, marks), reverse=True)
 
 
@@ -551,7 +621,7 @@ def _write(path: Path, content: bytes) -> None:
 def _cannot_write(path: Path, error: OSError) -> RunError:
     run = Run(path if path.is_dir() else path.parent)
     why, fix = f"{error.strerror or error}.", "Make room or choose another directory: --out DIR"
-    if run.state.exists():
+    if run.state.exists() or _is_series(run.path):
         fix = f"Make it writable or make room, then go on: mnist train --resume {run.path}"
     elif isinstance(error, FileNotFoundError):
         why = f"{run.path} has been removed or moved."

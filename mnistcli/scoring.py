@@ -20,6 +20,7 @@ from mnistcli.metrics import (
     confusion_matrix,
     wilson_interval,
 )
+from mnistcli.settings import TrainSettings
 
 
 def load_split(
@@ -41,14 +42,20 @@ def load_split(
         )
     if split == "test":
         return datasets.load(source, "test", data_dir)
-    if dataset != settings.dataset or settings.val_size == 0:
+    if dataset != settings.dataset or not settings.holds_out:
         raise SettingsError(
             f"{loaded.path} has no validation split of {dataset}.",
-            why=f"It was trained on {settings.dataset} with --val-size {settings.val_size:g}.",
+            why=f"It was trained on {settings.dataset} with {_held_out(settings)}.",
             fix="Judge it on the test set: --split test",
         )
     examples = datasets.load(source, "train", data_dir)
-    return batches.split(examples, settings.val_size, settings.seed)[1]
+    return batches.divide(examples, settings)[1]
+
+
+def _held_out(settings: TrainSettings) -> str:
+    if settings.fold:
+        return f"fold {settings.fold.number} of {settings.fold.of} held out"
+    return f"--val-size {settings.val_size:g}"
 
 
 def judge(

@@ -23,6 +23,9 @@ from mnistcli.errors import GateError, SettingsError, brief, unknown_name
 
 # Characters of a settings file; a run's has 1,000. Longer keys would take TOML's reader minutes.
 MAX_CONFIG = 16_384
+MAX_SEED = 2**32 - 1
+# Of a series, and so folds of a training set.
+MAX_RUNS = 100
 # Wrong settings that a message names.
 MAX_LINES = 20
 
@@ -129,6 +132,13 @@ class Distillation(_Frozen):
     temperature: float = Field(2.0, gt=0, le=100)
 
 
+class Fold(_Frozen):
+    """Which of the `of` parts of a shuffled training set is held out; `number` counts from 1."""
+
+    number: int = Field(ge=1, le=MAX_RUNS)
+    of: int = Field(ge=2, le=MAX_RUNS)
+
+
 class TrainSettings(_Frozen):
     """Everything that decides what a training run computes, and nothing else.
 
@@ -158,7 +168,8 @@ class TrainSettings(_Frozen):
     val_size: float = Field(
         0.1, ge=0, le=59_999, description="below 1 a fraction of the training set, else a count"
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1)
+    fold: Fold | None = Field(None, description="held out instead of val_size, which is 0 then")
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool = Field(default=False, description="let PyTorch compile the training step")
@@ -169,7 +180,11 @@ class TrainSettings(_Frozen):
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:
-        if self.until is not None and not self.val_size:
+        if self.fold and self.fold.number > self.fold.of:
+            raise ValueError(f"there is no fold {self.fold.number} of {self.fold.of}")
+        if self.fold and self.val_size:
+            raise ValueError("fold needs a val_size of 0")
+        if self.until is not None and not self.holds_out:
             raise ValueError("until needs a val_size above 0")
         if self.label_smoothing and self.loss == "nll":
             raise ValueError("label_smoothing needs loss cross-entropy")
@@ -182,6 +197,11 @@ class TrainSettings(_Frozen):
     def arch(self) -> str:
         """The name of the architecture."""
         return self.model.arch
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a part of the training set is held out for validation."""
+        return self.fold is not None or self.val_size > 0
 
     @property
     def network(self) -> dict[str, Any]:
@@ -237,6 +257,13 @@ def resolve(
         settings = _validate({**values, **changed}, sources)
     return Resolved(settings, sources)
 
+
+# The settings that are tables of settings, beside the model.
+_TABLES: dict[str, type[BaseModel]] = {
+    "augmentation": Augmentation,
+    "distillation": Distillation,
+    "fold": Fold,
+}
 
 # What may change when a run goes on: how far, and on what it is computed.
 CHANGEABLE = ("epochs", "until", "device", "precision", "compile")
@@ -468,7 +495,7 @@ def _fields(arch: str) -> dict[str, FieldInfo]:
     """All settings by name, those of one architecture and of nested tables among them."""
     nested = {
         f"{table}.{name}": field
-        for table, model in (("augmentation", Augmentation), ("distillation", Distillation))
+        for table, model in _TABLES.items()
         for name, field in model.model_fields.items()
     }
     return MODELS[arch].model_fields | TrainSettings.model_fields | nested
@@ -482,7 +509,7 @@ def _bounds(name: str, arch: str) -> str:
     if name in ("hidden", "channels"):
         at_least = "1 to 32" if name == "channels" else "up to 32"
         return f"{at_least} whole numbers from 1 to 65,536"
-    if name in ("model", "augmentation", "distillation"):
+    if name in ("model", *_TABLES):
         return "a table of settings"
     if name == "teacher":
         return "up to 16 checkpoint files"

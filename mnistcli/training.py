@@ -146,10 +146,20 @@ def load(
         DataError: the data set is missing or damaged.
         SettingsError: the split or the batch is too small to train on.
     """
+    return divide(plan, datasets.load(plan.dataset, "train", data_dir), workers=workers)
+
+
+def divide(
+    plan: Plan, examples: batches.Examples, *, workers: Workers = ALONE
+) -> tuple[batches.Examples, batches.Examples]:
+    """What `load` gives, of a training set that is loaded already.
+
+    Raises:
+        SettingsError: the split or the batch is too small to train on.
+    """
     device = torch.device(plan.device.value)
     settings = plan.settings
-    examples = datasets.load(plan.dataset, "train", data_dir)
-    train, val = batches.split(examples, settings.val_size, settings.seed)
+    train, val = batches.divide(examples, settings)
     smallest = min(settings.batch_size, len(train))
     if smallest < workers.count:
         raise SettingsError(

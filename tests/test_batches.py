@@ -1,5 +1,7 @@
 """Splits, batches, normalisation and augmentation, against what they promise."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,13 +10,15 @@ from mnistcli.batches import (
     Examples,
     Normalisation,
     augment,
+    divide,
     normalise,
     num_steps,
     shuffled,
     split,
+    split_fold,
 )
 from mnistcli.errors import SettingsError
-from mnistcli.settings import Augmentation
+from mnistcli.settings import Augmentation, Fold, resolve
 
 STILL = {"rotate_degrees": 0, "scale_fraction": 0, "shear_degrees": 0, "shift_px": 0}
 
@@ -96,6 +100,42 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused(val_size: float) -> 
     with pytest.raises(SettingsError, match="leaves nothing to train on") as caught:
         split(numbered(100), val_size, seed=0)
     assert caught.value.why == "The training set has 100 pictures."
+
+
+@pytest.mark.parametrize(("num_all", "num_folds"), [(100, 5), (101, 3), (7, 7), (60, 2)])
+def test_folds_are_disjoint_and_complete(num_all: int, num_folds: int) -> None:
+    everything = list(range(num_all))
+    parts = []
+    for number in range(1, num_folds + 1):
+        train, val = split_fold(numbered(num_all), Fold(number=number, of=num_folds), seed=0)
+        assert sorted([*train.labels_N.tolist(), *val.labels_N.tolist()]) == everything
+        assert torch.equal(val.images_NHW[:, 0, 0].long(), val.labels_N)
+        parts.append(val.labels_N.tolist())
+    assert sorted(itertools.chain(*parts)) == everything
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert parts[0] != everything[: len(parts[0])]
+
+
+def test_folds_are_decided_by_their_seed() -> None:
+    fold = Fold(number=2, of=5)
+    first, again, other = (split_fold(numbered(100), fold, seed)[1].labels_N for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first.sort().values, other.sort().values)
+
+
+def test_more_folds_than_examples_are_refused() -> None:
+    with pytest.raises(SettingsError, match="100 folds leave nothing to validate on"):
+        split_fold(numbered(99), Fold(number=1, of=100), seed=0)
+
+
+def test_a_run_is_divided_by_its_fold_or_by_its_val_size() -> None:
+    fold = {"number": 3, "of": 4}
+    settings = resolve({"fold": fold, "val_size": 0, "seed": 6}, environ={}).settings
+    wanted_N = split_fold(numbered(50), Fold.model_validate(fold), seed=6)[1].labels_N
+    assert torch.equal(divide(numbered(50), settings)[1].labels_N, wanted_N)
+    settings = resolve({"val_size": 9, "seed": 6}, environ={}).settings
+    wanted_N = split(numbered(50), 9, seed=6)[1].labels_N
+    assert torch.equal(divide(numbered(50), settings)[1].labels_N, wanted_N)
 
 
 @pytest.mark.parametrize(

@@ -256,8 +256,8 @@ def test_every_documented_command_line_works(line: str, mnist: Mnist, trained: P
 
 
 def prepare(trained: Path) -> None:
-    names = ("slow", "again", "mlp-50-50-0", "sprint-0", "cnn-small-20261121-015350", "quick")
-    for name in names:
+    by_hand = ("slow", "again", "quick", "five/seed-1")
+    for name in (*by_hand, "mlp-50-50-0", "sprint-0", "cnn-small-20261121-015350"):
         shutil.copytree(trained, Path("runs", name))
     Path("scans").mkdir()
     Path("docs", "images").mkdir(parents=True)

@@ -47,6 +47,17 @@ def test_runs_that_differ_in_their_seed_alone_make_one_point() -> None:
     assert large.num_params == 1_960
 
 
+def test_the_folds_of_a_series_make_one_point_and_others_another() -> None:
+    folds = [{"number": number, "of": of} for number, of in ((1, 5), (2, 5), (1, 3))]
+    judged = [
+        (settings(width=18, val_size=0, fold=fold), 964, score(num_errors))
+        for fold, num_errors in zip(folds, (110, 130, 300), strict=True)
+    ]
+    five, three = frontier.points(judged)
+    assert five.accuracies == pytest.approx((0.989, 0.987))
+    assert three.accuracies == pytest.approx((0.97,))
+
+
 def test_recipes_stay_in_their_order_and_sizes_rise() -> None:
     judged = [
         (settings(recipe="sprint"), 46_778, score(80)),

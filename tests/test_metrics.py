@@ -11,6 +11,7 @@ from mnistcli.metrics import (
     check_accuracy,
     class_scores,
     confusion_matrix,
+    spread,
     wilson_interval,
 )
 
@@ -131,3 +132,14 @@ def test_an_accuracy_exactly_at_the_gate_passes_whatever_binary_fractions_say() 
 def test_one_image_too_few_misses_the_gate() -> None:
     with pytest.raises(GateError):
         check_accuracy(score(59_699, 60_000), min_percent=99.5)
+
+
+def test_the_spread_of_several_networks() -> None:
+    """Of 10, 20 and 70 images, 1, 4 and 7 misread: 0.9, 0.8, 0.9 and 12 errors in 100."""
+    found = spread([(0.9, 10), (0.8, 20), (0.9, 70)])
+    assert found.mean == pytest.approx(2.6 / 3)
+    assert found.deviation == pytest.approx(math.sqrt((2 / 900 + 4 / 900) / 2))
+    assert (found.num_errors, found.num_images) == (12, 100)
+    # (88 + 1.9208 -+ 1.96 * sqrt(88 * 12 / 100 + 0.9604)) / 103.8416
+    assert found.interval == pytest.approx((0.80188, 0.93001), abs=1e-5)
+    assert spread([(0.9, 10)]).deviation is None

@@ -255,7 +255,8 @@ EVERYTHING_CHANGED: dict[str, Any] = {
     "teacher": ["big.pth"],
     "distillation": {"weight": 0.5},
     "ema": 0.97,
-    "val_size": 5000,
+    "val_size": 0,
+    "fold": {"number": 2, "of": 7},
     "seed": 2**32 - 1,
     "device": "cpu",
     "precision": "float32",
@@ -482,6 +483,28 @@ def test_label_smoothing_needs_cross_entropy() -> None:
     why = refused({"loss": "nll", "label_smoothing": "0.1"}).why
     assert why == "label_smoothing needs loss cross-entropy."
     assert flagged(loss="nll", label_smoothing="0").loss == "nll"
+
+
+@pytest.mark.parametrize(
+    ("fold", "val_size", "why"),
+    [
+        ({"number": 1, "of": 5}, 0.1, "fold needs a val_size of 0."),
+        ({"number": 6, "of": 5}, 0, "there is no fold 6 of 5."),
+        ({"number": 0, "of": 5}, 0, "--fold.number: 0 will not do; it must be a whole number"),
+        ({"number": 1, "of": 1}, 0, "at least 2 and at most 100."),
+        (3, 0, "--fold: 3 will not do; it must be a table of settings."),
+    ],
+)
+def test_a_fold_is_one_of_several_and_held_out_alone(
+    fold: object, val_size: float, why: str
+) -> None:
+    assert why in refused({"fold": fold, "val_size": val_size}).why
+
+
+def test_a_fold_is_held_out_whatever_the_val_size() -> None:
+    assert flagged(fold={"number": 5, "of": 5}, val_size=0, until=99).holds_out
+    assert flagged(val_size=0.1).holds_out
+    assert not flagged(val_size=0).holds_out
 
 
 def test_cnn_small_needs_a_width_or_a_budget() -> None:

@@ -23,6 +23,8 @@ NOT_SETTINGS = frozenset(
         "name",
         "out",
         "resume",
+        "seeds",
+        "folds",
         "data_dir",
         "offline",
         "dry_run",
@@ -66,8 +68,10 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """The names of the runs in `runs/`, and "last"."""
-    names = ["last", *sorted(path.parent.name for path in Path("runs").glob("*/metrics.csv"))]
+    """The names of the runs and series in `runs/`, those of the runs in series, and "last"."""
+    marks = ("*/metrics.csv", "*/summary.json", "*/*/metrics.csv")
+    found = (path.parent.relative_to("runs") for mark in marks for path in Path("runs").glob(mark))
+    names = ["last", *sorted(path.as_posix() for path in found)]
     return [name for name in names if name.startswith(incomplete)]
 
 

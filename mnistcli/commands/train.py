@@ -3,13 +3,20 @@
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnistcli.commands import options
 from mnistcli.commands.options import DATA, OUTPUT, TRAINING, one_of, setting
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from mnistcli.distributed import Workers
+    from mnistcli.series import Series
+    from mnistcli.training import Start
 
 Value = str | None
 
@@ -120,6 +127,16 @@ def train(
             default="0",
         ),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            help="Train this many times, with one seed after another from --seed on, and "
+            "compare: mean, standard deviation, interval.",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     device: Annotated[
         Value,
         setting(
@@ -169,6 +186,16 @@ def train(
             default="0.1",
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds",
+            help="Cross-validate: divide the training set into this many parts, and train once "
+            "for each, held out for validation.",
+            metavar="K",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     data_dir: options.DataDir = None,
     offline: options.Offline = False,
     name: Annotated[
@@ -176,7 +203,7 @@ def train(
         typer.Option(
             "--name",
             "-n",
-            help="The run's name.",
+            help="The run's name, or that of the series.",
             show_default="the recipe and the time",
             rich_help_panel=OUTPUT,
         ),
@@ -186,7 +213,7 @@ def train(
         str | None,
         typer.Option(
             "--resume",
-            help="Go on with a run: its name, its directory or `last`. "
+            help="Go on with a run or a series: its name, its directory or `last`. "
             "With more --epochs, go on beyond its end.",
             metavar="RUN",
             rich_help_panel=OUTPUT,
@@ -202,57 +229,115 @@ def train(
         ),
     ] = False,
     json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("the run's directory")] = False,
+    quiet: Annotated[
+        bool,
+        options.quiet("the run's directory, or a series' mean accuracy (last epochs, in percent)"),
+    ] = False,
 ) -> None:
     """Train a network and keep it as a run.
 
     Every setting that is not given comes from the recipe, by default
     cnn-small. The best epoch is chosen on images held out from the training
-    set; the test set is left to `mnist eval`.
+    set; the test set is left to `mnist eval`. With --seeds or --folds several
+    networks are trained one after the other, and compared.
 
     Examples:
     $ mnist train --arch cnn-small --max-params 8000
     $ mnist train --recipe cnn-26k --epochs 3 --name quick
     $ mnist train --resume last
     """
-    from mnistcli import datasets, distributed, machine, render, runs, settings, training
+    from mnistcli import (
+        datasets,
+        distributed,
+        machine,
+        render,
+        runs,
+        series,
+        settings,
+        spreads,
+        training,
+    )
     from mnistcli.commands import data
 
-    def begin() -> training.Start:
+    def resumed(name_or_path: str) -> "AbstractContextManager[Start | Series]":
+        extra = {"config": config, "name": name, "seeds": seeds, "folds": folds}
+        extra["dry_run"] = dry_run or None
+        changes = options.given_settings(ctx)
+        changes |= {key: value for key, value in extra.items() if value is not None}
+        several = runs.find_series(name_or_path, out)
+        if several:
+            return series.resumed(several, changes=changes)
+        return training.resumed(name_or_path, changes=changes, out=out)
+
+    def started() -> "AbstractContextManager[Start | Series]":
         given = options.given_settings(ctx)
-        if resume is not None:
-            extra = {"config": config, "name": name, "dry_run": dry_run or None}
-            changes = given | {key: value for key, value in extra.items() if value is not None}
-            return held.enter_context(training.resumed(resume, changes=changes, out=out))
+        layout = series.pick_layout(seeds, folds, given=given)
         if teacher:
             given["teacher"] = [str(runs.find_checkpoint(each, out)) for each in teacher]
+        if layout:
+            given |= layout.flags
         resolved = settings.resolve(given, config=config, environ=os.environ)
         if dry_run:
-            render.settings(training.plan(resolved.settings), resolved.sources, as_json=json)
+            plan = training.plan(resolved.settings)
+            render.settings(plan, resolved.sources, layout=layout, as_json=json)
             raise typer.Exit
-        return held.enter_context(training.started(resolved.settings, name=name, out=out))
+        if layout:
+            return series.started(resolved.settings, layout=layout, name=name, out=out)
+        return training.started(resolved.settings, name=name, out=out)
+
+    def begin() -> "Start | Series":
+        return held.enter_context(started() if resume is None else resumed(resume))
 
     machine.keep_freed_memory()
     with ExitStack() as held:
         workers = held.enter_context(distributed.joined())
-        start = workers.from_leader(begin)
-        workers.take_device(start.plan.device.value)
+        begun = workers.from_leader(begin)
+        workers.take_device(begun.plan.device.value)
         folder = datasets.pick_data_dir(data_dir, os.environ)
-        data.ready(start.plan.dataset, folder, offline=offline)
-        examples, val = training.load(start.plan, folder, workers=workers)
+        data.ready(begun.plan.dataset, folder, offline=offline)
         quiet_here = quiet or json or not workers.leads
-        sizes = (len(examples), len(val))
-        with render.training(start, *sizes, workers=workers, quiet=quiet_here) as display:
-            try:
-                for _ in training.execute(
-                    start, examples, val, workers=workers, on_step=display.on_step
-                ):
-                    display.show_epochs()
-            except KeyboardInterrupt:
-                display.interrupted()
-                raise typer.Exit(EXIT_INTERRUPTED) from None
-            except MnistError:
-                display.stopped()
-                raise
-        if workers.leads:
-            render.trained(start, as_json=json, quiet=quiet)
+        if isinstance(begun, series.Series):
+            _train_series(begun, folder, workers=workers, quiet=quiet_here)
+            if workers.leads:
+                spreads.report(begun, as_json=json, quiet=quiet)
+        else:
+            _train_run(begun, folder, workers=workers, quiet=quiet_here)
+            if workers.leads:
+                render.trained(begun, as_json=json, quiet=quiet)
+
+
+def _train_run(start: "Start", data_dir: Path, *, workers: "Workers", quiet: bool) -> None:
+    from mnistcli import render, training
+
+    examples, val = training.load(start.plan, data_dir, workers=workers)
+    sizes = (len(examples), len(val))
+    with render.training(start, *sizes, workers=workers, quiet=quiet) as display:
+        try:
+            for _ in training.execute(
+                start, examples, val, workers=workers, on_step=display.on_step
+            ):
+                display.show_epochs()
+        except KeyboardInterrupt:
+            display.interrupted()
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except MnistError:
+            display.stopped()
+            raise
+
+
+def _train_series(several: "Series", data_dir: Path, *, workers: "Workers", quiet: bool) -> None:
+    from mnistcli import datasets, series, spreads, training
+
+    examples = datasets.load(several.plan.dataset, "train", data_dir)
+    # The first run's, so that what cannot be divided is refused before anything is begun.
+    sizes = map(len, training.divide(several.plan, examples, workers=workers))
+    with spreads.training(several, *sizes, workers=workers, quiet=quiet) as display:
+        try:
+            for result in series.execute(several, examples, workers=workers, on_run=display.begin):
+                display.show(result)
+        except KeyboardInterrupt:
+            display.interrupted()
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except MnistError:
+            display.stopped()
+            raise

@@ -1,0 +1,304 @@
+"""Several runs of the same settings, one after the other: by their seeds, or by their folds.
+
+A series is a directory with a run directory for each and `summary.json`, which
+follows from the runs and is replaced after every one. A series that was broken
+off goes on from its runs: those that are finished stay, the next is resumed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mnistcli import SCHEMA_VERSION, runs, training
+from mnistcli.batches import Examples
+from mnistcli.distributed import ALONE, Workers
+from mnistcli.engine import OnStep
+from mnistcli.errors import DataError, SettingsError
+from mnistcli.metrics import EpochResult, Spread, best, spread
+from mnistcli.runs import Run
+from mnistcli.settings import (
+    CHANGEABLE,
+    MAX_RUNS,
+    MAX_SEED,
+    Fold,
+    TrainSettings,
+    continued,
+    first_problem,
+)
+
+# Called as a run begins; gives what is to be called after each of its steps.
+OnRun = Callable[[training.Start], OnStep | None]
+
+
+class Layout(BaseModel):
+    """What the runs of a series differ in, and how many there are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: Literal["seeds", "folds"]
+    num_runs: int = Field(ge=2, le=MAX_RUNS)
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """The settings of the first run that follow from it, as a command line would give them."""
+        if self.by == "seeds":
+            return {}
+        return {"fold": {"number": 1, "of": self.num_runs}, "val_size": 0}
+
+    def in_words(self, first: TrainSettings) -> str:
+        """Which runs there are; `first` are the settings of the first."""
+        if self.by == "seeds":
+            return f"{self.num_runs} seeds, {first.seed} to {first.seed + self.num_runs - 1}"
+        return f"{self.num_runs} folds, each held out once, divided by seed {first.seed}"
+
+    def runs(self, first: TrainSettings) -> dict[str, TrainSettings]:
+        """The settings of every run by the name of its directory; `first` are the first run's."""
+        if self.by == "seeds":
+            seeds = range(first.seed, first.seed + self.num_runs)
+            return {f"seed-{seed}": first.model_copy(update={"seed": seed}) for seed in seeds}
+        folds = [Fold(number=number, of=self.num_runs) for number in range(1, self.num_runs + 1)]
+        return {f"fold-{fold.number}": first.model_copy(update={"fold": fold}) for fold in folds}
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What an epoch of a run reached on its validation images: accuracy in 0..1, loss in nats."""
+
+    epoch: int
+    val_accuracy: float
+    val_loss: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run of a series: what its last and its best epoch reached.
+
+    `directory` lies in that of the series; `fold` is None of a run without one.
+    """
+
+    directory: str
+    seed: int
+    fold: int | None
+    epochs: int
+    num_val: int
+    last: Reached
+    best: Reached
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series that is trained: what, where, and how far it has come.
+
+    `plan` is the first run's. `results` holds the runs that are finished, in
+    their order, and grows with them.
+    """
+
+    path: Path
+    layout: Layout
+    plan: training.Plan
+    is_resumed: bool = False
+    results: list[RunResult] = field(default_factory=list)
+
+    @property
+    def last(self) -> Spread:
+        """Of the last epochs; there must be a finished run."""
+        return spread([(each.last.val_accuracy, each.num_val) for each in self.results])
+
+    @property
+    def best(self) -> Spread:
+        """Of the best epochs, which were chosen on the images that they are judged on here."""
+        return spread([(each.best.val_accuracy, each.num_val) for each in self.results])
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `summary.json` holds."""
+        return {
+            "layout": self.layout.model_dump(mode="json"),
+            "settings": self.plan.settings.model_dump(mode="json"),
+            "runs": [asdict(each) for each in self.results],
+            "last": asdict(self.last) if self.results else None,
+            "best": asdict(self.best) if self.results else None,
+        }
+
+
+class _Record(BaseModel):
+    """What a series goes on from; the rest of its record follows from its runs."""
+
+    layout: Layout
+    settings: TrainSettings
+
+
+def pick_layout(seeds: int | None, folds: int | None, *, given: Mapping[str, Any]) -> Layout | None:
+    """What `--seeds` and `--folds` ask for beside the settings that were `given`; None for one run.
+
+    Raises:
+        SettingsError: both were asked for, too few or too many, or folds with a `val_size`.
+    """
+    if seeds is None and folds is None:
+        return None
+    if seeds is not None and folds is not None:
+        raise SettingsError(
+            "--seeds and --folds cannot be used together.",
+            why="The runs of a series differ in one thing.",
+            fix="Leave out one of them. --folds with another --seed divides in another way.",
+        )
+    flag, num_runs = ("--folds", folds) if seeds is None else ("--seeds", seeds)
+    assert num_runs is not None
+    if not 2 <= num_runs <= MAX_RUNS:
+        raise SettingsError(
+            f"{flag} {num_runs} will not do.",
+            why=f"It must be a whole number at least 2 and at most {MAX_RUNS}.",
+            fix=f"For a single run, leave {flag} out.",
+        )
+    if folds is not None and "val_size" in given:
+        raise SettingsError(
+            "--val-size cannot be used with --folds.",
+            why="Every run holds out its fold: one of as many equal parts.",
+            fix="Leave out one of them.",
+        )
+    return Layout(by="folds" if seeds is None else "seeds", num_runs=num_runs)
+
+
+@contextmanager
+def started(
+    settings: TrainSettings, *, layout: Layout, name: str | None, out: Path
+) -> Iterator[Series]:
+    """A new series in the directory `out`; `settings` are those of its first run.
+
+    Raises:
+        SettingsError: a seed is too large, no run would hold anything out, or the name is taken.
+        MnistError: whatever else `training.plan` and `runs.claimed` raise.
+    """
+    _check(settings, layout)
+    plan = training.plan(settings)
+    with runs.claimed(out, name, plan.settings) as directory:
+        series = Series(directory.path, layout, plan)
+        _write(series)
+        yield series
+
+
+@contextmanager
+def resumed(directory: Run, *, changes: Mapping[str, Any]) -> Iterator[Series]:
+    """The series that lies in a directory, with `changes` such as more epochs for all its runs.
+
+    Raises:
+        DataError: its record is damaged.
+        SettingsError: one of the changes is none that a run can take up.
+        RunError: another process is training the series, or it cannot be written.
+        DeviceError: its device does not work here.
+    """
+    before = _read(directory)
+    settings = continued(before.settings, changes)
+    _check(settings, before.layout)
+    with runs.locked_run(directory):
+        series = Series(directory.path, before.layout, training.plan(settings), is_resumed=True)
+        if settings != before.settings:
+            _write(series)
+        yield series
+
+
+def execute(
+    series: Series, examples: Examples, *, workers: Workers = ALONE, on_run: OnRun | None = None
+) -> Iterator[RunResult]:
+    """Train what is left of every run, and write the summary after each.
+
+    `examples` are the whole training set. Of several processes the leader alone
+    writes. Raises what `training.resumed`, `training.divide` and
+    `training.execute` raise.
+    """
+    for name, settings in series.layout.runs(series.plan.settings).items():
+        with ExitStack() as held:
+            start = workers.from_leader(partial(held.enter_context, _begun(series, name, settings)))
+            train, val = training.divide(start.plan, examples, workers=workers)
+            on_step = on_run(start) if on_run else None
+            for _ in training.execute(start, train, val, workers=workers, on_step=on_step):
+                pass
+        result = _result(start, num_val=len(val))
+        series.results.append(result)
+        if workers.leads:
+            _write(series)
+        yield result
+
+
+@contextmanager
+def _begun(series: Series, name: str, settings: TrainSettings) -> Iterator[training.Start]:
+    """The run called `name`, new or where it was left."""
+    if not (series.path / name / "settings.json").exists():
+        with training.started(settings, name=name, out=series.path) as start:
+            yield start
+        return
+    changes = {each: getattr(settings, each) for each in CHANGEABLE}
+    with training.resumed(name, changes=changes, out=series.path) as start:
+        _check_same(start, settings, series.path)
+        yield start
+
+
+def _check_same(start: training.Start, settings: TrainSettings, path: Path) -> None:
+    found, wanted = (each.model_dump(mode="json") for each in (start.plan.settings, settings))
+    changed = [name for name in wanted if found[name] != wanted[name]]
+    if changed:
+        raise DataError(
+            f"{start.run.path} is no run of this series.",
+            why=f"Its settings are others: {', '.join(changed)} differs.",
+            fix=f"Move it elsewhere, then go on: mnist train --resume {path}",
+        )
+
+
+def _check(settings: TrainSettings, layout: Layout) -> None:
+    if not settings.holds_out:
+        raise SettingsError(
+            "The runs of a series are compared by their validation accuracy.",
+            why="With a val_size of 0 nothing is held out to validate on.",
+            fix="Use a --val-size above 0, or --folds instead of --seeds.",
+        )
+    if layout.by == "seeds" and settings.seed + layout.num_runs - 1 > MAX_SEED:
+        raise SettingsError(
+            f"{layout.num_runs} seeds from {settings.seed} on are too large.",
+            why=f"A seed is at most {MAX_SEED:,}.",
+            fix=f"Begin with a smaller one: --seed {MAX_SEED - layout.num_runs + 1}",
+        )
+
+
+def _result(start: training.Start, *, num_val: int) -> RunResult:
+    history, settings = start.history, start.plan.settings
+    return RunResult(
+        directory=start.run.path.name,
+        seed=settings.seed,
+        fold=settings.fold.number if settings.fold else None,
+        epochs=len(history),
+        num_val=num_val,
+        last=_reached(history[-1]),
+        best=_reached(best(history)),
+        seconds=sum(epoch.seconds for epoch in history),
+    )
+
+
+def _reached(epoch: EpochResult) -> Reached:
+    assert epoch.val_accuracy is not None
+    assert epoch.val_loss is not None
+    return Reached(epoch.epoch, epoch.val_accuracy, epoch.val_loss)
+
+
+def _write(series: Series) -> None:
+    record = {"schema_version": SCHEMA_VERSION, **series.record}
+    runs.write_record(Run(series.path), runs.SERIES_RECORD, record)
+
+
+def _read(directory: Run) -> _Record:
+    record = runs.read_record(directory, runs.SERIES_RECORD)
+    try:
+        return _Record.model_validate(record)
+    except ValidationError as error:
+        path = directory.path / runs.SERIES_RECORD
+        raise DataError(
+            f"{path} is damaged.",
+            why=f"{first_problem(error)}.",
+            fix="Mend that file, or go on with one of the runs: "
+            f"mnist train --resume {directory.path}/RUN",
+        ) from error

@@ -1,0 +1,189 @@
+"""What a series of runs shows: a line a run, then their table, means and spread."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from mnistcli.console import (
+    number,
+    percent,
+    plain_table,
+    print_json,
+    print_line,
+    printable,
+    stdout,
+)
+from mnistcli.machine import command_seconds
+from mnistcli.render import Bar, header, live
+
+if TYPE_CHECKING:
+    from mnistcli.distributed import Workers
+    from mnistcli.engine import OnStep
+    from mnistcli.metrics import Spread
+    from mnistcli.series import RunResult, Series
+    from mnistcli.training import Start
+
+
+class SeriesDisplay:
+    """A line for every finished run and, on a terminal, a live bar for the one at hand."""
+
+    def __init__(
+        self, series: "Series", console: Console, progress: Progress | None, *, workers: "Workers"
+    ) -> None:
+        self._series = series
+        self._console = console
+        # A program too, or who asked for quiet, has to know what is kept.
+        self._notes = Console(stderr=True, highlight=False, quiet=not workers.leads)
+        self._workers = workers
+        self._progress = progress
+        self._bar: Bar | None = None
+        self._start: Start | None = None
+        self._place = ""
+
+    def begin(self, start: "Start") -> "OnStep | None":
+        """Show that a run begins; what the engine calls after a step, if there is a bar to move."""
+        self._start = start
+        place = f"{len(self._series.results) + 1}/{self._series.layout.num_runs}"
+        self._place = f"run {place}, {start.run.path.name}"
+        if not self._progress:
+            return None
+        label = f"{self._place}, "
+        self._bar = Bar(self._progress, start, workers=self._workers, label=label)
+        return self._bar.move
+
+    def show(self, result: "RunResult") -> None:
+        """The line of a run that is finished."""
+        if self._bar:
+            self._bar.remove()
+        last, best = result.last, result.best
+        self._console.print(
+            f"{self._place}: validation accuracy {percent(last.val_accuracy)} (epoch {last.epoch}),"
+            f" best {percent(best.val_accuracy)} (epoch {best.epoch}), {result.seconds:.1f} s",
+            soft_wrap=True,
+        )
+        self._start = self._bar = None
+
+    def interrupted(self) -> None:
+        """Say what an interrupted series has kept, and how to go on."""
+        if not self._says_where("Interrupted"):
+            self._note("Interrupted: no epoch was finished, so nothing is kept.")
+
+    def stopped(self) -> None:
+        """Say what a series that cannot go on has kept, if it had come to train."""
+        if self._place:
+            self._says_where("Stopped")
+
+    def _says_where(self, what: str) -> bool:
+        """Say where a series was broken off; False if nothing of it is kept."""
+        from mnistcli import runs
+
+        if self._progress:
+            self._progress.stop()
+        path = self._series.path
+        if not runs.keeps_epochs(path):
+            return False
+        num_done = len(self._series.results)
+        where = f"{num_done} of {self._series.layout.num_runs} runs are finished"
+        if self._start and self._start.history:
+            num_epochs = self._start.plan.settings.epochs
+            epoch = f"epoch {self._start.history[-1].epoch} of {num_epochs}"
+            where += f", {self._start.run.path.name} has reached {epoch}"
+        self._note(f"{what}: {where}.")
+        self._note(f"Go on: mnist train --resume {_typed(path)}", style="")
+        return True
+
+    def _note(self, text: str, *, style: str = "yellow") -> None:
+        self._notes.print(Text(text, style=style), soft_wrap=True)
+
+
+@contextmanager
+def training(
+    series: "Series", num_train: int, num_val: int, *, workers: "Workers", quiet: bool
+) -> Iterator[SeriesDisplay]:
+    """The header, once, and a display for what follows it; the numbers are the first run's."""
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    plan = series.plan
+    data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
+    runs = f"{series.layout.in_words(plan.settings)}, in {printable(str(series.path))}"
+    lines = [("data", data), ("runs", runs)]
+    if workers.count > 1:
+        lines.append(("processes", f"{workers.count}, each with its share of every batch"))
+    header(console, plan, *lines)
+    console.print()
+    if series.is_resumed:
+        console.print("Resuming: what is finished stays.", soft_wrap=True)
+    if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield SeriesDisplay(series, console, None, workers=workers)
+        return
+    with live(console) as progress:
+        yield SeriesDisplay(series, console, progress, workers=workers)
+
+
+def report(series: "Series", *, as_json: bool, quiet: bool) -> None:
+    """The table of a finished series, its means with their spread, and what to type next."""
+    if as_json:
+        seconds = command_seconds()
+        print_json({"series": str(series.path), **series.record, "command_seconds": seconds})
+        return
+    if quiet:
+        print_line(f"{100 * series.last.mean:.2f}")
+        return
+    console = stdout()
+    console.print()
+    console.print(_table(series))
+    console.print()
+    console.print(Text(_sentence("Last epochs", series.last), style="bold"), soft_wrap=True)
+    console.print(_sentence("Best epochs", series.best), soft_wrap=True)
+    console.print("The best were chosen by the images they are judged on here: theirs flatter.")
+    console.print(Text(f"Kept in {printable(str(series.path))}"), soft_wrap=True)
+    _show_next(console, series)
+
+
+def _table(series: "Series") -> Table:
+    figures = ("last", "accuracy", "loss", "best", "accuracy", "loss", "time")
+    table = plain_table("run", *map(number, figures))
+    for each in series.results:
+        cells = [
+            cell
+            for reached in (each.last, each.best)
+            for cell in (
+                str(reached.epoch),
+                percent(reached.val_accuracy),
+                f"{reached.val_loss:.4f}",
+            )
+        ]
+        table.add_row(each.directory, *cells, f"{each.seconds:.1f} s")
+    return table
+
+
+def _sentence(whose: str, found: "Spread") -> str:
+    low, high = found.interval
+    deviation = "" if found.deviation is None else f", SD {percent(found.deviation)}"
+    return (
+        f"{whose}: mean {percent(found.mean)}{deviation}; together {found.num_errors:,} errors "
+        f"in {found.num_images:,}, 95 % interval {100 * low:.2f} to {percent(high)} (Wilson)."
+    )
+
+
+def _show_next(console: Console, series: "Series") -> None:
+    first = series.results[0].directory
+    every = f"{first.partition('-')[0]}-*"
+    more = " --split val" if series.layout.by == "folds" else ""
+    console.print("\nNext:")
+    for command in (
+        f"eval {_typed(series.path / first)}{more}",
+        f"plot {_typed(series.path)}/{every}",
+    ):
+        console.print(Text(f"  mnist {command}", style="cyan"), soft_wrap=True)
+
+
+def _typed(path: Path) -> str:
+    return printable(shlex.quote(str(path)))
