@@ -141,8 +141,8 @@ CORRUPTIONS = {
         Corruption("shift", "{} px across and down", (2, 3, 4), _shift),
         Corruption("scale", "to {} % of its size", (85, 70, 55), _shrink),
         Corruption("shear", "{} degrees, either way", (10, 20, 30), _shear),
-        Corruption("blur", "Gaussian, SD {} px", (0.75, 1.25, 1.75), _blur),
-        Corruption("noise", "Gaussian, SD {} % of full ink", (5, 10, 20), _add_noise),
+        Corruption("blur", "SD {} px", (0.75, 1.25, 1.75), _blur),
+        Corruption("noise", "SD {} % of full ink", (5, 10, 20), _add_noise),
         Corruption("thin", "strokes {} px thinner", (0.5, 1, 1.5), _thin),
         Corruption("thick", "strokes {} px thicker", (0.5, 1, 1.5), _thicken),
     )

@@ -138,24 +138,25 @@ def judge(
         loaded.network.to(target)
     rows = [(loaded,) for loaded in models] + ([tuple(models)] if how.ensemble else [])
     answers = _answers(models, examples.to(target), how)
-    judged = [
-        _judgement(row, answer, dataset=dataset, split=split, tta=how.tta)
-        for row, answer in zip(rows, answers, strict=True)
+    fitted: list[Calibration | None] = [
+        _calibration(answer, _answer(loaded, each.to(target), how))
+        for answer, loaded, each in zip(answers, models, held_out, strict=False)
     ]
-    if how.calibrate:
-        fitted = [
-            _calibration(answer, _answer(loaded, each.to(target), how))
-            for answer, loaded, each in zip(answers, models, held_out, strict=True)
-        ]
-        judged = [
-            replace(each, calibration=found) for each, found in zip(judged, fitted, strict=True)
-        ]
-    if how.corruptions:
-        corrupted = zip(*_corrupted_scores(models, examples, how, target), strict=True)
-        judged = [
-            replace(each, corrupted=scores) for each, scores in zip(judged, corrupted, strict=True)
-        ]
-    return judged
+    corrupted = list(zip(*_corrupted_scores(models, examples, how, target), strict=True))
+    return [
+        replace(
+            _judgement(row, answer, dataset=dataset, split=split, tta=how.tta),
+            calibration=calibration,
+            corrupted=scores,
+        )
+        for row, answer, calibration, scores in zip(
+            rows,
+            answers,
+            fitted or [None] * len(rows),
+            corrupted or [()] * len(rows),
+            strict=True,
+        )
+    ]
 
 
 def _judgement(

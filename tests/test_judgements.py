@@ -5,13 +5,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pytest
 
 from mnistcli import judgements, runs
+from mnistcli.calibration import ConfidenceBin
 from mnistcli.checkpoints import BUNDLED
-from mnistcli.comparison import Pair, compare
+from mnistcli.comparison import Pair, compare, mcnemar
 from mnistcli.judging import Judgement
 from mnistcli.metrics import ClassScore, Mistake, Score
 from tests.conftest import Mnist
@@ -27,14 +27,8 @@ def forged(name: str, wrong: range, *, doubtful: tuple[int, ...] = ()) -> Judgem
         confusion=[[60, 0], [len(wrong), 40 - len(wrong)]],
         mistakes=[Mistake(index, 1, 0, 0.9, 0.1) for index in wrong],
     )
-    bins = [judgements_bin(100, score.accuracy)]
+    bins = [ConfidenceBin(100, score.accuracy, score.accuracy - 0.05)]
     return Judgement(replace(score, bins=bins), "cnn", 1_000, doubtful)
-
-
-def judgements_bin(num: int, accuracy: float) -> Any:
-    from mnistcli.calibration import ConfidenceBin
-
-    return ConfidenceBin(num, accuracy, accuracy - 0.05)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *judged: Judgement) -> str:
@@ -71,8 +65,6 @@ def test_one_checkpoint_says_ece_the_means_and_doubtful_labels(
     ],
 )
 def test_two_checkpoints_get_a_sentence(only_first: int, only_second: int, sentence: str) -> None:
-    from mnistcli.comparison import mcnemar
-
     p = mcnemar(only_first, only_second)
     pair = Pair("x/A.pth", "x/B.pth", only_first, only_second, 9, p)
     assert judgements.verdict(pair, "A", "B") == sentence
@@ -113,7 +105,7 @@ def test_two_checkpoints_on_the_command_line(two: tuple[str, str], mnist: Mnist)
     assert "ensemble" in result.stdout
     assert "small" in result.stdout
     assert max(map(len, result.stdout.splitlines()[:8])) <= 80
-    assert "Gaussian, SD 1.75 px" in result.stdout
+    assert "SD 1.75 px" in result.stdout
     assert "Judging 3 worse copies of the 360 pictures too." in result.stderr
     for path, num_params in zip(two, (26_698, 7_976), strict=True):
         kept = runs.read_score(runs.Run(Path(path)), "digits", "test")
