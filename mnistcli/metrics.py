@@ -92,7 +92,7 @@ class Score:
 class CorruptedScore:
     """How a checkpoint fares on a split whose every image was made worse by `amount`.
 
-    Severities count from 1, the mildest.
+    Severities count from 1, the mildest; the accuracy lies in 0..1.
     """
 
     corruption: str

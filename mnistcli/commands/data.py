@@ -59,7 +59,12 @@ def judge(
     offline: bool,
     device: str = "auto",
 ) -> "list[Judgement]":
-    """What is said of checkpoints on the same images: of `dataset`, else what they learned."""
+    """What is said of checkpoints on the same images: of `dataset`, else of what all learned.
+
+    Raises:
+        SettingsError: there are no such images, or what is asked for makes no sense on them.
+        DataError: a data set is missing or damaged.
+    """
     from mnistcli import console, datasets, judging, machine, precision, scoring
 
     machine.keep_freed_memory()

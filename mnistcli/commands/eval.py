@@ -85,7 +85,8 @@ def evaluate(
     from mnistcli.judging import Judging
 
     judged_split = data.pick_split(split)
-    how = Judging(tta, ensemble, calibrate, corruptions.pick(corrupt) if corrupt else ())
+    worse = () if corrupt is None else corruptions.pick(corrupt)
+    how = Judging(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=worse)
     paths = [runs.find_checkpoint(name, out) for name in names or (None,)]
     judged = data.judge(
         [checkpoints.load_model(path) for path in paths],
