@@ -31,6 +31,13 @@ Split = Literal["train", "test"]
 OnProgress = Callable[[str, int, int | None], None]
 
 DIGITS = tuple("0123456789")
+# Test images of MNIST whose label fewer than three of five people chose, by the file
+# mturk/mnist_mturk.json of github.com/cleanlab/label-errors (Northcutt, Athalye and Mueller,
+# "Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks", 2021).
+DOUBTFUL_DIGITS = (
+    *(947, 1621, 1901, 2130, 2462, 2597, 2654, 3520),
+    *(3558, 5937, 6651, 6783, 8527, 9679, 9729),
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,8 @@ class Dataset:
 
     `mean` and `std` are those of a training pixel in 0..1. `folder` is also
     the name of torchvision's class, which knows the mirrors; a data set
-    without files needs no download.
+    without files needs no download. `doubtful` are the test images, by their
+    place, whose label people doubt.
     """
 
     name: str
@@ -58,6 +66,7 @@ class Dataset:
     classes: tuple[str, ...]
     folder: str = ""
     files: tuple[DataFile, ...] = ()
+    doubtful: tuple[int, ...] = ()
 
     def pair(self, split: Split) -> tuple[DataFile, DataFile]:
         """The files with the images and the labels of `split`."""
@@ -111,6 +120,7 @@ DATASETS: dict[str, Dataset] = {
                     "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
                 ),
             ),
+            doubtful=DOUBTFUL_DIGITS,
         ),
         Dataset(
             "fashion-mnist",

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from mnistcli.distributed import Workers
     from mnistcli.engine import OnStep, Step
     from mnistcli.layers import Network
-    from mnistcli.metrics import EpochResult, Score
+    from mnistcli.metrics import EpochResult
     from mnistcli.series import Layout
     from mnistcli.training import Plan, Start
 
@@ -375,60 +374,6 @@ def _how_soon(start: "Start", seconds: float) -> str:
     if start.has_reached:
         return f"Reached {until:g} % after {seconds:.1f} s, start-up included."
     return f"Did not reach {until:g} %: {accuracy} after {seconds:.1f} s, start-up included."
-
-
-def score(result: "Score", loaded: "LoadedModel", *, as_json: bool, quiet: bool) -> None:
-    """A checkpoint's figures on a split."""
-    if as_json:
-        print_json(asdict(result))
-        return
-    if quiet:
-        print_line(f"{100 * result.accuracy:.2f}")
-        return
-    console = stdout()
-    low, high = result.interval
-    recipe = loaded.card.settings.recipe
-    console.print(Text(f"{result.checkpoint} ({recipe})", style="dim"), soft_wrap=True)
-    console.print(
-        Text.assemble(
-            (f"Accuracy {percent(result.accuracy)}", "bold"),
-            f" on {result.num_images:,} {result.split} images of {result.dataset}",
-        )
-    )
-    console.print(
-        f"95 % interval {100 * low:.2f} to {percent(high)} (Wilson), "
-        f"{result.num_errors:,} errors, loss {result.loss:.4f}\n"
-    )
-    console.print(_class_table(result))
-    console.print(Text("\nRows: the true class. Columns: what was read."))
-    console.print(_confusion_table(result))
-
-
-def _class_table(result: "Score") -> Table:
-    table = plain_table("class", *map(number, ("images", "precision", "recall", "F1")))
-    for each in result.classes:
-        figures = (each.precision, each.recall, each.f1)
-        table.add_row(Text(each.name), f"{each.num_images:,}", *map(percent, figures))
-    return table
-
-
-def _confusion_table(result: "Score") -> Table:
-    names = [each.name for each in result.classes]
-    table = plain_table("", *(number(escape(name[:4])) for name in names))
-    for row, name in enumerate(names):
-        counts = result.confusion[row]
-        cells = [
-            Text(str(count) if count else ".", style=_cell_style(row == column, count))
-            for column, count in enumerate(counts)
-        ]
-        table.add_row(Text(name[:11]), *cells)
-    return table
-
-
-def _cell_style(is_diagonal: bool, count: int) -> str:
-    if is_diagonal:
-        return "green"
-    return "red" if count else "dim"
 
 
 def network(

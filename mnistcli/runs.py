@@ -373,11 +373,13 @@ def _read_epoch(row: Mapping[str, str]) -> EpochResult:
 def keep_score(score: Score) -> Path | None:
     """Write a score into the run whose best checkpoint it judged; None if it is no run's.
 
+    A score with `tta` is not kept: it is not the network's alone.
+
     Raises:
         RunError: the run directory cannot be written.
     """
     run = run_of(Path(score.checkpoint))
-    if run is None or run.best != Path(score.checkpoint):
+    if score.tta or run is None or run.best != Path(score.checkpoint):
         return None
     name = _score_name(score.dataset, score.split)
     write_record(run, name, {"schema_version": SCHEMA_VERSION, **asdict(score)})
@@ -415,11 +417,15 @@ def _adds_up(score: Score) -> bool:
         share for each in score.mistakes for share in (each.probability, each.label_probability)
     ]
     shares += [share for each in score.classes for share in (each.precision, each.recall, each.f1)]
+    shares += [share for each in score.bins for share in (each.accuracy, each.confidence)]
+    binned = [each.num_images for each in score.bins]
     places = [place for each in score.mistakes for place in (each.label, each.predicted)]
     return (
         1 <= sum(counts) == score.num_images <= MAX_IMAGES
         and min(counts) >= 0
         and num_right == score.num_images - score.num_errors
+        and (not binned or (sum(binned) == score.num_images and min(binned) >= 0))
+        and not score.tta
         and all(0 <= share <= 1 for share in shares)
         and score.interval[0] <= score.interval[1]
         and 0 <= score.loss < math.inf

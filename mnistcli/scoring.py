@@ -1,4 +1,4 @@
-"""A checkpoint judged on a split: the figures `eval` prints and `plot` draws.
+"""What a checkpoint is judged on, and the figures of what it answers there.
 
 Shapes: N images, K classes.
 """
@@ -6,10 +6,10 @@ Shapes: N images, K classes.
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mnistcli import batches, datasets, engine
+from mnistcli.calibration import confidence_bins
 from mnistcli.checkpoints import LoadedModel
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import (
@@ -23,6 +23,17 @@ from mnistcli.metrics import (
 from mnistcli.settings import TrainSettings
 
 
+def check_classes(loaded: LoadedModel, dataset: str) -> None:
+    """Raise SettingsError unless a checkpoint tells the classes of `dataset` apart."""
+    if datasets.dataset(dataset).classes != loaded.card.classes:
+        trained_on = loaded.card.settings.dataset
+        raise SettingsError(
+            f"{loaded.path} cannot be judged on {dataset}.",
+            why=f"It was trained on {trained_on}, whose classes are others.",
+            fix=f"Judge it on --dataset {trained_on}",
+        )
+
+
 def load_split(
     loaded: LoadedModel, *, dataset: str, split: JudgedSplit, data_dir: Path
 ) -> batches.Examples:
@@ -34,12 +45,7 @@ def load_split(
     """
     source = datasets.dataset(dataset)
     settings = loaded.card.settings
-    if source.classes != loaded.card.classes:
-        raise SettingsError(
-            f"{loaded.path} cannot be judged on {dataset}.",
-            why=f"It was trained on {settings.dataset}, whose classes are others.",
-            fix=f"Judge it on --dataset {settings.dataset}",
-        )
+    check_classes(loaded, dataset)
     if split == "test":
         return datasets.load(source, "test", data_dir)
     if dataset != settings.dataset or not settings.holds_out:
@@ -58,33 +64,34 @@ def _held_out(settings: TrainSettings) -> str:
     return f"--val-size {settings.val_size:g}"
 
 
-def judge(
-    loaded: LoadedModel,
-    examples: batches.Examples,
+def score(
+    answer: engine.Evaluation,
+    classes: tuple[str, ...],
     *,
+    checkpoint: str,
     dataset: str,
     split: JudgedSplit,
-    device: str = "cpu",
+    tta: bool = False,
 ) -> Score:
-    """Evaluate a checkpoint on `examples`, the `split` of `dataset`."""
-    target = torch.device(device)
-    result = engine.evaluate(loaded.network.to(target), examples.to(target), loaded.normalisation)
-    probabilities_NK = result.probabilities_NK.numpy()
-    labels_N, predicted_N = result.labels_N.numpy(), probabilities_NK.argmax(axis=1)
-    confusion_KK = confusion_matrix(labels_N, predicted_N, num_classes=len(loaded.card.classes))
+    """The figures of what was answered to the images of a split."""
+    probabilities_NK = answer.probabilities_NK.numpy()
+    labels_N, predicted_N = answer.labels_N.numpy(), probabilities_NK.argmax(axis=1)
+    confusion_KK = confusion_matrix(labels_N, predicted_N, num_classes=len(classes))
     num_right = int(np.trace(confusion_KK))
     return Score(
-        checkpoint=str(loaded.path),
+        checkpoint=checkpoint,
         dataset=dataset,
         split=split,
         num_images=len(labels_N),
         num_errors=len(labels_N) - num_right,
-        loss=result.loss,
+        loss=answer.loss,
         accuracy=num_right / len(labels_N),
         interval=wilson_interval(num_right, len(labels_N)),
-        classes=class_scores(confusion_KK, loaded.card.classes),
+        classes=class_scores(confusion_KK, classes),
         confusion=confusion_KK.tolist(),
         mistakes=_mistakes(labels_N, predicted_N, probabilities_NK),
+        bins=confidence_bins(probabilities_NK, labels_N),
+        tta=tta,
     )
 
 

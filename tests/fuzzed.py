@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from mnistcli import checkpoints, registry, runs
+from mnistcli.calibration import ConfidenceBin
 from mnistcli.checkpoints import CheckpointCard
 from mnistcli.metrics import ClassScore, EpochResult, Mistake, Score
 from mnistcli.runs import Run
@@ -400,6 +401,7 @@ def _record_seeds() -> dict[str, list[bytes]]:
         classes=[ClassScore(name, 1, 0.5, 1.0, 0.75) for name in "0123456789"],
         confusion=[[int(i == k) for k in range(10)] for i in range(10)],
         mistakes=[Mistake(3, 1, 2, 0.9, 0.05)],
+        bins=[ConfidenceBin(12, 11 / 12, 0.9)],
     )
     score.confusion[1][1], score.confusion[1][2] = 2, 1
     record = {"schema_version": 1, **asdict(score)}

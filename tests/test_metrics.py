@@ -11,6 +11,7 @@ from mnistcli.metrics import (
     check_accuracy,
     class_scores,
     confusion_matrix,
+    macro_mean,
     spread,
     wilson_interval,
 )
@@ -55,6 +56,13 @@ def test_precision_recall_and_f1_are_those_worked_out_by_hand() -> None:
     assert a.f1 == pytest.approx(2 / (5 / 3 + 4 / 3))
     assert (b.name, b.num_images) == ("b", 6)
     assert (b.precision, b.recall, b.f1) == pytest.approx((4 / 5, 4 / 6, 8 / 11))
+
+
+def test_macro_f1_weighs_every_class_the_same() -> None:
+    mean = macro_mean(class_scores(CONFUSION, ("a", "b", "c")))
+    assert mean.f1 == pytest.approx((2 / 3 + 8 / 11 + 0) / 3)
+    assert (mean.precision, mean.recall) == pytest.approx((1.4 / 3, (3 / 4 + 4 / 6) / 3))
+    assert mean.num_images == 10
 
 
 def test_a_class_that_never_occurs_scores_zero_and_not_nan() -> None:
@@ -117,6 +125,17 @@ def test_an_accuracy_below_the_gate_leaves_with_exit_code_5() -> None:
     assert caught.value.exit_code == 5
     assert caught.value.what == "The accuracy is 99.30 %, below 99.4 %."
     assert caught.value.why == "70 of 10,000 images were misread."
+
+
+def test_of_several_checkpoints_all_must_pass_the_gate() -> None:
+    scores = score(9_930, 10_000), score(9_950, 10_000), score(9_910, 10_000)
+    check_accuracy(*scores, min_percent=99.1)
+    with pytest.raises(GateError) as caught:
+        check_accuracy(*scores, min_percent=99.4)
+    assert caught.value.what == "2 of 3 checkpoints are below 99.4 %."
+    assert caught.value.why == (
+        "The worst, best.pth, reaches 99.10 %: 90 of 10,000 images were misread."
+    )
 
 
 @pytest.mark.parametrize("min_percent", [None, 0, 99.3, 99.299])

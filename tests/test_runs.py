@@ -501,6 +501,9 @@ def test_figures_that_make_no_sense_are_damage(tmp_path: Path, row: str) -> None
         {"loss": float("nan")},
         {"accuracy": 1.5},
         {"interval": [0.9, 0.1]},
+        {"bins": [{"num_images": 1, "accuracy": 1, "confidence": 1}]},
+        {"bins": [{"num_images": 2, "accuracy": 1, "confidence": 1.5}]},
+        {"tta": True},
         {"mistakes": [{"index": 9, "label": 0, "predicted": 1}]},
         {"mistakes": [{"index": 0, "label": 0, "predicted": -1}]},
         {"mistakes": [{"index": 0, "label": 0, "predicted": 1, "probability": float("nan")}]},
@@ -527,16 +530,14 @@ def test_a_score_that_does_not_add_up_is_damage(tmp_path: Path, change: dict[str
 
 
 def test_a_score_is_kept_for_a_runs_best_checkpoint_only(trained: Path) -> None:
-    from mnistcli import datasets, scoring
+    from mnistcli import datasets, judging
 
     examples = datasets.load(datasets.dataset("digits"), "test", Path())
-    for checkpoint, kept in ((trained / "best.pth", True), (trained / "last.pth", False)):
-        loaded = checkpoints.load_model(checkpoint)
-        score = scoring.judge(loaded, examples, dataset="digits", split="test")
-        assert (runs.keep_score(score) is not None) is kept
-    assert runs.read_score(Run(trained), "digits", "test") == scoring.judge(
-        checkpoints.load_model(trained / "best.pth"), examples, dataset="digits", split="test"
-    )
+    models = [checkpoints.load_model(trained / name) for name in ("best.pth", "last.pth")]
+    best, last = judging.judge(models, examples, dataset="digits", split="test")
+    assert runs.keep_score(last.score) is None
+    assert runs.keep_score(best.score) == trained / "eval-digits-test.json"
+    assert runs.read_score(Run(trained), "digits", "test") == best.score
     assert runs.read_score(Run(trained), "digits", "val") is None
     (trained / "eval-digits-test.json").write_text('{"accuracy": 1}')
     with pytest.raises(DataError, match="damaged"):

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from mnistcli.errors import RunError, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mnistcli.checkpoints import LoadedModel
     from mnistcli.datasets import Dataset
+    from mnistcli.judging import Judgement, Judging
     from mnistcli.metrics import JudgedSplit, Score
 
 
@@ -47,22 +50,47 @@ def pick_split(name: str) -> "JudgedSplit":
 
 
 def judge(
-    loaded: "LoadedModel",
+    models: "Sequence[LoadedModel]",
+    how: "Judging | None" = None,
     *,
-    dataset: str,
+    dataset: str | None,
     split: "JudgedSplit",
     data_dir: Path,
     offline: bool,
     device: str = "auto",
-) -> "Score":
-    """The score of a checkpoint."""
-    from mnistcli import datasets, machine, precision, scoring
+) -> "list[Judgement]":
+    """What is said of checkpoints on the same images: of `dataset`, else of what all learned.
+
+    Raises:
+        SettingsError: there are no such images, or what is asked for makes no sense on them.
+        DataError: a data set is missing or damaged.
+    """
+    from mnistcli import console, datasets, judging, machine, precision, scoring
 
     machine.keep_freed_memory()
-    chosen = precision.pick_device(device)
-    ready(datasets.dataset(dataset), data_dir, offline=offline)
-    examples = scoring.load_split(loaded, dataset=dataset, split=split, data_dir=data_dir)
-    return scoring.judge(loaded, examples, dataset=dataset, split=split, device=chosen.value)
+    how, chosen = how or judging.Judging(), precision.pick_device(device)
+    name = dataset or judging.pick_dataset(models)
+    judging.check(models, how, dataset=name, split=split)
+    learned = [loaded.card.settings.dataset for loaded in models] if how.calibrate else []
+    for needed in dict.fromkeys([name, *learned]):
+        ready(datasets.dataset(needed), data_dir, offline=offline)
+    examples = scoring.load_split(models[0], dataset=name, split=split, data_dir=data_dir)
+    held_out = [
+        scoring.load_split(loaded, dataset=each, split="val", data_dir=data_dir)
+        for loaded, each in zip(models, learned, strict=False)
+    ]
+    num_worse = sum(len(each.amounts) for each in how.corruptions)
+    if num_worse:
+        console.note(f"Judging {num_worse} worse copies of the {len(examples):,} pictures too.")
+    return judging.judge(
+        models,
+        examples,
+        dataset=name,
+        split=split,
+        device=chosen.value,
+        how=how,
+        held_out=held_out,
+    )
 
 
 def keep(score: "Score") -> None:

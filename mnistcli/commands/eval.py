@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 
 from mnistcli.commands import options
-from mnistcli.commands.options import complete_run
+from mnistcli.commands.options import complete_run, one_of
 
 
 def evaluate(
-    checkpoint: Annotated[
-        str | None,
+    names: Annotated[
+        list[str] | None,
         typer.Argument(
-            help="A .pth file, a run's directory or name, or `last`.",
+            help="A .pth file, a run's directory or name, or `last`; several are compared.",
+            metavar="CHECKPOINT…",
             show_default="the bundled cnn-small",
             autocompletion=complete_run,
         ),
@@ -24,11 +25,40 @@ def evaluate(
     data_dir: options.DataDir = None,
     offline: options.Offline = False,
     device: options.Device = "auto",
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", help="Judge the mean of all checkpoints' probabilities too."),
+    ] = False,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta",
+            help="Test-time augmentation: average the probabilities over 9 shifts, "
+            "of 0 or 1 px each way. Not kept in the run.",
+        ),
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Fit a temperature on the run's validation split; show what it changes.",
+        ),
+    ] = False,
+    corrupt: Annotated[
+        str | None,
+        typer.Option(
+            "--corrupt",
+            help="Judge on worse pictures too, each at 3 severities: "
+            f"{', '.join(options.CORRUPTIONS)} or all.",
+            metavar="NAME,…",
+            autocompletion=one_of((*options.CORRUPTIONS, "all")),
+        ),
+    ] = None,
     min_accuracy: Annotated[
         float | None,
         typer.Option(
             "--min-accuracy",
-            help="Fail (exit 5) below this accuracy in percent.",
+            help="Fail (exit 5) if a checkpoint is below this accuracy in percent.",
             metavar="P",
             min=0,
             max=100,
@@ -36,32 +66,40 @@ def evaluate(
     ] = None,
     out: options.Out = Path("runs"),
     json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("the accuracy in percent")] = False,
+    quiet: Annotated[bool, options.quiet("each accuracy in percent")] = False,
 ) -> None:
-    """Judge a checkpoint on the test set, class by class.
+    """Judge checkpoints on the test set: one class by class, several side by side.
 
-    Prints the accuracy with its interval, a table of the classes and the
-    confusion matrix. The result of a run's best checkpoint is kept in the run,
-    where `mnist plot` finds it.
+    Of one checkpoint it prints the accuracy with its interval, a table of the
+    classes and the confusion matrix; of two, whether one is better (McNemar's
+    test). The result of a run's best checkpoint is kept in the run, where
+    `mnist plot` finds it.
 
     Examples:
     $ mnist eval
-    $ mnist eval runs/quick --min-accuracy 99
-    $ mnist eval last --split val --json
+    $ mnist eval runs/quick runs/slow --ensemble
+    $ mnist eval last --corrupt rotate,noise --json
     """
-    from mnistcli import checkpoints, datasets, metrics, render, runs
+    from mnistcli import checkpoints, comparison, corruptions, datasets, judgements, metrics, runs
     from mnistcli.commands import data
+    from mnistcli.judging import Judging
 
     judged_split = data.pick_split(split)
-    loaded = checkpoints.load_model(runs.find_checkpoint(checkpoint, out))
-    score = data.judge(
-        loaded,
-        dataset=dataset or loaded.card.settings.dataset,
+    worse = () if corrupt is None else corruptions.pick(corrupt)
+    how = Judging(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=worse)
+    paths = [runs.find_checkpoint(name, out) for name in names or (None,)]
+    judged = data.judge(
+        [checkpoints.load_model(path) for path in paths],
+        how,
+        dataset=dataset,
         split=judged_split,
         data_dir=datasets.pick_data_dir(data_dir, os.environ),
         offline=offline,
         device=device,
     )
-    render.score(score, loaded, as_json=json, quiet=quiet)
-    data.keep(score)
-    metrics.check_accuracy(score, min_percent=min_accuracy)
+    scores = [each.score for each in judged]
+    judgements.show(judged, comparison.pairs(scores), as_json=json, quiet=quiet)
+    scores = scores[: len(paths)]  # an ensemble is no checkpoint
+    for score in scores:
+        data.keep(score)
+    metrics.check_accuracy(*scores, min_percent=min_accuracy)

@@ -38,8 +38,10 @@ NOT_SETTINGS = frozenset(
     )
 )
 
-# Named here, and not read from `datasets`, because that would load torch for a help page.
+# Named here, and not read from `datasets` and `corruptions`, which would load torch for a help
+# page.
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
+CORRUPTIONS = ("rotate", "shift", "scale", "shear", "blur", "noise", "thin", "thick")
 
 
 def setting(

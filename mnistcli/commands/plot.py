@@ -254,13 +254,14 @@ def _score(source: _Source, checkpoint: Path) -> "Score":
             return kept
         runs.find_checkpoint(str(run.path), run.path.parent)  # says so if there is none
     loaded = checkpoints.load_model(checkpoint)
-    score = data.judge(
-        loaded,
-        dataset=source.dataset or loaded.card.settings.dataset,
+    judged = data.judge(
+        [loaded],
+        dataset=source.dataset,
         split=source.split,
         data_dir=source.data_dir,
         offline=True,
     )
+    score = judged[0].score
     data.keep(score)
     return score
 

@@ -1,0 +1,256 @@
+"""What `mnist eval` shows: one checkpoint class by class, or several side by side."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Column, Table
+from rich.text import Text
+
+from mnistcli.calibration import LOWEST, expected_error
+from mnistcli.comparison import Pair
+from mnistcli.console import (
+    number,
+    percent,
+    plain_table,
+    print_json,
+    print_line,
+    printable,
+    stdout,
+)
+from mnistcli.judging import Judgement
+from mnistcli.metrics import ClassScore, Score, macro_mean
+from mnistcli.runs import run_of
+
+# Below it a difference is said to be one: the usual bound.
+SIGNIFICANT = 0.05
+
+
+def show(judged: Sequence[Judgement], pairs: Sequence[Pair], *, as_json: bool, quiet: bool) -> None:
+    """Checkpoints judged on the same images, and every two of them compared."""
+    if as_json:
+        print_json(_record_of(judged, pairs))
+    elif quiet:
+        print_line("\n".join(f"{100 * each.score.accuracy:.2f}" for each in judged))
+    else:
+        _print(judged, pairs)
+
+
+def _print(judged: Sequence[Judgement], pairs: Sequence[Pair]) -> None:
+    names = short_names([each.score.checkpoint for each in judged])
+    if len(judged) == 1:
+        _print_one(judged[0])
+    else:
+        _print_several(judged, names, pairs)
+    if judged[0].calibration:
+        _print_calibrations(judged, names)
+    if judged[0].corrupted:
+        _print_corrupted(judged, names)
+
+
+def _record_of(judged: Sequence[Judgement], pairs: Sequence[Pair]) -> dict[str, Any]:
+    if len(judged) == 1:
+        return _record(judged[0])
+    first = judged[0].score
+    return {
+        "dataset": first.dataset,
+        "split": first.split,
+        "num_images": first.num_images,
+        "judgements": [_record(each) for each in judged],
+        "pairs": [asdict(pair) for pair in pairs],
+    }
+
+
+def _record(each: Judgement) -> dict[str, Any]:
+    found = each.calibration
+    return {
+        **asdict(each.score),
+        "macro_f1": macro_mean(each.score.classes).f1,
+        "ece": expected_error(each.score.bins),
+        "recipe": each.recipe,
+        "num_params": each.num_params,
+        "members": list(each.members),
+        "doubtful": list(each.doubtful),
+        "num_doubtful_errors": each.num_doubtful_errors,
+        "calibration": found and {**asdict(found), "ece": expected_error(found.bins)},
+        "corrupted": [asdict(score) for score in each.corrupted],
+        "mean_corrupted_accuracy": _mean_corrupted(each) if each.corrupted else None,
+    }
+
+
+def _mean_corrupted(each: Judgement) -> float:
+    return fmean(score.accuracy for score in each.corrupted)
+
+
+def _print_one(each: Judgement) -> None:
+    score, console = each.score, stdout()
+    console.print(Text(f"{score.checkpoint} ({each.recipe})", style="dim"), soft_wrap=True)
+    console.print(Text.assemble((f"Accuracy {percent(score.accuracy)}", "bold"), _on(score)))
+    console.print(
+        f"95 % interval {_interval(score)} % (Wilson), {score.num_errors:,} errors, "
+        f"loss {score.loss:.4f}, ECE {percent(expected_error(score.bins))}"
+    )
+    if each.doubtful:
+        console.print(_doubtful([each]))
+    console.print()
+    console.print(_class_table(score))
+    console.print(Text("\nRows: the true class. Columns: what was read."))
+    console.print(_confusion_table(score))
+
+
+def _doubtful(judged: Sequence[Judgement]) -> str:
+    counts = [each.num_doubtful_errors for each in judged]
+    among = f"among the {len(judged[0].doubtful)} images whose label is doubtful"
+    verb = "is" if counts == [1] else "are"
+    return f"Of the errors, {', '.join(map(str, counts))} {verb} {among}"
+
+
+def _on(score: Score) -> str:
+    """On what a score was taken, and how."""
+    how = ", mean of 9 shifts (TTA)" if score.tta else ""
+    return f" on {score.num_images:,} {score.split} images of {score.dataset}{how}"
+
+
+def _interval(score: Score) -> str:
+    low, high = score.interval
+    return f"{100 * low:.2f} to {100 * high:.2f}"
+
+
+def _class_table(score: Score) -> Table:
+    table = plain_table("class", *map(number, ("images", "precision", "recall", "F1")))
+    for each in score.classes:
+        table.add_row(*_class_row(each))
+    table.add_row(*_class_row(macro_mean(score.classes)))
+    return table
+
+
+def _class_row(each: ClassScore) -> tuple[Text | str, ...]:
+    figures = (each.precision, each.recall, each.f1)
+    return Text(each.name), f"{each.num_images:,}", *map(percent, figures)
+
+
+def _confusion_table(score: Score) -> Table:
+    names = [each.name for each in score.classes]
+    table = plain_table("", *(number(escape(name[:4])) for name in names))
+    for row, name in enumerate(names):
+        counts = score.confusion[row]
+        cells = [
+            Text(str(count) if count else ".", style=_cell_style(row == column, count))
+            for column, count in enumerate(counts)
+        ]
+        table.add_row(Text(name[:11]), *cells)
+    return table
+
+
+def _cell_style(is_diagonal: bool, count: int) -> str:
+    if is_diagonal:
+        return "green"
+    return "red" if count else "dim"
+
+
+def _print_several(
+    judged: Sequence[Judgement], names: Sequence[str], pairs: Sequence[Pair]
+) -> None:
+    console, first = stdout(), judged[0]
+    num_checkpoints = sum(not each.members for each in judged)
+    console.print(Text.assemble((f"{num_checkpoints} checkpoints", "bold"), _on(first.score), "\n"))
+    console.print(_side_by_side(judged, names))
+    if first.doubtful:
+        console.print(f"\n{_doubtful(judged)}", soft_wrap=True)
+    if num_checkpoints == 2:
+        sentence = verdict(pairs[0], names[0], names[1])
+        console.print(Text(f"\n{sentence}", style="bold"), soft_wrap=True)
+
+
+def _side_by_side(judged: Sequence[Judgement], names: Sequence[str]) -> Table:
+    headers = ("parameters", "accuracy", "95 % interval", "errors", "loss", "ECE")
+    table = plain_table(Column("checkpoint", overflow="fold"), *map(number, headers))
+    for each, name in zip(judged, names, strict=True):
+        table.add_row(
+            Text(name),
+            f"{each.num_params:,}",
+            percent(each.score.accuracy),
+            _interval(each.score),
+            f"{each.score.num_errors:,}",
+            f"{each.score.loss:.4f}",
+            percent(expected_error(each.score.bins)),
+        )
+    return table
+
+
+def short_names(checkpoints: Sequence[str]) -> list[str]:
+    """The names of runs for their best checkpoints, their directories where two share a name."""
+    folders = [_run_folder(Path(each)) for each in checkpoints]
+    names = [folder.absolute().name for folder in set(folders) if folder]
+    shown = []
+    for checkpoint, folder in zip(checkpoints, folders, strict=True):
+        name = folder.absolute().name if folder else ""
+        shown.append(name if names.count(name) == 1 else str(folder or checkpoint))
+    return [printable(each) for each in shown]
+
+
+def _run_folder(checkpoint: Path) -> Path | None:
+    """The directory of the run whose best checkpoint it is, if it is one's."""
+    run = run_of(checkpoint)
+    return run.path if run and run.best == checkpoint else None
+
+
+def verdict(pair: Pair, first: str, second: str) -> str:
+    """Which of two, called `first` and `second`, is better, in words."""
+    p = "p < 0.0001" if pair.p < 0.0001 else f"p = {pair.p:.2g}"
+    if not pair.num_only_first + pair.num_only_second:
+        return f"No difference can be told: both misread the same images, {p}."
+    if pair.p >= SIGNIFICANT:
+        return (
+            f"No difference can be told: {_images(pair.num_only_first)} misread by {first} "
+            f"only, {pair.num_only_second:,} by {second} only, {p}."
+        )
+    better = first if pair.num_only_first < pair.num_only_second else second
+    fewer, more = sorted((pair.num_only_first, pair.num_only_second))
+    return (
+        f"{better} is better: {fewer:,} image{'s' if fewer != 1 else ''} wrong against {more:,} "
+        f"(only one of them wrong), {p}."
+    )
+
+
+def _images(num: int) -> str:
+    return "1 image is" if num == 1 else f"{num:,} images are"
+
+
+def _print_calibrations(judged: Sequence[Judgement], names: Sequence[str]) -> None:
+    headers = ("temperature", "held out", "loss", "after", "ECE", "after")
+    table = plain_table(Column("checkpoint", overflow="fold"), *map(number, headers))
+    found = [each.calibration for each in judged if each.calibration]
+    for each, name, calibration in zip(judged, names, found, strict=True):
+        table.add_row(
+            Text(name),
+            f"{calibration.temperature:.3f}",
+            f"{calibration.num_fitted:,}",
+            f"{each.score.loss:.4f}",
+            f"{calibration.loss:.4f}",
+            percent(expected_error(each.score.bins)),
+            percent(expected_error(calibration.bins)),
+        )
+    console = stdout()
+    console.print()
+    console.print(table)
+    if any(math.isclose(each.temperature, LOWEST, rel_tol=1e-6) for each in found):
+        console.print(f"\n{LOWEST} is the lowest temperature tried: no image held out is misread.")
+
+
+def _print_corrupted(judged: Sequence[Judgement], names: Sequence[str]) -> None:
+    headers = names if len(names) > 1 else ["accuracy"]
+    columns = [Column(escape(name), justify="right", overflow="fold") for name in headers]
+    table = plain_table("corruption", "by", *columns)
+    for row in zip(*(each.corrupted for each in judged), strict=True):
+        first = row[0]
+        name = first.corruption if first.severity == 1 else ""
+        table.add_row(name, first.amount, *(percent(each.accuracy) for each in row))
+    table.add_row("mean", "", *(percent(_mean_corrupted(each)) for each in judged))
+    console = stdout()
+    console.print()
+    console.print(table)
