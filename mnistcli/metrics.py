@@ -123,6 +123,13 @@ def reaches(accuracy: float, min_percent: float) -> bool:
     return round(100 * accuracy, 9) >= min_percent
 
 
+def has_reached(epochs: Sequence[EpochResult], min_percent: float | None) -> bool:
+    """Whether the last epoch has a validation accuracy (0..100) that was asked for, if any was."""
+    if min_percent is None or not epochs or epochs[-1].val_accuracy is None:
+        return False
+    return reaches(epochs[-1].val_accuracy, min_percent)
+
+
 def check_accuracy(score: Score, *, min_percent: float | None) -> None:
     """Raise GateError if the accuracy is below `min_percent` (0..100)."""
     if min_percent is not None and not reaches(score.accuracy, min_percent):
