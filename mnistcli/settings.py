@@ -189,6 +189,11 @@ class TrainSettings(_Frozen):
         return self.model.model_dump(exclude={"arch"})
 
 
+def apart_from_seed(settings: TrainSettings) -> str:
+    """The settings but for the seed, as one text: runs that are repetitions have the same."""
+    return settings.model_copy(update={"seed": 0}).model_dump_json()
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Settings and, for every field that is not a built-in default, where its value came from.

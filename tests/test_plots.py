@@ -27,7 +27,7 @@ from mnistcli import plots
 from mnistcli.errors import RunError, SettingsError
 from mnistcli.frontier import Point
 from mnistcli.metrics import EpochResult, Mistake
-from mnistcli.plots import MARKERS
+from mnistcli.plots.style import MARKERS, PALE
 
 DIGITS = tuple("0123456789")
 CLOTHES = (
@@ -128,7 +128,7 @@ def outside(figure: Figure) -> list[str]:
 
 def test_curves_draw_the_records() -> None:
     figure = plots.curves({"a": history([0.97, 0.98, 0.99], [0.95, 0.96, 0.97])})
-    loss, accuracy = figure.axes
+    loss, accuracy, _ = figure.axes
     assert_allclose(curve(accuracy, "-"), ([1, 2, 3], [97, 98, 99]))
     assert_allclose(curve(accuracy, "--"), ([1, 2, 3], [95, 96, 97]))
     assert_allclose(curve(loss, "-"), ([1, 2, 3], [0.09, 0.06, 0.03]))
@@ -140,7 +140,7 @@ def test_the_epoch_that_training_keeps_is_marked_in_both_panels() -> None:
     epochs = history([0.97, 0.99, 0.99, 0.98])
     epochs[2] = replace(epochs[2], val_loss=0.02)
     figure = plots.curves({"a": epochs})
-    loss, accuracy = figure.axes
+    loss, accuracy, _ = figure.axes
     assert_allclose(curve(accuracy, "None"), ([3], [99]))
     assert_allclose(curve(loss, "None"), ([3], [0.02]))
     assert "best: 99.00 % in epoch 3" in texts(figure)
@@ -258,7 +258,7 @@ def test_counts_are_legible_on_their_cells() -> None:
     (mesh,) = (m for m in ax.collections if m.get_gid() == "errors")
     for text in ax.texts:
         column, row = (int(v) for v in text.get_position())
-        fill = to_rgb(plots.PALE) if row == column else mesh.to_rgba(counts_KK)[row, column]
+        fill = to_rgb(PALE) if row == column else mesh.to_rgba(counts_KK)[row, column]
         pair = sorted(luminance(c) for c in (fill[:3], to_rgb(text.get_color())))
         assert (pair[1] + 0.05) / (pair[0] + 0.05) > 3.5, text
 
