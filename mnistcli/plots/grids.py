@@ -212,8 +212,9 @@ def _picture_rows(rows: Sequence[_Row], *, heading: str) -> Figure:
 
 
 def _show(ax: Axes, picture_HW: NDArray[Any], scale: _Scale) -> None:
-    limits = {"vmin": scale.low, "vmax": scale.high}
-    ax.imshow(picture_HW, cmap=scale.colours, interpolation="nearest", **limits)
+    ax.imshow(
+        picture_HW, cmap=scale.colours, vmin=scale.low, vmax=scale.high, interpolation="nearest"
+    )
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color=PALE)
 

@@ -68,18 +68,20 @@ class Run:
         """The means of at least two histories, over the epochs that all have."""
         common = min(len(epochs) for epochs in seeds)
         runs = [cls.read(name, epochs[:common]) for epochs in seeds]
-        losses, percents = (
-            np.array([getattr(run, column) for run in runs])
-            for column in ("val_loss", "val_percent")
+
+        def stacked(column: str) -> NDArray[np.float64]:
+            return np.array([getattr(run, column) for run in runs])
+
+        peaks = tuple(itertools.chain(*(cls.read(name, epochs).peaks for epochs in seeds)))
+        epoch, lr, train_loss, train, val_loss, val = (
+            stacked(column).mean(axis=0) for column in _COLUMNS
         )
-        is_judged = all(run.best is not None for run in runs)
-        return cls(
-            name,
-            *(np.mean([getattr(run, column) for run in runs], axis=0) for column in _COLUMNS),
-            best=int(percents.mean(axis=0).argmax()) if is_judged else None,
-            peaks=tuple(itertools.chain(*(cls.read(name, epochs).peaks for epochs in seeds))),
-            spread=(losses.std(axis=0, ddof=1), percents.std(axis=0, ddof=1)),
+        best = int(val.argmax()) if peaks else None
+        spread = (
+            stacked("val_loss").std(axis=0, ddof=1),
+            stacked("val_percent").std(axis=0, ddof=1),
         )
+        return cls(name, epoch, lr, train_loss, train, val_loss, val, best, peaks, spread)
 
     @property
     def bands(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
