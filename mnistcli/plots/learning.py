@@ -81,12 +81,13 @@ class Run:
             stacked("val_loss").std(axis=0, ddof=1),
             stacked("val_percent").std(axis=0, ddof=1),
         )
+        name = f"{name}, n = {len(seeds)}"
         return cls(name, epoch, lr, train_loss, train, val_loss, val, best, peaks, spread)
 
     @property
     def bands(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """From where to where the bands of `val_loss` and `val_percent` go; empty of one run."""
-        means = (self.val_loss, self.val_percent)
+        """From where to where `val_loss` and `val_percent` are spread; empty of one run."""
+        means = (self.val_loss, self.val_percent) if self.peaks else ()
         return [
             # A band down to no loss has no place on a logarithmic axis.
             (np.maximum(mean - deviation, 0.1 * mean), mean + deviation)
@@ -99,11 +100,7 @@ class Run:
         name = self.name if len(self.name) <= 48 else f"{self.name[:23]} … {self.name[-22:]}"
         if not self.peaks:
             return name
-        name, deviation = (
-            (f"{name}, n = {len(self.peaks)}", f" ± {stdev(self.peaks):.2f}")
-            if self.spread
-            else (name, "")
-        )
+        deviation = f" ± {stdev(self.peaks):.2f}" if self.spread else ""
         return f"{fmean(self.peaks):.2f}{deviation} %  {name}"
 
 
