@@ -38,7 +38,7 @@ def report(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """The runs in the order given, of `num_runs`; on stderr, what is wrong with others."""
+    """The runs in the order given, of `num_runs` that there are."""
     if as_json:
         damaged = [{"what": each.what, "why": each.why} for each in problems]
         records = [_record(entry) for entry in entries]
@@ -51,6 +51,10 @@ def report(
     if not entries:
         none = f"None of the {num_runs} runs in {out} fits." if num_runs else _nothing(out)
         note(printable(none))
+
+
+def damage(problems: "Sequence[DataError]") -> None:
+    """What is wrong with runs, for which a person need not have asked."""
     for problem in problems:
         note(printable(f"{problem.what} {problem.why}"))
 
@@ -97,8 +101,9 @@ def _print_table(entries: "Sequence[Entry]") -> None:
     if not console.is_terminal:
         console.width = _width(console, _table(names, entries))
     for name in _FIRST_TO_GO:
-        if _width(console, _table(names, entries)) > console.width and name in names:
-            names.remove(name)
+        if _width(console, _table(names, entries)) <= console.width:
+            break
+        names.remove(name)
     console.print(_table(names, entries))
 
 

@@ -124,7 +124,7 @@ def reaches(accuracy: float, min_percent: float) -> bool:
 
 
 def has_reached(epochs: Sequence[EpochResult], min_percent: float | None) -> bool:
-    """Whether the last epoch has a validation accuracy (0..100) that was asked for, if any was."""
+    """Whether the last epoch `reaches` a validation accuracy; not where none is asked for."""
     if min_percent is None or not epochs or epochs[-1].val_accuracy is None:
         return False
     return reaches(epochs[-1].val_accuracy, min_percent)

@@ -38,7 +38,8 @@ def recipe(loaded: LoadedModel, name: str) -> LoadedModel:
 def test_the_filters_of_a_convolution_are_its_kernels(loaded: LoadedModel) -> None:
     weights_NHW = insides.first_filters(loaded)
     assert weights_NHW.shape == (8, 3, 3)
-    assert_allclose(weights_NHW, loaded.network.stages[0].weight[:, 0])  # type: ignore[index, union-attr]
+    first = loaded.network.state_dict()["stages.0.weight"]
+    assert_allclose(weights_NHW, first[:, 0].numpy())
 
 
 @pytest.mark.parametrize(("name", "shape"), [("mlp-50-50", (50, 28, 28)), ("ann", (1024, 64, 64))])

@@ -73,11 +73,12 @@ def _curves(source: Source) -> "Figure":
     from mnistcli import plots, runs
 
     names = [run.path.name for run in source.found]
-    histories = {
-        name if names.count(name) == 1 else str(run.path): runs.read_metrics(run)
+    found = {
+        name if names.count(name) == 1 else str(run.path): run
         for name, run in zip(names, source.found, strict=True)
     }
-    series = _repetitions(source, list(histories)) if len(histories) > 1 else {}
+    histories = {name: runs.read_metrics(run) for name, run in found.items()}
+    series = _repetitions(found) if len(found) > 1 else {}
     if all(len(members) == 1 for members in series.values()):
         return plots.curves(histories)
     return plots.curves_of_seeds(
@@ -85,14 +86,14 @@ def _curves(source: Source) -> "Figure":
     )
 
 
-def _repetitions(source: Source, names: list[str]) -> dict[str, list[str]]:
+def _repetitions(found: "dict[str, Run]") -> dict[str, list[str]]:
     """The runs that differ in their seed alone, by a name for all; each other run by its own."""
     from mnistcli import runs
     from mnistcli.settings import apart_from_seed
 
     groups: dict[str, dict[int, str]] = {}
     recipes: dict[str, str] = {}
-    for name, run in zip(names, source.found, strict=True):
+    for name, run in found.items():
         settings = runs.read_settings(run)
         key = apart_from_seed(settings)
         if settings.seed in groups.get(key, ()):  # a copy, which is no repetition

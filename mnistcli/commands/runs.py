@@ -109,6 +109,7 @@ def list_runs(
     if sort not in ORDERS:
         raise unknown_name("order", sort, ORDERS)
     entries, problems = overview.read(out)
+    listings.damage(problems)
     _check_names(entries, recipe=recipe, arch=arch, dataset=dataset)
     shown = overview.chosen(
         overview.ordered(entries, sort),

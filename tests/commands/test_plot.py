@@ -120,6 +120,12 @@ def test_runs_of_several_seeds_are_one_curve(mnist: Mnist, run: Path) -> None:
     assert re.search(r"\d %  faster", drawn)
 
 
+def test_a_run_that_is_named_twice_is_drawn_once(mnist: Mnist, run: Path) -> None:
+    reseeded(run, "second", seed=1)
+    assert mnist("plot", "mine", "mine", "second", "-o", "x.svg").exit_code == 0
+    assert "cnn-26k, n = 2" in Path("x.svg").read_text()
+
+
 def test_the_time_of_runs(mnist: Mnist, run: Path) -> None:
     reseeded(run, "second", seed=1)
     result = mnist("plot", "--kind", "time", "-o", "x.svg")

@@ -81,6 +81,14 @@ def test_a_damaged_run_does_not_hide_the_others(mnist: Mnist, made: Path) -> Non
     assert [each["what"] for each in record["damaged"]] == ["runs/first/settings.json is damaged."]
 
 
+def test_where_no_run_is_sound_the_damage_is_told_first(mnist: Mnist, trained: Path) -> None:
+    (trained / "metrics.csv").write_text("nonsense")
+    result = mnist("runs", "--best", "--out", trained.parent)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "metrics.csv is damaged" in result.stderr.splitlines()[0]
+    assert "is the best" in result.stderr
+
+
 @pytest.mark.usefixtures("made")
 def test_what_no_run_fits_is_an_empty_list(mnist: Mnist) -> None:
     result = mnist("runs", "--max-params", "100")
