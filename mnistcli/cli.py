@@ -17,6 +17,7 @@ from mnistcli.commands.eval import evaluate
 from mnistcli.commands.options import ListCommand
 from mnistcli.commands.plot import plot
 from mnistcli.commands.predict import predict
+from mnistcli.commands.runs import list_runs
 from mnistcli.commands.summary import summary
 from mnistcli.commands.train import train
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
@@ -36,6 +37,7 @@ app.command("train", cls=ListCommand)(train)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.command("summary", cls=ListCommand)(summary)
+app.command("runs")(list_runs)
 app.command("plot")(plot)
 app.command("download")(download)
 app.command("doctor")(doctor)

@@ -97,6 +97,22 @@ def locked(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None
         lock.release()
 
 
+def is_locked(directory: Path) -> bool:
+    """Whether another process, or another part of this one, holds the lock of `directory`.
+
+    To find out, the lock is taken for a moment where there is one; none is made.
+    """
+    if not (directory / LOCK_NAME).exists():
+        return False
+    try:
+        with locked(directory, wait=None):
+            return False
+    except LockedError:
+        return True
+    except OSError:  # nor could a process that writes there have had it
+        return False
+
+
 class NotAFileError(OSError):
     """There is something to read, and it is not a file of a size that makes sense."""
 

@@ -1,4 +1,4 @@
-"""Accuracy against parameters: the runs of one network, by seed or fold, make a point. No torch."""
+"""Accuracy against parameters or time: the runs of one network, by seed or fold, make a point."""
 
 import csv
 import math
@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import Score
-from mnistcli.settings import TrainSettings
+from mnistcli.settings import TrainSettings, apart_from_seed
 
 COLUMNS = ("parameters", "accuracy", "name")
 _NAMES = f"{', '.join(COLUMNS[:-1])} and {COLUMNS[-1]}"
@@ -17,10 +17,13 @@ _NAMES = f"{', '.join(COLUMNS[:-1])} and {COLUMNS[-1]}"
 
 @dataclass(frozen=True)
 class Point:
-    """A network of `num_params` parameters, trained once or by several seeds; accuracies 0..1."""
+    """A network, trained once or by several seeds; accuracies 0..1.
+
+    `cost` is what it has or takes: parameters, or seconds of training.
+    """
 
     name: str
-    num_params: int
+    cost: float
     accuracies: tuple[float, ...]
 
     @property
@@ -34,21 +37,21 @@ class Point:
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
 
-def points(judged: Iterable[tuple[TrainSettings, int, Score]]) -> list[Point]:
-    """One point for all that differ in their seed or their fold alone, each named by its recipe.
+def points(judged: Iterable[tuple[TrainSettings, float, Score]]) -> list[Point]:
+    """One point for all that differ in their seed or fold alone, each named by its recipe.
 
-    `judged` holds the settings, the number of parameters and the score of every
-    checkpoint. The smallest network of the first recipe comes first.
+    `judged` holds the settings, the cost and the score of every checkpoint; the
+    cost of a point is their mean. The cheapest of the first recipe comes first.
     """
-    found: dict[str, tuple[str, int, list[float]]] = {}
-    for settings, num_params, score in judged:
-        fold = settings.fold and settings.fold.model_copy(update={"number": 1})
-        same = settings.model_copy(update={"seed": 0, "fold": fold}).model_dump_json()
-        _, _, accuracies = found.setdefault(same, (settings.recipe, num_params, []))
+    found: dict[str, tuple[str, list[float], list[float]]] = {}
+    for settings, cost, score in judged:
+        same = apart_from_seed(settings)
+        _, costs, accuracies = found.setdefault(same, (settings.recipe, [], []))
+        costs.append(cost)
         accuracies.append(score.accuracy)
-    made = [Point(name, size, tuple(accuracies)) for name, size, accuracies in found.values()]
+    made = [Point(name, fmean(costs), tuple(shares)) for name, costs, shares in found.values()]
     names = list(dict.fromkeys(each.name for each in made))
-    return sorted(made, key=lambda each: (names.index(each.name), each.num_params))
+    return sorted(made, key=lambda each: (names.index(each.name), each.cost))
 
 
 def read_points(path: Path) -> list[Point]:

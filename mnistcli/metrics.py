@@ -168,6 +168,13 @@ def reaches(accuracy: float, min_percent: float) -> bool:
     return round(100 * accuracy, 9) >= min_percent
 
 
+def has_reached(epochs: Sequence[EpochResult], min_percent: float | None) -> bool:
+    """Whether the last epoch `reaches` a validation accuracy; not where none is asked for."""
+    if min_percent is None or not epochs or epochs[-1].val_accuracy is None:
+        return False
+    return reaches(epochs[-1].val_accuracy, min_percent)
+
+
 def check_accuracy(*scores: Score, min_percent: float | None) -> None:
     """Raise GateError if the accuracy of any score is below `min_percent` (0..100)."""
     if min_percent is None:

@@ -209,6 +209,12 @@ class TrainSettings(_Frozen):
         return self.model.model_dump(exclude={"arch"})
 
 
+def apart_from_seed(settings: TrainSettings) -> str:
+    """The settings but for seed and fold, as one text: runs that are repetitions have the same."""
+    fold = settings.fold and settings.fold.model_copy(update={"number": 1})
+    return settings.model_copy(update={"seed": 0, "fold": fold}).model_dump_json()
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Settings and, for every field that is not a built-in default, where its value came from.

@@ -22,7 +22,7 @@ from mnistcli.distributed import ALONE, Workers, lost_in_words
 from mnistcli.errors import DataError, DeviceError, RunError, SettingsError, brief
 from mnistcli.files import uninterrupted
 from mnistcli.machine import memory_bytes
-from mnistcli.metrics import EpochResult, best, reaches
+from mnistcli.metrics import EpochResult, best, has_reached
 from mnistcli.settings import TrainSettings, continued, fit_budget
 from mnistcli.state import TrainState
 
@@ -70,10 +70,7 @@ class Start:
     @property
     def has_reached(self) -> bool:
         """Whether the last epoch has the validation accuracy that was asked for, if any was."""
-        until, last = self.plan.settings.until, self.history[-1] if self.history else None
-        if until is None or last is None or last.val_accuracy is None:
-            return False
-        return reaches(last.val_accuracy, until)
+        return has_reached(self.history, self.plan.settings.until)
 
 
 @contextmanager
@@ -332,6 +329,7 @@ def _uncompilable_in_words(settings: TrainSettings) -> Iterator[None]:
 
 def _environment(plan: Plan, workers: Workers) -> dict[str, object]:
     return runs.environment(
+        num_params=plan.num_params,
         num_processes=workers.count,
         device={"value": plan.device.value, "reason": plan.device.reason},
         precision={"value": plan.precision.value, "reason": plan.precision.reason},

@@ -366,7 +366,8 @@ def _metrics_seeds() -> dict[str, list[bytes]]:
 
 
 def _check_metrics(how: str, content: bytes, folder: Path) -> None:
-    from mnistcli import metrics, plots
+    from mnistcli import metrics
+    from mnistcli.plots import learning
 
     path = folder / "metrics.csv"
     path.write_bytes(content)
@@ -384,7 +385,7 @@ def _check_metrics(how: str, content: bytes, folder: Path) -> None:
     numbers = [epoch.epoch for epoch in epochs]
     assert numbers == sorted(set(numbers))
     metrics.best(epochs)
-    plots.Run.read("run", epochs)
+    learning.Run.read("run", epochs)
 
 
 @cache

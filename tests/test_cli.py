@@ -18,7 +18,9 @@ from mnistcli.commands.options import join_numbers
 from tests.children import Children
 from tests.conftest import REPOSITORY, Mnist
 
-COMMANDS = ("train", "eval", "predict", "summary", "plot", "download", "doctor", "bench")
+COMMANDS = (
+    *("train", "eval", "predict", "summary", "runs", "plot", "download", "doctor", "bench"),
+)
 HEAVY = {"torch", "torchvision", "matplotlib", "numpy", "pydantic", "sklearn", "PIL"}
 
 
@@ -26,7 +28,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-def test_there_are_eight_commands() -> None:
+def test_there_are_nine_commands() -> None:
     assert sorted(command.name or "" for command in app.registered_commands) == sorted(COMMANDS)
 
 

@@ -42,9 +42,9 @@ def test_runs_that_differ_in_their_seed_alone_make_one_point() -> None:
     ]
     small, short, large = frontier.points(judged)
     assert small.accuracies == pytest.approx((0.989, 0.987))
-    assert (small.name, small.num_params) == ("cnn-small", 964)
+    assert (small.name, small.cost) == ("cnn-small", 964)
     assert short.accuracies == pytest.approx((0.97,))
-    assert large.num_params == 1_960
+    assert large.cost == 1_960
 
 
 def test_the_folds_of_a_series_make_one_point_and_others_another() -> None:
@@ -64,7 +64,7 @@ def test_recipes_stay_in_their_order_and_sizes_rise() -> None:
         (settings(width=30), 1_960, score(70)),
         (settings(width=18), 964, score(110)),
     ]
-    assert [each.num_params for each in frontier.points(judged)] == [46_778, 964, 1_960]
+    assert [each.cost for each in frontier.points(judged)] == [46_778, 964, 1_960]
 
 
 def test_mean_and_deviation_of_a_point() -> None:
@@ -78,7 +78,7 @@ def test_the_published_records_are_points() -> None:
     points = frontier.read_points(PUBLISHED)
     assert len(points) == 5
     assert points[0].name == "JoshWarn/Parameter-Efficient-MNIST, mean of 223"
-    assert points[0].num_params == 997
+    assert points[0].cost == 997
     assert points[0].mean == pytest.approx(0.9876)
 
 

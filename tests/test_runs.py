@@ -55,6 +55,7 @@ def test_the_environment_gives_the_reasons_of_its_choices(trained: Path) -> None
     record = runs.read_record(Run(trained), "environment.json")
     assert record["device"]["value"] in ("cpu", "cuda", "mps")
     assert record["precision"]["reason"]
+    assert record["num_params"] == 26_698
     assert record["versions"]["torch"] == str(torch.__version__)
 
 

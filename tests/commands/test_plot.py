@@ -1,6 +1,7 @@
 """`mnist plot`: files drawn from real runs. What they show is tested with `plots`."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from tests.conftest import Mnist
 
@@ -19,13 +21,16 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return tmp_path / "runs" / "mine"
 
 
-@pytest.mark.parametrize("kind", ["curves", "confusion", "mistakes", "samples"])
+KINDS = ("curves", "confusion", "mistakes", "calibration", "samples", "filters", "features")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_is_drawn_into_the_run(mnist: Mnist, run: Path, kind: str) -> None:
     result = mnist("plot", "mine", "--kind", kind)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"Drew runs/mine/{kind}.png\n"
     with Image.open(run / f"{kind}.png") as picture:
-        assert min(picture.size) > 400
+        assert min(picture.size) > 300
 
 
 @pytest.mark.parametrize(
@@ -92,6 +97,86 @@ def test_a_run_that_was_judged_is_not_judged_again(mnist: Mnist, run: Path) -> N
     assert mnist("plot", "mine", "--kind", "confusion").exit_code == 0
 
 
+def reseeded(run: Path, name: str, **changes: object) -> Path:
+    """A copy of a run whose settings have `changes`."""
+    copy = Path(shutil.copytree(run, run.parent / name))
+    settings = json.loads((copy / "settings.json").read_text())
+    (copy / "settings.json").write_text(json.dumps({**settings, **changes}))
+    return copy
+
+
+def test_runs_of_several_seeds_are_one_curve(mnist: Mnist, run: Path) -> None:
+    reseeded(run, "second", seed=1)
+    reseeded(run, "third", seed=2)
+    reseeded(run, "faster", lr=0.01)
+    assert mnist("plot", "mine", "second", "third", "-o", "x.svg").exit_code == 0
+    drawn = Path("x.svg").read_text()
+    assert re.search(r"± 0\.00 %  cnn-26k, n = 3", drawn)
+    assert "mean ± SD of the seeds" in drawn
+    assert mnist("plot", "mine", "second", "faster", "-o", "y.svg").exit_code == 0
+    drawn = Path("y.svg").read_text()
+    assert "cnn-26k" not in drawn, "two groups of a recipe are told apart by the runs' names"
+    assert re.search(r"mine, n = 2", drawn)
+    assert re.search(r"\d %  faster", drawn)
+
+
+def test_a_run_that_is_named_twice_is_drawn_once(mnist: Mnist, run: Path) -> None:
+    reseeded(run, "second", seed=1)
+    assert mnist("plot", "mine", "mine", "second", "-o", "x.svg").exit_code == 0
+    assert "cnn-26k, n = 2" in Path("x.svg").read_text()
+
+
+def test_the_time_of_runs(mnist: Mnist, run: Path) -> None:
+    reseeded(run, "second", seed=1)
+    result = mnist("plot", "--kind", "time", "-o", "x.svg")
+    assert (result.exit_code, result.stdout) == (0, "Drew x.svg\n"), result.stderr
+    drawn = Path("x.svg").read_text()
+    assert "training time (s)" in drawn
+    assert "digits, test" in drawn
+
+
+def test_checkpoint_files_show_their_insides(mnist: Mnist, run: Path) -> None:
+    for kind in ("filters", "features", "calibration"):
+        result = mnist("plot", run / "last.pth", "--kind", kind, "-q")
+        assert (result.exit_code, result.stdout) == (0, f"{kind}.png\n"), result.stderr
+
+
+def test_augmented_samples_of_a_run_that_augments(mnist: Mnist, run: Path) -> None:
+    augmentation = {"rotate_degrees": 20, "shear_degrees": 0, "shift_px": 2}
+    reseeded(run, "turned", augment=True, augmentation=augmentation)
+    result = mnist("plot", "turned", "-k", "augmented", "-o", "x.svg")
+    assert result.exit_code == 0, result.stderr
+    what = "turned by up to 20°, sheared by 0°, scaled by 10 %, shifted by 2 px"
+    assert what in Path("x.svg").read_text()
+    result = mnist("plot", "mine", "-k", "augmented")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "runs/mine was trained without augmentation" in result.stderr
+
+
+def test_augmented_samples_need_no_run(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnistcli.commands.figures.AUGMENTED_SHOWN", 2)
+    arguments = ("plot", "-k", "augmented", "--dataset", "digits", "-q", "-o")
+    assert mnist(*arguments, "x.png").stdout == "x.png\n"
+    mnist(*arguments, "again.png")
+    assert Path("x.png").read_bytes() == Path("again.png").read_bytes()
+
+
+def test_the_first_picture_can_be_chosen(mnist: Mnist, run: Path) -> None:
+    result = mnist("plot", "mine", "-k", "features", "--first", "17", "-o", "x.svg")
+    assert result.exit_code == 0, result.stderr
+    label = load_digits().target[17]
+    assert (
+        f"mine: a {label} of digits (picture 17 of the training set)" in Path("x.svg").read_text()
+    )
+    result = mnist("plot", "mine", "-k", "samples", "--first", "99999")
+    assert result.exit_code == 2
+    assert "digits has no picture 99,999" in result.stderr
+
+
+def test_filters_need_no_data(mnist: Mnist, run: Path) -> None:
+    assert mnist("plot", "mine", "-k", "filters", "--data-dir", "none").exit_code == 0
+
+
 def test_samples_need_no_run(mnist: Mnist) -> None:
     result = mnist("plot", "--kind", "samples", "--dataset", "digits")
     assert result.stdout == "Drew samples.png\n"
@@ -121,6 +206,10 @@ def test_curves_load_no_torch(run: Path) -> None:
         (["--kind", "curve"], 2, "Did you mean curves?"),
         (["--kind", "frontier", "--out", "none"], 3, "There is no run"),
         (["--beside", "x.csv"], 2, "Leave --beside out"),
+        (["--first", "3"], 2, "curves shows no picture of the training set"),
+        (["a", "b", "--kind", "filters"], 2, "filters is drawn from one run"),
+        (["x.pth", "--kind", "filters"], 3, "x.pth"),
+        (["--kind", "time", "--out", "none"], 3, "There is no run"),
         (["--kind", "confusion", "--split", "train"], 2, "There is no split 'train'"),
         (["--kind", "samples", "--dataset", "digits", "-o", "x.gif"], 2, "png, svg or pdf"),
         (["--kind", "samples", "--dataset", "digits", "-o", "no/x.png"], 1, "no/x.png"),

@@ -1,0 +1,340 @@
+"""What each kind of plot is drawn from: records, scores, weights, pictures."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnistcli.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+    from mnistcli.batches import Examples
+    from mnistcli.checkpoints import LoadedModel
+    from mnistcli.datasets import Dataset
+    from mnistcli.frontier import Point
+    from mnistcli.metrics import JudgedSplit, Score
+    from mnistcli.runs import Run
+    from mnistcli.settings import TrainSettings
+
+MISTAKES_SHOWN = 25
+SAMPLES_SHOWN = 50
+FILTERS_SHOWN = 60
+# Samples that are augmented, and how often each is.
+AUGMENTED_SHOWN = 8
+VERSIONS_SHOWN = 10
+
+
+@dataclass
+class Source:
+    """What a figure is drawn from; `first` is the first picture of the training set that is."""
+
+    names: list[str]
+    out: Path
+    beside: Path | None
+    split: "JudgedSplit"
+    dataset: str | None
+    wanted_data_dir: Path | None
+    first: int
+
+    @cached_property
+    def found(self) -> "list[Run]":
+        """The runs that were named."""
+        from mnistcli import runs
+
+        return [runs.find(name, self.out) for name in self.names]
+
+    @cached_property
+    def settings(self) -> "TrainSettings | None":
+        """The settings of the run that was named, if one was."""
+        from mnistcli import runs
+
+        return runs.read_settings(self.found[0]) if self.names else None
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the one run that was named; else the one we are in."""
+        is_run = len(self.names) == 1 and not Path(self.names[0]).is_file()
+        return self.found[0].path if is_run else Path()
+
+    @property
+    def data_dir(self) -> Path:
+        """Where data sets lie. Asking loads torch, which a plot of curves does not need."""
+        from mnistcli import datasets
+
+        return datasets.pick_data_dir(self.wanted_data_dir, os.environ)
+
+
+def _curves(source: Source) -> "Figure":
+    from mnistcli import plots, runs
+
+    names = [run.path.name for run in source.found]
+    found = {
+        name if names.count(name) == 1 else str(run.path): run
+        for name, run in zip(names, source.found, strict=True)
+    }
+    histories = {name: runs.read_metrics(run) for name, run in found.items()}
+    series = _repetitions(found) if len(found) > 1 else {}
+    if all(len(members) == 1 for members in series.values()):
+        return plots.curves(histories)
+    return plots.curves_of_seeds(
+        {name: [histories[each] for each in members] for name, members in series.items()}
+    )
+
+
+def _repetitions(found: "dict[str, Run]") -> dict[str, list[str]]:
+    """The runs that differ in seed or fold alone, by a name for all; each other run by its own."""
+    from mnistcli import runs
+    from mnistcli.settings import apart_from_seed
+
+    groups: dict[str, dict[tuple[int, int], str]] = {}
+    recipes: dict[str, str] = {}
+    for name, run in found.items():
+        settings = runs.read_settings(run)
+        key = apart_from_seed(settings)
+        which = (settings.seed, settings.fold.number if settings.fold else 0)
+        if which in groups.get(key, ()):  # a copy, which is no repetition
+            key += name
+        groups.setdefault(key, {})[which] = name
+        recipes[key] = settings.recipe
+    named = {}
+    for key, members in groups.items():
+        first, *others = members.values()
+        recipe = recipes[key] if list(recipes.values()).count(recipes[key]) == 1 else first
+        named[recipe if others else first] = [first, *others]
+    return named
+
+
+def _confusion(source: Source) -> "Figure":
+    import numpy as np
+
+    from mnistcli import plots
+
+    score = _score(source, source.found[0].best)
+    return plots.confusion(
+        np.array(score.confusion),
+        classes=[each.name for each in score.classes],
+        title=_title(score),
+    )
+
+
+def _mistakes(source: Source) -> "Figure":
+    from mnistcli import checkpoints, plots, scoring
+
+    score = _score(source, source.found[0].best)
+    loaded = checkpoints.load_model(source.found[0].best)
+    examples = scoring.load_split(
+        loaded, dataset=score.dataset, split=score.split, data_dir=source.data_dir
+    )
+    shown = score.mistakes[:MISTAKES_SHOWN]
+    return plots.mistakes(
+        examples.images_NHW.numpy()[[mistake.index for mistake in shown]],
+        shown,
+        classes=[each.name for each in score.classes],
+        title=_title(score),
+        total=score.num_errors,
+    )
+
+
+def _samples(source: Source) -> "Figure":
+    from mnistcli import plots
+
+    dataset, shown = _training_set(source, _trained_on(source), num=SAMPLES_SHOWN)
+    return plots.samples(
+        shown.images_NHW.numpy(),
+        shown.labels_N.numpy(),
+        classes=dataset.classes,
+        title=f"{dataset.name}, training set",
+    )
+
+
+def _augmented(source: Source) -> "Figure":
+    import torch
+
+    from mnistcli import batches, plots, settings
+
+    run = source.settings
+    how = (run or settings.resolve({}, environ={}).settings).augmentation
+    if run and not run.augment:
+        raise SettingsError(
+            f"{source.found[0].path} was trained without augmentation.",
+            why="It saw each picture as it is.",
+            fix="Name a run that was trained with --augment, or no run.",
+        )
+    dataset, shown = _training_set(source, _trained_on(source), num=AUGMENTED_SHOWN)
+    images_MHW = shown.images_NHW.repeat_interleave(VERSIONS_SHOWN, dim=0)
+    versions_MHW = batches.augment(images_MHW, how, torch.Generator().manual_seed(0))
+    changes = (
+        f"turned by up to {how.rotate_degrees:g}°, sheared by {how.shear_degrees:g}°, "
+        f"scaled by {100 * how.scale_fraction:g} %, shifted by {how.shift_px:g} px"
+    )
+    return plots.augmented(
+        shown.images_NHW.numpy(),
+        versions_MHW.numpy().reshape(len(shown), VERSIONS_SHOWN, *images_MHW.shape[1:]),
+        labels=[dataset.classes[label] for label in shown.labels_N.tolist()],
+        title=f"{dataset.name}, training set: as it is, and as training sees it\n{changes}",
+    )
+
+
+def _trained_on(source: Source) -> str:
+    return source.settings.dataset if source.settings else "mnist"
+
+
+def _training_set(source: Source, trained_on: str, *, num: int) -> "tuple[Dataset, Examples]":
+    """The data set that is meant, and `num` of its training set's examples, from the first on."""
+    import torch
+
+    from mnistcli import datasets
+    from mnistcli.commands import data
+
+    dataset = datasets.dataset(source.dataset or trained_on)
+    data.ready(dataset, source.data_dir, offline=True)
+    examples = datasets.load(dataset, "train", source.data_dir)
+    if source.first >= len(examples):
+        raise SettingsError(
+            f"{dataset.name} has no picture {source.first:,}.",
+            why=f"Its training set has {len(examples):,}, counted from 0.",
+            fix=f"Use --first {len(examples) - 1} or less.",
+        )
+    last = min(source.first + num, len(examples))
+    return dataset, examples.take(torch.arange(source.first, last))
+
+
+def _filters(source: Source) -> "Figure":
+    from mnistcli import insides, plots
+
+    loaded = _loaded(source)
+    weights_NHW = insides.first_filters(loaded)
+    return plots.filters(
+        weights_NHW[:FILTERS_SHOWN],
+        total=len(weights_NHW),
+        title=f"{loaded.path.parent.name}, first layer",
+    )
+
+
+def _features(source: Source) -> "Figure":
+    from mnistcli import insides, plots
+
+    loaded = _loaded(source)
+    insides.check_convolutions(loaded)  # before data are asked for
+    dataset, shown = _training_set(source, loaded.card.settings.dataset, num=1)
+    stages = insides.feature_maps(loaded, shown.images_NHW[0])
+    what = f"a {dataset.classes[int(shown.labels_N[0])]} of {dataset.name}"
+    return plots.feature_maps(
+        shown.images_NHW[0].numpy(),
+        [(stage.name, stage.maps_CHW) for stage in stages],
+        title=f"{loaded.path.parent.name}: {what} (picture {source.first:,} of the training set)",
+    )
+
+
+def _calibration(source: Source) -> "Figure":
+    from mnistcli import plots
+
+    score = _score(source, _loaded(source).path)
+    return plots.calibration(score.bins, title=_title(score))
+
+
+def _loaded(source: Source) -> "LoadedModel":
+    from mnistcli import checkpoints, runs
+
+    return checkpoints.load_model(runs.find_checkpoint(source.names[0], source.out))
+
+
+def _frontier(source: Source) -> "Figure":
+    from mnistcli import frontier, plots
+
+    # First, for judging takes a while.
+    beside = frontier.read_points(source.beside) if source.beside else []
+    points, sets = _points(source, _num_params)
+    title = f"{sets}, {source.split}: accuracy against parameters"
+    return plots.frontier(points, beside=beside, title=title)
+
+
+def _time(source: Source) -> "Figure":
+    from mnistcli import plots
+
+    points, sets = _points(source, _seconds)
+    title = f"{sets}, {source.split}: accuracy against the time that training took"
+    return plots.time(points, title=title)
+
+
+def _points(source: Source, cost: "Callable[[LoadedModel], float]") -> "tuple[list[Point], str]":
+    """The points of all that was named, and on which data sets they were judged."""
+    from mnistcli import checkpoints, frontier, runs
+
+    judged = []
+    for name in source.names:
+        loaded = checkpoints.load_model(runs.find_checkpoint(name, source.out))
+        judged.append((loaded.card.settings, cost(loaded), _score(source, loaded.path)))
+    sets = sorted({score.dataset for _, _, score in judged})
+    return frontier.points(judged), ", ".join(sets)
+
+
+def _num_params(loaded: "LoadedModel") -> float:
+    from mnistcli import registry
+
+    return registry.num_params(loaded.card.settings.arch, loaded.card.settings.network)
+
+
+def _seconds(loaded: "LoadedModel") -> float:
+    """How long the run of a checkpoint was trained."""
+    from mnistcli import runs
+
+    run = runs.run_of(loaded.path)
+    if run is None:
+        raise SettingsError(
+            f"{loaded.path} does not tell how long it was trained.",
+            why="It is no run's: there is no metrics.csv beside it.",
+            fix="Name runs, or draw accuracy against parameters: --kind frontier",
+        )
+    return sum(epoch.seconds for epoch in runs.read_metrics(run))
+
+
+def _score(source: Source, checkpoint: Path) -> "Score":
+    """What `mnist eval` has kept of a run's best checkpoint; else the checkpoint judged now."""
+    from mnistcli import checkpoints, runs
+    from mnistcli.commands import data
+
+    run = runs.run_of(checkpoint)
+    if run and run.best == checkpoint:
+        kept = runs.read_score(run, source.dataset or runs.read_settings(run).dataset, source.split)
+        if kept and kept.bins:  # which older versions did not keep
+            return kept
+        runs.find_checkpoint(str(run.path), run.path.parent)  # says so if there is none
+    loaded = checkpoints.load_model(checkpoint)
+    judged = data.judge(
+        [loaded],
+        dataset=source.dataset,
+        split=source.split,
+        data_dir=source.data_dir,
+        offline=True,
+    )
+    score = judged[0].score
+    data.keep(score)
+    return score
+
+
+def _title(score: "Score") -> str:
+    return (
+        f"{Path(score.checkpoint).parent.name} on {score.dataset}, {score.split} "
+        f"({score.num_errors:,} errors in {score.num_images:,})"
+    )
+
+
+# By its name on the command line.
+KINDS: "dict[str, Callable[[Source], Figure]]" = {
+    "curves": _curves,
+    "confusion": _confusion,
+    "mistakes": _mistakes,
+    "calibration": _calibration,
+    "samples": _samples,
+    "augmented": _augmented,
+    "filters": _filters,
+    "features": _features,
+    "frontier": _frontier,
+    "time": _time,
+}

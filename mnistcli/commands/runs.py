@@ -1,0 +1,151 @@
+"""`mnist runs`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnistcli.commands import options
+from mnistcli.commands.options import DATASETS, one_of
+from mnistcli.errors import DataError, unknown_name
+from mnistcli.registry import ARCHITECTURES, RECIPES
+
+if TYPE_CHECKING:
+    from mnistcli.overview import Entry
+
+ORDERS = ("date", "accuracy", "params", "time", "name")
+CHOICE = "Which runs"
+
+
+def list_runs(
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            "-s",
+            help="date (newest first), accuracy (of validation, highest first), params "
+            "(fewest first), time (shortest first) or name.",
+            metavar="NAME",
+            autocompletion=one_of(ORDERS),
+        ),
+    ] = "date",
+    best: Annotated[
+        bool,
+        typer.Option(
+            "--best", help="Only the one with the highest validation accuracy; with -q its name."
+        ),
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="Only runs of this recipe.",
+            metavar="NAME",
+            rich_help_panel=CHOICE,
+            autocompletion=one_of(tuple(RECIPES)),
+        ),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            "--arch",
+            "-a",
+            help="Only networks of this architecture.",
+            metavar="NAME",
+            rich_help_panel=CHOICE,
+            autocompletion=one_of(tuple(ARCHITECTURES)),
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Only runs on this data set.",
+            metavar="NAME",
+            rich_help_panel=CHOICE,
+            autocompletion=one_of(DATASETS),
+        ),
+    ] = None,
+    max_params: Annotated[
+        int | None,
+        typer.Option(
+            "--max-params",
+            help="Only networks of so many parameters or fewer.",
+            metavar="N",
+            rich_help_panel=CHOICE,
+            min=1,
+        ),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--min-accuracy",
+            help="Only runs of this validation accuracy in percent, or a higher one.",
+            metavar="P",
+            rich_help_panel=CHOICE,
+            min=0,
+            max=100,
+        ),
+    ] = None,
+    out: options.Out = Path("runs"),
+    json: options.Json = False,
+    quiet: Annotated[bool, options.quiet("the names")] = False,
+) -> None:
+    """Show the runs side by side: how far each has come, and how good it is.
+
+    The accuracies are those of validation, in the epoch that is kept and in the
+    last, and that of the test set where `mnist eval` has judged the run. What a
+    terminal has no room for is left out: `--json` has everything.
+
+    Examples:
+    $ mnist runs
+    $ mnist runs --sort accuracy --max-params 8000
+    $ mnist runs --best -q
+    """
+    from mnistcli import listings, overview
+
+    if sort not in ORDERS:
+        raise unknown_name("order", sort, ORDERS)
+    entries, problems = overview.read(out)
+    listings.damage(problems)
+    _check_names(entries, recipe=recipe, arch=arch, dataset=dataset)
+    shown = overview.chosen(
+        overview.ordered(entries, sort),
+        recipe=recipe,
+        arch=arch,
+        dataset=dataset,
+        max_params=max_params,
+        min_accuracy=min_accuracy,
+    )
+    if best:
+        shown = [_best(shown, out)]
+    listings.report(shown, problems, out=out, num_runs=len(entries), as_json=json, quiet=quiet)
+
+
+def _check_names(
+    entries: "list[Entry]", *, recipe: str | None, arch: str | None, dataset: str | None
+) -> None:
+    """Raise SettingsError for a name that is neither a run's nor this tool's."""
+    recipes = {*RECIPES, *(entry.settings.recipe for entry in entries)}
+    for kind, name, known in (
+        ("recipe", recipe, recipes),
+        ("architecture", arch, ARCHITECTURES),
+        ("data set", dataset, DATASETS),
+    ):
+        if name is not None and name not in known:
+            raise unknown_name(kind, name, known)
+
+
+def _best(entries: "list[Entry]", out: Path) -> "Entry":
+    from mnistcli import overview
+
+    best = overview.best(entries)
+    if best is None:
+        raise DataError(
+            f"No run in {out} is the best.",
+            why="None of those asked for has a validation accuracy.",
+            fix="Train one: mnist train",
+        )
+    return best

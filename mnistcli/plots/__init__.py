@@ -1,0 +1,28 @@
+"""Records and arrays become matplotlib figures. Draws on no screen and never loads torch.
+
+Every figure is built and saved under `STYLE`, without pyplot: a person's own
+matplotlib settings stay as they are, and the same input gives the same bytes.
+"""
+
+from mnistcli.plots.grids import augmented, feature_maps, filters, mistakes, samples
+from mnistcli.plots.judgement import calibration, confusion
+from mnistcli.plots.learning import curves, curves_of_seeds
+from mnistcli.plots.saving import FORMATS, pick_format, save
+from mnistcli.plots.tradeoffs import frontier, time
+
+__all__ = [
+    "FORMATS",
+    "augmented",
+    "calibration",
+    "confusion",
+    "curves",
+    "curves_of_seeds",
+    "feature_maps",
+    "filters",
+    "frontier",
+    "mistakes",
+    "pick_format",
+    "samples",
+    "save",
+    "time",
+]

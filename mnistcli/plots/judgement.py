@@ -1,0 +1,120 @@
+"""What a network got right and wrong: confusion matrix, calibration.
+
+Shapes: K classes.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+from numpy.typing import NDArray
+
+from mnistcli.calibration import ConfidenceBin, expected_error
+from mnistcli.metrics import class_scores, wilson_interval
+from mnistcli.plots.style import BLUE, CENTRED, FAINT, GREY, INK, MARK, PALE, STYLE, inches, wrapped
+
+
+@mpl.rc_context(STYLE)
+def confusion(counts_KK: NDArray[np.int64], *, classes: Sequence[str], title: str) -> Figure:
+    """A confusion matrix in which the errors have the colours to themselves.
+
+    Args:
+        counts_KK: int64 (K, K); row is the true class, column the predicted one.
+        classes: K names.
+        title: what was judged, and on which images.
+    """
+    num, longest = len(classes), max(inches(name, 9) for name in classes)
+    side = min(max(0.46 * num, 2.5), 12)
+    is_slanted = longest > 0.9 * side / num
+    below = 0.9 + 0.7 * longest if is_slanted else 1
+    figure = Figure(figsize=(side + 1.3 + longest, side + below))
+    ax = figure.add_subplot(aspect="equal")
+    figure.suptitle(wrapped(title, figure.get_figwidth()), x=0.01, ha="left", fontsize=10)
+    _draw_cells(ax, counts_KK, font_size=min(8.5, 19 * side / num))
+    ax.invert_yaxis()
+    recall = ax.secondary_yaxis("right")
+    middles = np.arange(num) + 0.5
+    ax.set_xticks(middles, classes)
+    if is_slanted:
+        for label in ax.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(middles, classes)
+    scores = class_scores(counts_KK, tuple(classes))
+    # A dash for a class without images, which has no recall.
+    recall.set_yticks(middles, [f"{100 * s.recall:.1f}" if s.num_images else "—" for s in scores])
+    ax.set_xlabel("predicted class")
+    ax.set_ylabel("true class")
+    recall.set_ylabel("recall (%)", rotation=270, va="bottom")
+    for axes in (ax, recall):
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    return figure
+
+
+def _draw_cells(ax: Axes, counts_KK: NDArray[np.int64], *, font_size: float) -> None:
+    """The cells with their counts: errors on a scale of their own, right answers in one grey."""
+    is_right_KK = np.eye(len(counts_KK), dtype=bool)
+    errors_KK = np.ma.masked_where(is_right_KK | (counts_KK == 0), counts_KK)
+    # Where the worst cell holds one error, it should not look like a disaster.
+    scale = Normalize(0, max(4, int(np.where(is_right_KK, 0, counts_KK).max())))
+    ax.pcolormesh(is_right_KK, cmap=ListedColormap([FAINT, PALE]), edgecolors="white", lw=0.8)
+    mesh = ax.pcolormesh(errors_KK, cmap="Oranges", norm=scale, edgecolors="white", lw=0.8)
+    mesh.set_gid("errors")
+    for row, column in np.argwhere(counts_KK):
+        count = int(counts_KK[row, column])
+        colour = "white" if row != column and scale(count) > 0.7 else INK
+        place = (column + 0.5, row + 0.5)
+        ax.text(*place, str(count), color=colour, fontsize=font_size, **CENTRED)
+
+
+@mpl.rc_context(STYLE)
+def calibration(bins: Sequence[ConfidenceBin], *, title: str) -> Figure:
+    """Accuracy against confidence, bin by bin, over the number of images in each.
+
+    A point lies at the mean confidence of its bin, with the 95 % Wilson interval
+    of its accuracy: a bin of few images says little. A network that is as sure
+    as it is right has its points on the diagonal.
+
+    Args:
+        bins: of equal width, what `calibration.confidence_bins` gave.
+        title: what was judged, and on which images.
+    """
+    figure = Figure(figsize=(4.8, 5.4))
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    heading = f"{title}\nexpected calibration error {100 * expected_error(bins):.2f} %"
+    figure.suptitle(wrapped(heading, 4.8), x=0.02, ha="left", fontsize=10)
+    filled = [each for each in bins if each.num_images]
+    _draw_reliability(upper, filled)
+    width = 100 / len(bins)
+    middles = [width * (k + 0.5) for k, each in enumerate(bins) if each.num_images]
+    counts = [each.num_images for each in filled]
+    lower.bar(middles, counts, 0.9 * width, color=GREY)
+    lower.set(xlabel="confidence (%)", ylabel="images", yscale="log", ylim=(0.7, 2 * max(counts)))
+    lower.yaxis.set_minor_locator(NullLocator())
+    lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    return figure
+
+
+def _draw_reliability(ax: Axes, bins: Sequence[ConfidenceBin]) -> None:
+    """A point a bin with its interval, and the diagonal."""
+    confidence = [100 * each.confidence for each in bins]
+    accuracy = [100 * each.accuracy for each in bins]
+    intervals = [
+        wilson_interval(round(each.accuracy * each.num_images), each.num_images) for each in bins
+    ]
+    below = [max(0, share - 100 * low) for share, (low, _) in zip(accuracy, intervals, strict=True)]
+    above = [
+        max(0, 100 * high - share) for share, (_, high) in zip(accuracy, intervals, strict=True)
+    ]
+    ax.plot([0, 100], [0, 100], "--", color=GREY, lw=1, label="as sure as right")
+    ax.errorbar(confidence, accuracy, (below, above), ls="", color=BLUE, lw=1.2, capsize=2.5)
+    ax.plot(
+        confidence, accuracy, color=BLUE, ls="", marker="o", label="a bin, 95 % interval", **MARK
+    )
+    ax.set(ylabel="accuracy (%)", xlim=(0, 102), ylim=(-3, 104))
+    ax.grid(axis="y")

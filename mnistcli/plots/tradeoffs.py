@@ -1,0 +1,98 @@
+"""Accuracy against what it costs: parameters or time."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from mnistcli.frontier import Point
+from mnistcli.plots.style import COLOURS, CROSS, GREY, MARK, MARKERS, STYLE, inches, wrapped
+
+
+@mpl.rc_context(STYLE)
+def frontier(points: Sequence[Point], *, beside: Sequence[Point] = (), title: str) -> Figure:
+    """Accuracy in % against parameters: each recipe a line over its sizes, bars of one SD.
+
+    Both axes are logarithmic, the accuracy's in the errors: halving them is one
+    step everywhere.
+
+    Args:
+        points: what was judged; at least one.
+        beside: what others have published, in grey by number.
+        title: on which images.
+    """
+    return _figure(points, beside, title=title, axis="parameters")
+
+
+@mpl.rc_context(STYLE)
+def time(points: Sequence[Point], *, title: str) -> Figure:
+    """Accuracy in % against seconds of training, drawn as `frontier` draws parameters."""
+    return _figure(points, (), title=title, axis="training time (s)")
+
+
+def _figure(points: Sequence[Point], beside: Sequence[Point], *, title: str, axis: str) -> Figure:
+    figure = Figure(figsize=(7.2, 4))
+    ax = figure.add_subplot()
+    figure.suptitle(wrapped(title, 7.2), x=0.01, ha="left", fontsize=10)
+    marks: dict[str, Line2D] = {}
+    for number, name in enumerate(dict.fromkeys(each.name for each in points)):
+        mine = [each for each in points if each.name == name]
+        seeds = sorted({len(each.accuracies) for each in mine})
+        count = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
+        label = f"{name}, {'mean ± SD, ' if seeds[-1] > 1 else ''}{count}"
+        marks[label] = _draw_recipe(ax, mine, number)
+    for number, each in enumerate(beside, start=1):
+        # Their names would run into each other, so that they stand below, by number.
+        place = (each.cost, _error_percent(each))
+        ax.plot(*place, **CROSS)
+        ax.annotate(str(number), place, (5, 0), textcoords="offset points", color=GREY, va="center")
+        label = f"{number}  {each.cost:,.0f}: {100 * each.mean:.2f} %, {each.name}"
+        marks[label] = Line2D([], [], **CROSS)
+    _finish(ax, [*points, *beside], axis=axis)
+    longest = max(inches(label, 8) for label in marks)
+    columns = max(1, int(7.2 / (longest + 0.5)))
+    figure.set_figheight(3.9 + 0.18 * math.ceil(len(marks) / columns))
+    figure.legend(marks.values(), marks.keys(), loc="outside lower left", ncols=columns)
+    return figure
+
+
+def _draw_recipe(ax: Axes, points: Sequence[Point], number: int) -> Line2D:
+    """Draw the points of a recipe with their bars; returns what a legend shows for it."""
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    costs = [each.cost for each in points]
+    errors = [_error_percent(each) for each in points]
+    spread = [100 * (each.deviation or math.nan) for each in points]
+    # A bar to below no errors has no place on a logarithmic axis.
+    lower = [min(sd, 0.9 * error) for sd, error in zip(spread, errors, strict=True)]
+    ax.errorbar(costs, errors, (lower, spread), ls="", color=colour, lw=1.2, capsize=2.5)
+    ax.plot(costs, errors, color=colour, lw=1.2, marker=marker, **MARK)
+    return Line2D([], [], color=colour, marker=marker, lw=1.2, **MARK)
+
+
+def _error_percent(point: Point) -> float:
+    """The mean share of errors in %; of none, half an error in 10,000, which has a logarithm."""
+    return max(100 * (1 - point.mean), 0.005)
+
+
+def _finish(ax: Axes, points: Sequence[Point], *, axis: str) -> None:
+    ax.set_xlabel(axis)
+    ax.set_ylabel("accuracy (%)")
+    ax.set(xscale="log", yscale="log")
+    errors = [_error_percent(each) for each in points]
+    costs = [each.cost for each in points]
+    ax.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
+    ax.set_ylim(max(errors) * 1.4, min(errors) / 1.4)
+    ax.xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if max(costs) < 300 * min(costs) else (1,))
+    )
+    is_near = max(errors) < 20 * min(errors)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 7) if is_near else (1, 2, 5)))
+    for each in (ax.xaxis, ax.yaxis):
+        each.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:.6g}"))
+    ax.grid(axis="y")

@@ -1,0 +1,169 @@
+"""Which runs there are, how far each has come, what is wrong with records."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mnistcli import overview, runs
+from mnistcli.files import locked
+from mnistcli.metrics import EpochResult
+from mnistcli.overview import Entry
+from mnistcli.runs import Run
+from mnistcli.settings import resolve
+
+
+def epochs(*accuracies: float | None) -> list[EpochResult]:
+    return [
+        EpochResult(number, 0.1, 1.0, 0.5, None if each is None else 1 - each, each, 2.0, 100.0)
+        for number, each in enumerate(accuracies, start=1)
+    ]
+
+
+def entry(name: str, *accuracies: float | None, written: float = 0, **changes: object) -> Entry:
+    return Entry(
+        name=name,
+        run=Run(Path(name)),
+        settings=resolve({"recipe": "cnn-26k", **changes}, environ={}).settings,
+        epochs=epochs(*accuracies),
+        num_params=26_698,
+        score=None,
+        state="finished",
+        started=None,
+        written=written,
+    )
+
+
+def names(entries: list[Entry]) -> list[str]:
+    return [each.name for each in entries]
+
+
+def test_a_run_tells_what_its_records_hold(trained: Path) -> None:
+    (found,), problems = overview.read(trained.parent)
+    assert not problems
+    assert (found.name, found.state, found.num_params) == ("small", "finished", 26_698)
+    assert (found.settings.recipe, found.settings.dataset) == ("cnn-26k", "digits")
+    assert found.epochs == runs.read_metrics(Run(trained))
+    assert found.seconds == pytest.approx(sum(each.seconds for each in found.epochs))
+    assert found.score is None
+    assert found.written >= (trained / "metrics.csv").stat().st_mtime
+
+
+def test_the_runs_of_a_series_are_found_one_level_deeper(trained: Path) -> None:
+    shutil.copytree(trained, trained.parent / "series" / "seed-0")
+    shutil.copytree(trained, trained.parent / "series" / "deeper" / "seed-1")
+    (trained.parent / "no run").mkdir()
+    entries, problems = overview.read(trained.parent)
+    assert names(entries) == ["series/seed-0", "small"]
+    assert not problems
+    assert runs.find("series/seed-0", trained.parent).best.is_file()
+
+
+def test_no_directory_has_no_runs(tmp_path: Path) -> None:
+    assert overview.read(tmp_path / "nowhere") == ([], [])
+
+
+def test_a_run_of_fewer_epochs_than_it_is_to_have_is_unfinished_or_being_trained(
+    trained: Path,
+) -> None:
+    settings = trained / "settings.json"
+    settings.write_text(settings.read_text().replace('"epochs": 3', '"epochs": 4'))
+    assert overview.read(trained.parent)[0][0].state == "unfinished"
+    with locked(trained, wait=None):
+        assert overview.read(trained.parent)[0][0].state == "training"
+    (trained / "metrics.csv").unlink()
+    (begun,), problems = overview.read(trained.parent)
+    assert (begun.state, begun.epochs, begun.best, begun.accuracy) == ("unfinished", [], None, None)
+    assert not problems
+
+
+def test_looking_makes_no_lock(trained: Path) -> None:
+    settings = trained / "settings.json"
+    settings.write_text(settings.read_text().replace('"epochs": 3', '"epochs": 4'))
+    (trained / ".lock").unlink(missing_ok=True)
+    before = sorted(trained.iterdir())
+    overview.read(trained.parent)
+    assert sorted(trained.iterdir()) == before
+
+
+def test_a_run_that_reached_what_was_asked_for_is_finished(trained: Path) -> None:
+    record = json.loads((trained / "settings.json").read_text())
+    last = runs.read_metrics(Run(trained))[-1].val_accuracy
+    assert last
+    for until, state in ((100 * last - 0.01, "finished"), (100 * last + 0.01, "unfinished")):
+        changed = json.dumps({**record, "epochs": 9, "until": until})
+        (trained / "settings.json").write_text(changed)
+        assert overview.read(trained.parent)[0][0].state == state
+
+
+@pytest.mark.parametrize("name", ["settings.json", "metrics.csv"])
+def test_a_damaged_run_is_left_out_and_named(trained: Path, name: str) -> None:
+    shutil.copytree(trained, trained.parent / "sound")
+    (trained / name).write_text("{")
+    entries, (problem,) = overview.read(trained.parent)
+    assert names(entries) == ["sound"]
+    assert problem.what == f"{trained / name} is damaged."
+
+
+@pytest.mark.parametrize("name", ["environment.json", "eval-digits-test.json"])
+def test_a_run_is_there_without_what_a_damaged_record_would_tell(trained: Path, name: str) -> None:
+    (trained / name).write_text("{")
+    (found,), (problem,) = overview.read(trained.parent)
+    assert found.accuracy
+    assert found.score is None
+    assert name in problem.what
+
+
+def test_a_run_of_an_older_version_has_no_number_of_parameters(trained: Path) -> None:
+    (trained / "environment.json").unlink()
+    (found,), problems = overview.read(trained.parent)
+    assert (found.num_params, found.started, problems) == (None, None, [])
+
+
+THREE = [
+    entry("seed-10", 0.97, 0.98, written=1),
+    entry("seed-2", 0.99, 0.95, 0.96, written=3),
+    replace(entry("seed-1", written=2, dataset="digits"), num_params=None),
+]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("date", ["seed-2", "seed-1", "seed-10"]),
+        ("accuracy", ["seed-2", "seed-10", "seed-1"]),
+        ("params", ["seed-2", "seed-10", "seed-1"]),
+        ("time", ["seed-10", "seed-2", "seed-1"]),
+        ("name", ["seed-1", "seed-2", "seed-10"]),
+    ],
+)
+def test_the_orders(order: str, expected: list[str]) -> None:
+    assert names(overview.ordered(THREE, order)) == expected
+
+
+def test_the_best_has_the_highest_accuracy_of_equals_the_lowest_loss() -> None:
+    better = entry("b", 0.99)
+    better.epochs[0] = replace(better.epochs[0], val_loss=0.001)
+    found = overview.best([*THREE, better])
+    assert found
+    assert found.name == "b"
+    assert overview.best([THREE[2], entry("unjudged", None)]) is None
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({}, ["seed-10", "seed-2", "seed-1"]),
+        ({"dataset": "digits"}, ["seed-1"]),
+        ({"recipe": "cnn-26k", "arch": "cnn"}, ["seed-10", "seed-2", "seed-1"]),
+        ({"arch": "mlp"}, []),
+        ({"max_params": 26_698}, ["seed-10", "seed-2"]),
+        ({"max_params": 26_697}, []),
+        ({"min_accuracy": 98}, ["seed-10", "seed-2"]),
+        ({"min_accuracy": 98.01}, ["seed-2"]),
+    ],
+)
+def test_conditions(condition: dict[str, object], expected: list[str]) -> None:
+    assert names(overview.chosen(THREE, **condition)) == expected  # type: ignore[arg-type]
