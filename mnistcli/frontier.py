@@ -1,15 +1,16 @@
 """Accuracy against parameters or time: the runs of one network, by seed or fold, make a point."""
 
-import csv
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import Score
 from mnistcli.settings import TrainSettings, apart_from_seed
+from mnistcli.tables import read_rows
 
 COLUMNS = ("parameters", "accuracy", "name")
 _NAMES = f"{', '.join(COLUMNS[:-1])} and {COLUMNS[-1]}"
@@ -62,33 +63,27 @@ def read_points(path: Path) -> list[Point]:
     Raises:
         SettingsError: the file cannot be read, or a line is no point.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "It is no text in UTF-8"
-        raise SettingsError(
-            f"Cannot read {path}.", why=f"{why}.", fix=f"Give a CSV file with the columns {_NAMES}."
-        ) from error
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    rows = csv.DictReader(lines)
-    if not set(COLUMNS) <= set(rows.fieldnames or ()):
-        raise SettingsError(
-            f"{path} holds no points.",
-            why=f"Its first line is '{lines[0] if lines else ''}'.",
-            fix=f"Begin it with a line that names the columns {_NAMES}.",
-        )
+    rows = read_rows(path, COLUMNS, refuse=partial(_no_points, path), comment="#")
     return [_point(path, row) for row in rows]
 
 
-def _point(path: Path, row: dict[str, str | None]) -> Point:
+def _no_points(path: Path, why: str) -> SettingsError:
+    return SettingsError(
+        f"{path} holds no points.",
+        why=why,
+        fix=f"Give a CSV file whose first line names the columns {_NAMES}.",
+    )
+
+
+def _point(path: Path, row: dict[str, str]) -> Point:
     try:
-        num_params, percent = int(row["parameters"] or ""), float(row["accuracy"] or "")
+        num_params, percent = int(row["parameters"]), float(row["accuracy"])
     except ValueError:
         num_params, percent = 0, math.nan
     if num_params < 1 or not 0 <= percent <= 100:
         raise SettingsError(
             f"{path} holds a line that is no point.",
-            why=f"It reads '{','.join(row[name] or '' for name in COLUMNS)}'.",
+            why=f"It reads '{','.join(row.values())}'.",
             fix="Parameters are a whole number, an accuracy is a number of percent.",
         )
-    return Point(row["name"] or "", num_params, (percent / 100,))
+    return Point(row["name"], num_params, (percent / 100,))

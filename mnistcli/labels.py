@@ -4,19 +4,17 @@ A label file is CSV with the columns `file`, relative to the label file's direct
 `label`: the digits from left to right. Other columns are ignored.
 """
 
-import csv
-import io
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from mnistcli.errors import DataError, brief
+from mnistcli.errors import DataError
 from mnistcli.metrics import wilson_interval
+from mnistcli.tables import read_rows
 
 # The sizes that the scores tell apart: MNIST's own, and all that had to be shrunk.
 SMALL_PX = 28
-# The labels of some 250,000 pictures; a device has no end.
-MAX_CHARACTERS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -102,21 +100,7 @@ def read_labels(path: Path) -> dict[Path, str]:
     Raises:
         DataError: the file cannot be read, or has not both columns.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            text = file.read(MAX_CHARACTERS + 1)
-        lines = io.StringIO(text[:MAX_CHARACTERS], newline="")
-        header = [name.strip().lower() for name in next(csv.reader(lines), [])]
-        rows = list(csv.DictReader(lines, header, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise _unusable(path, why=f"It cannot be read: {reason}.") from error
-    if len(text) > MAX_CHARACTERS:
-        raise _unusable(path, why=f"It has more than {MAX_CHARACTERS:,} characters.")
-    if not rows:
-        raise _unusable(path, why="It has no rows.")
-    if not {"file", "label"} <= set(header):
-        raise _unusable(path, why=f"Its columns are {brief(', '.join(header))}.")
+    rows = read_rows(path, ("file", "label"), refuse=partial(_unusable, path))
     try:
         return {
             resolved(path.parent / row["file"]): row["label"]
@@ -124,7 +108,7 @@ def read_labels(path: Path) -> dict[Path, str]:
             if row["file"] and row["label"]
         }
     except ValueError as error:
-        raise _unusable(path, why=f"One of its names is none: {error}.") from error
+        raise _unusable(path, f"One of its names is none: {error}.") from error
 
 
 def resolved(path: Path) -> Path:
@@ -132,7 +116,7 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _unusable(path: Path, *, why: str) -> DataError:
+def _unusable(path: Path, why: str) -> DataError:
     return DataError(
         f"'{path}' is no label file.",
         why=why,

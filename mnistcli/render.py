@@ -260,7 +260,7 @@ class TrainingDisplay:
         if not self._history:
             self._note("Interrupted: no epoch was finished, so nothing is kept.")
             return
-        path = printable(shlex.quote(str(self._run.path)))
+        path = typed(self._run.path)
         # It may not have come to writing down that more epochs are wanted.
         more = f" --epochs {self._num_epochs}" if self._is_resumed else ""
         self._note(f"Interrupted after epoch {self._history[-1].epoch} of {self._num_epochs}.")
@@ -327,8 +327,11 @@ def _where_it_goes_on(start: "Start") -> str:
     return f"{done} done; to train on, name more: --epochs {2 * num_epochs}"
 
 
-def trained(start: "Start", *, as_json: bool, quiet: bool) -> None:
-    """What a finished run has reached, where it lies, and what to type next."""
+def trained(start: "Start", *, data_dir: Path | None, as_json: bool, quiet: bool) -> None:
+    """What a finished run has reached, where it lies, and what to type next.
+
+    `data_dir` is what the command line named, which the next one has to name too.
+    """
     from mnistcli.metrics import best
 
     plan, run, history, kept = start.plan, start.run, start.history, best(start.history)
@@ -363,10 +366,26 @@ def trained(start: "Start", *, as_json: bool, quiet: bool) -> None:
     if plan.settings.until is not None and not start.is_resumed:
         console.print(_how_soon(start, command_seconds()), soft_wrap=True)
     console.print(Text(f"Kept in {printable(str(run.path))}"), soft_wrap=True)
-    path = printable(shlex.quote(str(run.path)))
+    path = typed(run.path)
+    show_next(f"eval {path}{data_option(data_dir)}", f"plot {path}", f"predict digit.png -c {path}")
+
+
+def show_next(*commands: str) -> None:
+    """The commands that a person may want to type now, without their `mnist`."""
+    console = stdout()
     console.print("\nNext:")
-    for command in (f"eval {path}", f"plot {path}", f"predict digit.png -c {path}"):
+    for command in commands:
         console.print(Text(f"  mnist {command}", style="cyan"), soft_wrap=True)
+
+
+def typed(path: Path) -> str:
+    """A path as a shell reads it."""
+    return printable(shlex.quote(str(path)))
+
+
+def data_option(data_dir: Path | None) -> str:
+    """The option that says where data sets lie, if one was given."""
+    return f" --data-dir {typed(data_dir)}" if data_dir else ""
 
 
 def _how_soon(start: "Start", seconds: float) -> str:

@@ -1,6 +1,5 @@
 """What a series of runs shows: a line a run, then their table, means and spread."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from mnistcli.console import (
     stdout,
 )
 from mnistcli.machine import command_seconds
-from mnistcli.render import Bar, header, live
+from mnistcli.render import Bar, data_option, header, live, show_next, typed
 
 if TYPE_CHECKING:
     from mnistcli.distributed import Workers
@@ -97,7 +96,7 @@ class SeriesDisplay:
             epoch = f"epoch {self._start.history[-1].epoch} of {num_epochs}"
             where += f", {self._start.run.path.name} has reached {epoch}"
         self._note(f"{what}: {where}.")
-        self._note(f"Go on: mnist train --resume {_typed(path)}", style="")
+        self._note(f"Go on: mnist train --resume {typed(path)}", style="")
         return True
 
     def _note(self, text: str, *, style: str = "yellow") -> None:
@@ -127,8 +126,11 @@ def training(
         yield SeriesDisplay(series, console, progress, workers=workers)
 
 
-def report(series: "Series", *, as_json: bool, quiet: bool) -> None:
-    """The table of a finished series, its means with their spread, and what to type next."""
+def report(series: "Series", *, data_dir: Path | None, as_json: bool, quiet: bool) -> None:
+    """The table of a finished series, its means with their spread, and what to type next.
+
+    `data_dir` is what the command line named, if it did.
+    """
     if as_json:
         seconds = command_seconds()
         print_json({"series": str(series.path), **series.record, "command_seconds": seconds})
@@ -144,7 +146,7 @@ def report(series: "Series", *, as_json: bool, quiet: bool) -> None:
     console.print(_sentence("Best epochs", series.best), soft_wrap=True)
     console.print("The best were chosen by the images they are judged on here: theirs flatter.")
     console.print(Text(f"Kept in {printable(str(series.path))}"), soft_wrap=True)
-    _show_next(console, series)
+    _show_next(series, data_dir)
 
 
 def _table(series: "Series") -> Table:
@@ -173,17 +175,9 @@ def _sentence(whose: str, found: "Spread") -> str:
     )
 
 
-def _show_next(console: Console, series: "Series") -> None:
-    first = series.results[0].directory
-    every = f"{first.partition('-')[0]}-*"
-    more = " --split val" if series.layout.by == "folds" else ""
-    console.print("\nNext:")
-    for command in (
-        f"eval {_typed(series.path / first)}{more}",
-        f"plot {_typed(series.path)}/{every}",
-    ):
-        console.print(Text(f"  mnist {command}", style="cyan"), soft_wrap=True)
-
-
-def _typed(path: Path) -> str:
-    return printable(shlex.quote(str(path)))
+def _show_next(series: "Series", data_dir: Path | None) -> None:
+    path, first = typed(series.path), series.results[0].directory
+    every = f"{path}/{first.partition('-')[0]}-*"
+    # Each fold has a validation split of its own; the test set is the same for all seeds.
+    judged = f"{typed(series.path / first)} --split val" if series.layout.by == "folds" else every
+    show_next(f"eval {judged}{data_option(data_dir)}", f"plot {every}")

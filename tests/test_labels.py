@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli import labels
+from mnistcli import tables
 from mnistcli.errors import DataError
 from mnistcli.labels import Reading, Score, Tally, digits_of, read_labels, same
 from tests.conftest import Mnist
@@ -206,7 +206,7 @@ def test_the_columns_of_another_file_are_named_in_short() -> None:
 
 
 def test_a_label_file_of_an_absurd_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labels, "MAX_CHARACTERS", 30)
+    monkeypatch.setattr(tables, "MAX_CHARACTERS", 30)
     why = refusal(write("file,label\n" + "a.png,1\n" * 9)).why
     assert "more than 30 characters" in why
     Path("device.csv").symlink_to("/dev/zero")

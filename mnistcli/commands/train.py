@@ -299,11 +299,11 @@ def train(
         if isinstance(begun, series.Series):
             _train_series(begun, folder, workers=workers, quiet=quiet_here)
             if workers.leads:
-                spreads.report(begun, as_json=json, quiet=quiet)
+                spreads.report(begun, data_dir=data_dir, as_json=json, quiet=quiet)
         else:
             _train_run(begun, folder, workers=workers, quiet=quiet_here)
             if workers.leads:
-                render.trained(begun, as_json=json, quiet=quiet)
+                render.trained(begun, data_dir=data_dir, as_json=json, quiet=quiet)
 
 
 def _train_run(start: "Start", data_dir: Path, *, workers: "Workers", quiet: bool) -> None:

@@ -27,7 +27,7 @@ def test_a_run_is_made_and_said_where(mnist: Mnist) -> None:
     result = mnist("train", *QUICK, "--name", "one")
     assert result.exit_code == 0
     assert "Kept in runs/one" in result.stdout
-    assert "mnist eval runs/one" in result.stdout
+    assert "mnist eval runs/one\n" in result.stdout
     for words in (
         "mlp: 42,310 parameters",
         "digits: 1,293 to train on, 144 to validate",
@@ -37,6 +37,11 @@ def test_a_run_is_made_and_said_where(mnist: Mnist) -> None:
     assert len(re.findall(r"^ +\d/2 ", result.stderr, re.MULTILINE)) == 2
     assert "\x1b" not in result.stdout + result.stderr
     assert "\r" not in result.stderr
+
+
+def test_the_next_command_names_the_same_data(mnist: Mnist) -> None:
+    result = mnist("train", *QUICK, "--data-dir", "my data", "--name", "one")
+    assert "mnist eval runs/one --data-dir 'my data'\n" in result.stdout
 
 
 def test_a_run_without_a_name_is_called_after_recipe_and_time(mnist: Mnist) -> None:
