@@ -51,7 +51,10 @@ class CheckpointCard(BaseModel):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network with trained weights, in evaluation mode on the CPU, and its card."""
+    """A network with trained weights, in evaluation mode on the CPU, and its card.
+
+    `path` is its file, or of a network that is in none the name it goes by.
+    """
 
     path: Path
     network: "nn.Module"
@@ -107,6 +110,17 @@ def load_model(path: Path) -> LoadedModel:
         why = brief(lines[min(1, len(lines) - 1)].rstrip(". "))
         raise archives.unusable(path, f"{why}.") from error
     return LoadedModel(path, network, card)
+
+
+def snapshot(network: "nn.Module", card: CheckpointCard, *, name: str) -> LoadedModel:
+    """What `load_model` would give for the file of a checkpoint, without a file; a copy."""
+    import torch
+
+    weights = {
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in network.state_dict().items()
+    }
+    return LoadedModel(Path(name), _fill(card, weights), card)
 
 
 def _fill(card: CheckpointCard, weights: object) -> "nn.Module":

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, combinations
 
+from mnistcli.errors import SettingsError
 from mnistcli.metrics import Score
+
+# Below it a difference is said to be one: the usual bound.
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,28 @@ class Pair:
     num_both: int
     p: float
 
+    def in_words(self, first: str = "", second: str = "") -> str:
+        """Which of the two is better, in a sentence; called as given, else by their names here."""
+        first, second = first or self.first, second or self.second
+        p = "p < 0.0001" if self.p < 0.0001 else f"p = {self.p:.2g}"
+        if not self.num_only_first + self.num_only_second:
+            return f"No difference can be told: both misread the same images, {p}."
+        if self.p >= SIGNIFICANT:
+            return (
+                f"No difference can be told: {_images(self.num_only_first)} misread by {first} "
+                f"only, {self.num_only_second:,} by {second} only, {p}."
+            )
+        better = first if self.num_only_first < self.num_only_second else second
+        fewer, more = sorted((self.num_only_first, self.num_only_second))
+        return (
+            f"{better} is better: {fewer:,} image{'s' if fewer != 1 else ''} wrong against "
+            f"{more:,} (only one of them wrong), {p}."
+        )
+
+
+def _images(num: int) -> str:
+    return "1 image is" if num == 1 else f"{num:,} images are"
+
 
 def pairs(scores: Sequence[Score]) -> list[Pair]:
     """Every two of several scores on the same images, compared."""
@@ -29,7 +55,12 @@ def pairs(scores: Sequence[Score]) -> list[Pair]:
 
 
 def compare(first: Score, second: Score) -> Pair:
-    """Two scores on the same images, compared image by image."""
+    """Two scores on the same images, compared image by image.
+
+    Raises:
+        SettingsError: they are not on the same images, as far as scores tell.
+    """
+    _check_same_images(first, second)
     wrong_first, wrong_second = (
         {mistake.index for mistake in score.mistakes} for score in (first, second)
     )
@@ -42,6 +73,23 @@ def compare(first: Score, second: Score) -> Pair:
         num_both=len(wrong_first & wrong_second),
         p=mcnemar(only_first, only_second),
     )
+
+
+def _check_same_images(first: Score, second: Score) -> None:
+    """By their data set and split, the images of every class, and the labels of the misread."""
+    one, other = (
+        (score.dataset, score.split, [each.num_images for each in score.classes])
+        for score in (first, second)
+    )
+    labels = {mistake.index: mistake.label for mistake in first.mistakes}
+    agrees = all(labels.get(each.index, each.label) == each.label for each in second.mistakes)
+    if one != other or not agrees:
+        raise SettingsError(
+            f"{first.checkpoint} and {second.checkpoint} cannot be compared.",
+            why="They were not judged on the same images.",
+            fix="Judge both on the same data set and split; a validation split changes with seed, "
+            "val_size and fold.",
+        )
 
 
 def mcnemar(num_only_first: int, num_only_second: int) -> float:

@@ -26,6 +26,9 @@ class MnistError(Exception):
         self.what = what
         self.why = why
         self.fix = fix
+        # What a traceback shows below `what`, as a notebook does.
+        for note in filter(None, (why, fix)):
+            self.add_note(note)
 
 
 class RunError(MnistError):

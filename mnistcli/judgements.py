@@ -26,9 +26,6 @@ from mnistcli.judging import Judgement
 from mnistcli.metrics import ClassScore, Score, macro_mean
 from mnistcli.runs import run_of
 
-# Below it a difference is said to be one: the usual bound.
-SIGNIFICANT = 0.05
-
 
 def show(judged: Sequence[Judgement], pairs: Sequence[Pair], *, as_json: bool, quiet: bool) -> None:
     """Checkpoints judged on the same images, and every two of them compared."""
@@ -162,7 +159,7 @@ def _print_several(
     if first.doubtful:
         console.print(f"\n{_doubtful(judged)}", soft_wrap=True)
     if num_checkpoints == 2:
-        sentence = verdict(pairs[0], names[0], names[1])
+        sentence = pairs[0].in_words(names[0], names[1])
         console.print(Text(f"\n{sentence}", style="bold"), soft_wrap=True)
 
 
@@ -197,28 +194,6 @@ def _run_folder(checkpoint: Path) -> Path | None:
     """The directory of the run whose best checkpoint it is, if it is one's."""
     run = run_of(checkpoint)
     return run.path if run and run.best == checkpoint else None
-
-
-def verdict(pair: Pair, first: str, second: str) -> str:
-    """Which of two, called `first` and `second`, is better, in words."""
-    p = "p < 0.0001" if pair.p < 0.0001 else f"p = {pair.p:.2g}"
-    if not pair.num_only_first + pair.num_only_second:
-        return f"No difference can be told: both misread the same images, {p}."
-    if pair.p >= SIGNIFICANT:
-        return (
-            f"No difference can be told: {_images(pair.num_only_first)} misread by {first} "
-            f"only, {pair.num_only_second:,} by {second} only, {p}."
-        )
-    better = first if pair.num_only_first < pair.num_only_second else second
-    fewer, more = sorted((pair.num_only_first, pair.num_only_second))
-    return (
-        f"{better} is better: {fewer:,} image{'s' if fewer != 1 else ''} wrong against {more:,} "
-        f"(only one of them wrong), {p}."
-    )
-
-
-def _images(num: int) -> str:
-    return "1 image is" if num == 1 else f"{num:,} images are"
 
 
 def _print_calibrations(judged: Sequence[Judgement], names: Sequence[str]) -> None:

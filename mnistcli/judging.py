@@ -3,9 +3,11 @@
 Shapes: N images, H rows, W columns, K classes.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -120,6 +122,25 @@ def _check_calibrated(models: Sequence[LoadedModel], how: Judging, split: Judged
         )
 
 
+def load(
+    models: Sequence[LoadedModel], how: Judging, *, dataset: str, split: JudgedSplit, data_dir: Path
+) -> tuple[Examples, list[Examples]]:
+    """The examples to judge on; and, to calibrate, those that each checkpoint held out.
+
+    Raises:
+        DataError: a data set is missing or damaged.
+    """
+    examples = scoring.load_split(models[0], dataset=dataset, split=split, data_dir=data_dir)
+    held_out = [
+        scoring.load_split(
+            loaded, dataset=loaded.card.settings.dataset, split="val", data_dir=data_dir
+        )
+        for loaded in models
+        if how.calibrate
+    ]
+    return examples, held_out
+
+
 def judge(
     models: Sequence[LoadedModel],
     examples: Examples,
@@ -135,8 +156,10 @@ def judge(
     `examples` lie on the CPU. `held_out` are those to calibrate with, for every checkpoint its own.
     """
     how, target = how or Judging(), torch.device(device)
-    for loaded in models:
-        loaded.network.to(target)
+    # Copies, since a loaded network stays on the CPU.
+    models = [
+        replace(loaded, network=copy.deepcopy(loaded.network).to(target)) for loaded in models
+    ]
     rows = [(loaded,) for loaded in models] + ([tuple(models)] if how.ensemble else [])
     answers = _answers(models, examples.to(target), how)
     fitted: list[Calibration | None] = [

@@ -227,12 +227,17 @@ class Resolved:
 
 
 def resolve(
-    flags: Mapping[str, Any], *, config: Path | None = None, environ: Mapping[str, str]
+    flags: Mapping[str, Any],
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str],
+    given_as: str = "flag",
 ) -> Resolved:
     """Built-in defaults < recipe < config file < `MNIST_*` environment < flags.
 
     `flags` holds only what was given; its key `arch` picks the architecture's
-    default recipe. `environ` is usually `os.environ`.
+    default recipe. `environ` is usually `os.environ`. Given as "flag", a setting
+    is called `--batch-size` in messages; given as "" it is `batch_size`.
 
     Raises:
         SettingsError: an unknown name, key or value; one line a field.
@@ -240,7 +245,7 @@ def resolve(
     in_file = read_config(config) if config else {}
     # Strongest first.
     layers: list[tuple[str, Mapping[str, Any]]] = [
-        ("flag", flags),
+        (given_as, flags),
         ("environment", _read_environ(environ)),
         (str(config), in_file),
     ]

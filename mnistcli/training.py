@@ -48,6 +48,31 @@ class Plan:
         input_px = registry.architecture(self.settings.arch).input_px
         return batches.Normalisation(self.dataset.mean, self.dataset.std, input_px)
 
+    def state(self, num_examples: int, *, workers: Workers = ALONE) -> TrainState:
+        """The network with its first weights, and all else that training changes."""
+        return TrainState(
+            self.settings,
+            num_examples=num_examples,
+            device=self.device.value,
+            precision=self.precision.value,
+            workers=workers,
+            teacher=self.teacher,
+        )
+
+    def card(self, epoch: EpochResult) -> checkpoints.CheckpointCard:
+        """What is said of the weights that `epoch` ended with."""
+        normalisation = self.normalisation
+        return checkpoints.CheckpointCard(
+            settings=self.settings,
+            classes=self.dataset.classes,
+            mean=normalisation.mean,
+            std=normalisation.std,
+            input_px=normalisation.input_px,
+            epoch=epoch.epoch,
+            val_accuracy=epoch.val_accuracy,
+            versions=checkpoints.versions(),
+        )
+
 
 @dataclass(frozen=True)
 class Start:
@@ -194,19 +219,8 @@ def execute(
         DataError: the state of a resumed run does not fit its settings.
     """
     plan, run, history = start.plan, start.run, start.history
-    with (
-        _out_of_memory_in_words(plan),
-        _uncompilable_in_words(plan.settings),
-        lost_in_words(str(run.path)),
-    ):
-        state = TrainState(
-            plan.settings,
-            num_examples=len(train),
-            device=plan.device.value,
-            precision=plan.precision.value,
-            workers=workers,
-            teacher=plan.teacher,
-        )
+    with failures_in_words(plan), lost_in_words(str(run.path)):
+        state = plan.state(len(train), workers=workers)
         if start.saved:
             _take_up(state, start.saved, run)
         if workers.leads:
@@ -256,7 +270,7 @@ def _save(start: Start, state: TrainState, history: list[EpochResult]) -> None:
 def _publish(start: Start, state: TrainState) -> None:
     """Write what follows from a saved state: the checkpoints and, last, the metrics."""
     run, history = start.run, start.history
-    card = _card(start.plan, history[-1])
+    card = start.plan.card(history[-1])
     runs.save_checkpoint(run.last, state.result, card)
     if best(history) is history[-1]:
         runs.save_best(run, state.result, card)
@@ -290,6 +304,13 @@ def _check_memory(num_params: int) -> None:
             f"this machine has {available_bytes / 1e9:,.0f}.",
             fix="Use smaller layers: --hidden, --channels, --width or --max-params.",
         )
+
+
+@contextmanager
+def failures_in_words(plan: Plan) -> Iterator[None]:
+    """Raise what PyTorch cannot do here as RunError (memory) or DeviceError (compilation)."""
+    with _out_of_memory_in_words(plan), _uncompilable_in_words(plan.settings):
+        yield
 
 
 @contextmanager
@@ -333,18 +354,4 @@ def _environment(plan: Plan, workers: Workers) -> dict[str, object]:
         num_processes=workers.count,
         device={"value": plan.device.value, "reason": plan.device.reason},
         precision={"value": plan.precision.value, "reason": plan.precision.reason},
-    )
-
-
-def _card(plan: Plan, epoch: EpochResult) -> checkpoints.CheckpointCard:
-    normalisation = plan.normalisation
-    return checkpoints.CheckpointCard(
-        settings=plan.settings,
-        classes=plan.dataset.classes,
-        mean=normalisation.mean,
-        std=normalisation.std,
-        input_px=normalisation.input_px,
-        epoch=epoch.epoch,
-        val_accuracy=epoch.val_accuracy,
-        versions=checkpoints.versions(),
     )

@@ -104,6 +104,19 @@ def test_nothing_heavy_is_loaded_for_help_and_usage_errors(arguments: list[str])
     assert result.stdout.splitlines()[-1] == "LOADED", result.stderr
 
 
+def test_to_import_the_package_loads_nothing_of_it() -> None:
+    code = (
+        "import sys\n"
+        "import mnistcli\n"
+        "assert 'Training' in dir(mnistcli)\n"
+        "print(*(name for name in sys.modules if name.startswith('mnistcli')))\n"
+        f"print('LOADED', *sorted({HEAVY!r} & set(sys.modules)))\n"
+        "from mnistcli import MnistError, compare, figures\n"
+        "print('LOADED', *sorted({'torch', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)))\n"
+    )
+    assert run_python(code).stdout.splitlines() == ["mnistcli", "LOADED", "LOADED"]
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["train", "--help"], ["doctor", "--help"], ["bench", "--help"]]
 )

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 from scipy.stats import binomtest
 
 from mnistcli.comparison import compare, mcnemar, pairs
+from mnistcli.errors import SettingsError
 from mnistcli.metrics import Mistake, Score
 
 
@@ -57,6 +59,14 @@ def test_a_pair_counts_who_alone_misread_what() -> None:
     assert (pair.first, pair.second) == ("a", "b")
     assert (pair.num_only_first, pair.num_only_second, pair.num_both) == (7, 1, 1)
     assert pair.p == 18 / 256
+
+
+def test_scores_on_other_images_are_refused() -> None:
+    first = score("a", {1, 2})
+    elsewhere = replace(first, mistakes=[replace(each, label=3) for each in first.mistakes])
+    for other in (elsewhere, replace(first, split="val"), replace(first, dataset="mnist")):
+        with pytest.raises(SettingsError, match="a and a cannot be compared"):
+            compare(first, other)
 
 
 def test_every_two_are_compared_once() -> None:

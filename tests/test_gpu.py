@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnistcli import batches, datasets, engine, probes, registry
+from mnistcli import Training, batches, datasets, engine, judge, probes, registry
 from mnistcli.batches import Examples, Normalisation
 from mnistcli.metrics import EpochResult
 from mnistcli.precision import DTYPES, pick_device, pick_precision
@@ -224,6 +224,17 @@ def test_the_doctor_says_that_cuda_works(mnist: Mnist) -> None:
     assert training["status"] == "ok"
     assert training["facts"]["device"] == "cuda"
     assert record["verdict"]["sentence"].startswith("This machine can train: cuda, ")
+
+
+@pytest.mark.gpu
+def test_from_python_a_network_is_on_the_gpu_only_while_it_works() -> None:
+    training = Training(chosen(epochs=2, device="cuda"))
+    for _ in training:
+        break
+    assert len(list(training)) == 1, "it goes on from the copy of its state"
+    score = judge(training.best, device="cuda").score
+    assert next(training.best.network.parameters()).device.type == "cpu"
+    assert abs(judge(training.best, device="cpu").score.num_errors - score.num_errors) <= 2
 
 
 def test_sgd_has_no_rubbish_for_momentum_after_a_first_step_that_overflows() -> None:

@@ -67,7 +67,7 @@ def test_one_checkpoint_says_ece_the_means_and_doubtful_labels(
 def test_two_checkpoints_get_a_sentence(only_first: int, only_second: int, sentence: str) -> None:
     p = mcnemar(only_first, only_second)
     pair = Pair("x/A.pth", "x/B.pth", only_first, only_second, 9, p)
-    assert judgements.verdict(pair, "A", "B") == sentence
+    assert pair.in_words("A", "B") == sentence
 
 
 def test_several_stand_side_by_side_with_their_doubtful_labels(

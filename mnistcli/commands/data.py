@@ -65,7 +65,7 @@ def judge(
         SettingsError: there are no such images, or what is asked for makes no sense on them.
         DataError: a data set is missing or damaged.
     """
-    from mnistcli import console, datasets, judging, machine, precision, scoring
+    from mnistcli import console, datasets, judging, machine, precision
 
     machine.keep_freed_memory()
     how, chosen = how or judging.Judging(), precision.pick_device(device)
@@ -74,11 +74,7 @@ def judge(
     learned = [loaded.card.settings.dataset for loaded in models] if how.calibrate else []
     for needed in dict.fromkeys([name, *learned]):
         ready(datasets.dataset(needed), data_dir, offline=offline)
-    examples = scoring.load_split(models[0], dataset=name, split=split, data_dir=data_dir)
-    held_out = [
-        scoring.load_split(loaded, dataset=each, split="val", data_dir=data_dir)
-        for loaded, each in zip(models, learned, strict=False)
-    ]
+    examples, held_out = judging.load(models, how, dataset=name, split=split, data_dir=data_dir)
     num_worse = sum(len(each.amounts) for each in how.corruptions)
     if num_worse:
         console.note(f"Judging {num_worse} worse copies of the {len(examples):,} pictures too.")

@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from mnistcli.runs import Run
     from mnistcli.settings import TrainSettings
 
-MISTAKES_SHOWN = 25
-SAMPLES_SHOWN = 50
-FILTERS_SHOWN = 60
-# Samples that are augmented, and how often each is.
-AUGMENTED_SHOWN = 8
-VERSIONS_SHOWN = 10
-
 
 @dataclass
 class Source:
@@ -110,52 +103,31 @@ def _repetitions(found: "dict[str, Run]") -> dict[str, list[str]]:
 
 
 def _confusion(source: Source) -> "Figure":
-    import numpy as np
+    from mnistcli import figures
 
-    from mnistcli import plots
-
-    score = _score(source, source.found[0].best)
-    return plots.confusion(
-        np.array(score.confusion),
-        classes=[each.name for each in score.classes],
-        title=_title(score),
-    )
+    return figures.confusion(_score(source, source.found[0].best))
 
 
 def _mistakes(source: Source) -> "Figure":
-    from mnistcli import checkpoints, plots, scoring
+    from mnistcli import checkpoints, figures, scoring
 
     score = _score(source, source.found[0].best)
     loaded = checkpoints.load_model(source.found[0].best)
     examples = scoring.load_split(
         loaded, dataset=score.dataset, split=score.split, data_dir=source.data_dir
     )
-    shown = score.mistakes[:MISTAKES_SHOWN]
-    return plots.mistakes(
-        examples.images_NHW.numpy()[[mistake.index for mistake in shown]],
-        shown,
-        classes=[each.name for each in score.classes],
-        title=_title(score),
-        total=score.num_errors,
-    )
+    return figures.mistakes(score, examples)
 
 
 def _samples(source: Source) -> "Figure":
-    from mnistcli import plots
+    from mnistcli import figures
 
-    dataset, shown = _training_set(source, _trained_on(source), num=SAMPLES_SHOWN)
-    return plots.samples(
-        shown.images_NHW.numpy(),
-        shown.labels_N.numpy(),
-        classes=dataset.classes,
-        title=f"{dataset.name}, training set",
-    )
+    dataset, examples = _training_set(source, _trained_on(source))
+    return figures.samples(examples, dataset=dataset.name)
 
 
 def _augmented(source: Source) -> "Figure":
-    import torch
-
-    from mnistcli import batches, plots, settings
+    from mnistcli import figures, settings
 
     run = source.settings
     how = (run or settings.resolve({}, environ={}).settings).augmentation
@@ -165,30 +137,18 @@ def _augmented(source: Source) -> "Figure":
             why="It saw each picture as it is.",
             fix="Name a run that was trained with --augment, or no run.",
         )
-    dataset, shown = _training_set(source, _trained_on(source), num=AUGMENTED_SHOWN)
-    images_MHW = shown.images_NHW.repeat_interleave(VERSIONS_SHOWN, dim=0)
-    versions_MHW = batches.augment(images_MHW, how, torch.Generator().manual_seed(0))
-    changes = (
-        f"turned by up to {how.rotate_degrees:g}°, sheared by {how.shear_degrees:g}°, "
-        f"scaled by {100 * how.scale_fraction:g} %, shifted by {how.shift_px:g} px"
-    )
-    return plots.augmented(
-        shown.images_NHW.numpy(),
-        versions_MHW.numpy().reshape(len(shown), VERSIONS_SHOWN, *images_MHW.shape[1:]),
-        labels=[dataset.classes[label] for label in shown.labels_N.tolist()],
-        title=f"{dataset.name}, training set: as it is, and as training sees it\n{changes}",
-    )
+    dataset, examples = _training_set(source, _trained_on(source))
+    return figures.augmented(examples, how, dataset=dataset.name)
 
 
 def _trained_on(source: Source) -> str:
     return source.settings.dataset if source.settings else "mnist"
 
 
-def _training_set(source: Source, trained_on: str, *, num: int) -> "tuple[Dataset, Examples]":
-    """The data set that is meant, and `num` of its training set's examples, from the first on."""
-    import torch
-
+def _training_set(source: Source, trained_on: str) -> "tuple[Dataset, Examples]":
+    """The data set that is meant, and its training set from the first picture on that is."""
     from mnistcli import datasets
+    from mnistcli.batches import Examples
     from mnistcli.commands import data
 
     dataset = datasets.dataset(source.dataset or trained_on)
@@ -200,42 +160,31 @@ def _training_set(source: Source, trained_on: str, *, num: int) -> "tuple[Datase
             why=f"Its training set has {len(examples):,}, counted from 0.",
             fix=f"Use --first {len(examples) - 1} or less.",
         )
-    last = min(source.first + num, len(examples))
-    return dataset, examples.take(torch.arange(source.first, last))
+    first = source.first
+    return dataset, Examples(examples.images_NHW[first:], examples.labels_N[first:])
 
 
 def _filters(source: Source) -> "Figure":
-    from mnistcli import insides, plots
+    from mnistcli import figures
 
-    loaded = _loaded(source)
-    weights_NHW = insides.first_filters(loaded)
-    return plots.filters(
-        weights_NHW[:FILTERS_SHOWN],
-        total=len(weights_NHW),
-        title=f"{loaded.path.parent.name}, first layer",
-    )
+    return figures.filters(_loaded(source))
 
 
 def _features(source: Source) -> "Figure":
-    from mnistcli import insides, plots
+    from mnistcli import figures, insides
 
     loaded = _loaded(source)
     insides.check_convolutions(loaded)  # before data are asked for
-    dataset, shown = _training_set(source, loaded.card.settings.dataset, num=1)
-    stages = insides.feature_maps(loaded, shown.images_NHW[0])
-    what = f"a {dataset.classes[int(shown.labels_N[0])]} of {dataset.name}"
-    return plots.feature_maps(
-        shown.images_NHW[0].numpy(),
-        [(stage.name, stage.maps_CHW) for stage in stages],
-        title=f"{loaded.path.parent.name}: {what} (picture {source.first:,} of the training set)",
-    )
+    dataset, examples = _training_set(source, loaded.card.settings.dataset)
+    which = f"a {dataset.classes[int(examples.labels_N[0])]} of {dataset.name}"
+    what = f"{which} (picture {source.first:,} of the training set)"
+    return figures.features(loaded, examples.images_NHW[0], what=what)
 
 
 def _calibration(source: Source) -> "Figure":
-    from mnistcli import plots
+    from mnistcli import figures
 
-    score = _score(source, _loaded(source).path)
-    return plots.calibration(score.bins, title=_title(score))
+    return figures.calibration(_score(source, _loaded(source).path))
 
 
 def _loaded(source: Source) -> "LoadedModel":
@@ -316,13 +265,6 @@ def _score(source: Source, checkpoint: Path) -> "Score":
     score = judged[0].score
     data.keep(score)
     return score
-
-
-def _title(score: "Score") -> str:
-    return (
-        f"{Path(score.checkpoint).parent.name} on {score.dataset}, {score.split} "
-        f"({score.num_errors:,} errors in {score.num_images:,})"
-    )
 
 
 # By its name on the command line.

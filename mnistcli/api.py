@@ -1,0 +1,260 @@
+"""From Python what the commands do: the functions behind the names that `mnistcli` exports.
+
+They write nothing, print nothing and never touch the network. What they cannot
+do they say as MnistError.
+"""
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mnistcli import (
+    checkpoints,
+    corruptions,
+    datasets,
+    engine,
+    gathering,
+    judging,
+    machine,
+    precision,
+    predict,
+    runs,
+    training,
+)
+from mnistcli.batches import Examples
+from mnistcli.checkpoints import LoadedModel
+from mnistcli.datasets import Split
+from mnistcli.errors import RunError, unknown_name
+from mnistcli.files import uninterrupted
+from mnistcli.judging import Judgement, Judging
+from mnistcli.metrics import EpochResult, JudgedSplit, best, has_reached
+from mnistcli.predict import Prediction
+from mnistcli.settings import TrainSettings, resolve
+from mnistcli.state import TrainState
+
+AnyPath = str | Path
+
+
+def configure(recipe: str | None = None, **changes: Any) -> TrainSettings:
+    """The settings of a recipe, with changes: `configure("cnn-26k", epochs=3, lr=0.01)`.
+
+    They are called as in `settings.json`: `batch_size`, not `--batch-size`; those of
+    its table `model` may stand beside the others. Without a recipe, `arch` picks its
+    default one. `MNIST_*` variables are not looked at.
+
+    Raises:
+        SettingsError: an unknown name or a wrong value; a line for each.
+    """
+    if isinstance(changes.get("model"), Mapping):
+        changes |= changes.pop("model")
+    given = changes if recipe is None else {"recipe": recipe, **changes}
+    return resolve(given, environ={}, given_as="").settings
+
+
+def load_examples(
+    dataset: str = "mnist", split: Split = "train", *, data_dir: AnyPath | None = None
+) -> Examples:
+    """All training or test examples: images uint8 (N, 28, 28), labels int64 (N,) in 0..9.
+
+    "digits" is always there; the others lie where `mnist download` has put them.
+
+    Raises:
+        SettingsError: there is no such data set or split.
+        DataError: the data set is missing or damaged.
+    """
+    source = datasets.dataset(dataset)
+    _check_split(split, ("train", "test"))
+    return datasets.load(source, split, _data_dir(data_dir))
+
+
+class Training:
+    """A network that is trained as it is iterated over, one EpochResult after another.
+
+    `history` holds the epochs that are done. After a `break` or an interrupt,
+    to iterate again goes on behind the last of them. The same settings give
+    the same bits as `mnist train`.
+
+    Args:
+        settings: what `configure` gave.
+        name: what figures and comparisons call the network; unset, by its recipe.
+        data_dir: where data sets lie; unset, as for `mnist train`.
+
+    Raises:
+        GateError: the network does not fit `max_params`.
+        SettingsError: the split or the batch is too small to train on.
+        DeviceError: the device or precision does not work here.
+        DataError: the data set or a teacher is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        *,
+        name: str | None = None,
+        data_dir: AnyPath | None = None,
+    ) -> None:
+        machine.keep_freed_memory()
+        self.name = name or settings.recipe
+        self.plan = training.plan(settings)
+        self.history: list[EpochResult] = []
+        self._train, self._val = training.load(self.plan, _data_dir(data_dir))
+        self._state: dict[str, Any] | None = None
+        self._last: LoadedModel | None = None
+        self._best: LoadedModel | None = None
+
+    def __iter__(self) -> Iterator[EpochResult]:
+        """Train what is left. Seeds PyTorch's global generator.
+
+        Raises:
+            RunError: the loss is not finite, or the memory does not suffice.
+            DeviceError: the network is to be compiled, and cannot be here.
+        """
+        if self.is_finished:
+            return
+        with training.failures_in_words(self.plan):
+            state = self.plan.state(len(self._train))
+            if self._state:
+                state.load_state_dict(self._state)
+            for epoch in engine.fit(state, self._train, self._val, self.plan.normalisation):
+                with uninterrupted():
+                    self._keep(state, epoch)
+                yield epoch
+                if self.is_finished:
+                    return
+
+    def _keep(self, state: TrainState, epoch: EpochResult) -> None:
+        # Copied, since the next epoch may be interrupted in its middle.
+        self._state = copy.deepcopy(state.state_dict())
+        self._last = checkpoints.snapshot(state.result, self.plan.card(epoch), name=self.name)
+        self.history.append(epoch)
+        if best(self.history) is epoch:
+            self._best = self._last
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or the last reached the accuracy `until` asks for."""
+        settings = self.plan.settings
+        return len(self.history) >= settings.epochs or has_reached(self.history, settings.until)
+
+    @property
+    def last(self) -> LoadedModel:
+        """The network after the last epoch; raises RunError before there is one."""
+        return self._trained(self._last)
+
+    @property
+    def best(self) -> LoadedModel:
+        """The network of the epoch that `mnist train` keeps; raises RunError before there is one.
+
+        It has the highest validation accuracy, of equals the lowest loss.
+        """
+        return self._trained(self._best)
+
+    def _trained(self, model: LoadedModel | None) -> LoadedModel:
+        if model is None:
+            raise RunError(
+                f"{self.name} has not finished an epoch.",
+                why="A network is trained by iterating over its Training.",
+                fix="Train it first: for epoch in training: print(epoch)",
+            )
+        return model
+
+
+def judge(
+    model: LoadedModel,
+    *,
+    dataset: str | None = None,
+    split: JudgedSplit = "test",
+    tta: bool = False,
+    calibrate: bool = False,
+    corrupt: str | None = None,
+    device: str = "auto",
+    data_dir: AnyPath | None = None,
+) -> Judgement:
+    """What `mnist eval` says of a network, on a split of the data set it was trained on.
+
+    Args:
+        model: from a Training or from `load_model`.
+        dataset: another data set of the same classes.
+        split: "test", or "val" for the images that its training held out.
+        tta: average the probabilities over 9 shifts, of 0 or 1 px each way.
+        calibrate: fit a temperature on the images held out, and say what it changes.
+        corrupt: judge on worse pictures too: "rotate,noise", or "all".
+        device: "auto", "cpu", "cuda" or "mps".
+        data_dir: where data sets lie; unset, as for `mnist eval`.
+
+    Raises:
+        SettingsError: there are no such images, or what is asked for makes no sense on them.
+        DataError: a data set is missing or damaged.
+        DeviceError: the device does not work here.
+    """
+    _check_split(split, ("test", "val"))
+    worse = corruptions.pick(corrupt) if corrupt else ()
+    how = Judging(tta=tta, calibrate=calibrate, corruptions=worse)
+    chosen, name = precision.pick_device(device), dataset or model.card.settings.dataset
+    judging.check([model], how, dataset=name, split=split)
+    examples, held_out = judging.load(
+        [model], how, dataset=name, split=split, data_dir=_data_dir(data_dir)
+    )
+    (judged,) = judging.judge(
+        [model],
+        examples,
+        dataset=name,
+        split=split,
+        device=chosen.value,
+        how=how,
+        held_out=held_out,
+    )
+    return judged
+
+
+def load_model(name: AnyPath | None = None, *, out: AnyPath = "runs") -> LoadedModel:
+    """A trained network: of a checkpoint file, or of a run its best; unset, the bundled one.
+
+    Args:
+        name: a .pth file, a run's directory or name, or "last".
+        out: the directory runs lie in.
+
+    Raises:
+        DataError: it is missing, damaged, or no checkpoint of this tool.
+    """
+    wanted = None if name is None else str(name)
+    return checkpoints.load_model(runs.find_checkpoint(wanted, Path(out)))
+
+
+def read_history(name: AnyPath = "last", *, out: AnyPath = "runs") -> list[EpochResult]:
+    """The epochs of a run, by its directory or name; unset, of the newest.
+
+    Raises:
+        DataError: there is no such run, or its records are damaged.
+    """
+    return runs.read_metrics(runs.find(str(name), Path(out)))
+
+
+def read_picture(
+    picture: AnyPath, model: LoadedModel | None = None, *, single: bool = False
+) -> list[Prediction]:
+    """The digits in a picture file in the order they are read, as `mnist predict` does.
+
+    Args:
+        picture: a PNG, JPEG, BMP, GIF, WebP or TIFF file.
+        model: unset, the bundled network.
+        single: take all ink for one digit, however it is parted.
+
+    Raises:
+        DataError: the file cannot be read, or there is no digit in it.
+    """
+    found = gathering.read_picture(str(picture), single=single)
+    if found.error:
+        raise found.error
+    return predict.classify([model or load_model()], [found.digits])[0]
+
+
+def _data_dir(given: AnyPath | None) -> Path:
+    return datasets.pick_data_dir(Path(given) if given else None, os.environ)
+
+
+def _check_split(split: str, known: tuple[str, ...]) -> None:
+    if split not in known:
+        raise unknown_name("split", split, known)

@@ -1,0 +1,240 @@
+"""What `mnistcli` exports: the same results as the commands', to the bit, without a file."""
+
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import mnistcli
+from mnistcli import (
+    MnistError,
+    Training,
+    compare,
+    configure,
+    engine,
+    judge,
+    load_examples,
+    load_model,
+    read_history,
+    read_picture,
+    runs,
+)
+from mnistcli.checkpoints import LoadedModel
+from mnistcli.errors import DataError, RunError, SettingsError
+from mnistcli.metrics import EpochResult
+from tests.conftest import REPOSITORY, Mnist
+
+# As the fixture `trained` was trained.
+SMALL = configure("cnn-26k", dataset="digits", epochs=3)
+
+
+def figures_of(epochs: list[EpochResult]) -> list[EpochResult]:
+    """Without what the clock says."""
+    return [replace(epoch, seconds=0, images_per_second=0) for epoch in epochs]
+
+
+def assert_same(first: LoadedModel, second: LoadedModel) -> None:
+    assert first.card == second.card
+    weights = second.network.state_dict()
+    assert len(weights) == 8
+    for name, tensor in first.network.state_dict().items():
+        assert torch.equal(tensor, weights[name]), name
+
+
+def test_every_name_is_there_and_no_other() -> None:
+    assert set(mnistcli.__all__) <= set(dir(mnistcli))
+    assert [name for name in mnistcli.__all__ if getattr(mnistcli, name).__doc__ is None] == []
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        getattr(mnistcli, "trian")  # noqa: B009
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert Path(mnistcli.__file__).with_name("py.typed").is_file()
+
+
+def test_settings_are_a_recipe_with_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_LR", "7")
+    settings = configure("cnn-26k", hidden=(20,), augmentation={"shift_px": 3})
+    assert (settings.arch, settings.network["hidden"], settings.lr) == ("cnn", (20,), 0.01)
+    assert settings.augmentation.shift_px == 3
+    assert configure(arch="mlp").recipe == "mlp-120-84"
+    # Every setting of a run, with one changed.
+    assert configure(**SMALL.model_dump() | {"seed": 1}) == SMALL.model_copy(update={"seed": 1})
+    with pytest.raises(SettingsError, match="The recipe cnn-15k is no mlp"):
+        configure("cnn-15k", model={"arch": "mlp", "hidden": [9]})
+
+
+def test_wrong_settings_are_called_as_python_calls_them() -> None:
+    with pytest.raises(SettingsError) as raised:
+        configure("cnn-26k", batch_size=0, epoch=3)
+    assert raised.value.what == "2 settings are wrong."
+    assert raised.value.why.splitlines() == [
+        "batch_size: 0 will not do; it must be a whole number at least 1 and at most 60,000.",
+        "epoch: no such setting. Did you mean epochs?",
+    ]
+
+
+def test_examples_are_tensors_of_bytes_and_classes() -> None:
+    train, test = load_examples("digits"), load_examples("digits", "test")
+    assert (train.images_NHW.shape, test.images_NHW.shape) == ((1437, 28, 28), (360, 28, 28))
+    assert (train.images_NHW.dtype, train.labels_N.dtype) == (torch.uint8, torch.int64)
+    assert train.labels_N[:5].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_no_split_is_taken_for_another() -> None:
+    with pytest.raises(SettingsError, match="There is no split called 'val'"):
+        load_examples("digits", "val")  # type: ignore[arg-type]
+
+
+def test_missing_data_are_never_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as raised:
+        load_examples("kmnist", data_dir=tmp_path)
+    assert "mnist download --dataset kmnist" in raised.value.fix
+
+
+def test_a_training_gives_the_bits_of_the_command(trained: Path) -> None:
+    training = Training(SMALL)
+    epochs = list(training)
+    assert training.history == epochs
+    assert figures_of(epochs) == figures_of(read_history(trained))
+    assert_same(training.last, load_model(trained / "last.pth"))
+    assert_same(training.best, load_model(trained))
+    assert list(training) == [], "there is nothing left to train"
+
+
+def test_a_broken_and_an_interrupted_training_go_on_to_the_same_bits(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(SMALL)
+    for _ in training:
+        break
+    assert training.last.card.epoch == len(training.history) == 1
+    whole, steps = engine._train_step, itertools.count()
+
+    def interrupted(*args: object) -> object:
+        if next(steps) == 5:
+            raise KeyboardInterrupt
+        return whole(*args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(training)
+    assert len(training.history) == 1
+    assert [epoch.epoch for epoch in training] == [2, 3]
+    assert figures_of(training.history) == figures_of(read_history(trained))
+    assert_same(training.last, load_model(trained / "last.pth"))
+
+
+def test_an_accuracy_may_end_a_training() -> None:
+    training = Training(configure("cnn-26k", dataset="digits", epochs=9, until=20))
+    assert len(list(training)) == 1
+    assert training.is_finished
+    assert list(training) == []
+
+
+def test_before_its_first_epoch_a_training_has_no_network() -> None:
+    training = Training(configure("mlp-50-50", dataset="digits"), name="mine")
+    assert (training.plan.num_params, training.is_finished) == (42_310, False)
+    for model in ("last", "best"):
+        with pytest.raises(RunError, match="mine has not finished an epoch"):
+            getattr(training, model)
+
+
+def test_a_judgement_is_what_mnist_eval_says(mnist: Mnist, trained: Path) -> None:
+    options = ("--calibrate", "--corrupt", "shift", "--json")
+    said = json.loads(mnist("eval", trained, *options).stdout)
+    judged = judge(load_model(trained), calibrate=True, corrupt="shift")
+    assert judged.score.num_errors == said["num_errors"] > 0
+    assert list(judged.score.interval) == said["interval"]
+    assert judged.calibration is not None
+    assert judged.calibration.temperature == said["calibration"]["temperature"]
+    assert [each.accuracy for each in judged.corrupted] == [
+        each["accuracy"] for each in said["corrupted"]
+    ]
+
+
+def test_a_judged_network_stays_where_and_as_it_was(trained: Path) -> None:
+    model = load_model(trained)
+    before = [tensor.data_ptr() for tensor in model.network.parameters()]
+    assert judge(model, split="val").score.num_images == 144
+    assert [tensor.data_ptr() for tensor in model.network.parameters()] == before
+    with pytest.raises(SettingsError, match="There is no split called 'train'"):
+        judge(model, split="train")  # type: ignore[arg-type]
+
+
+def test_scores_are_compared_on_the_same_images_only(trained: Path) -> None:
+    model = load_model(trained)
+    other = replace(
+        model,
+        path=Path("other"),
+        card=model.card.model_copy(
+            update={"settings": configure("cnn-26k", dataset="digits", seed=1)}
+        ),
+    )
+    here, there = (judge(each, split="val").score for each in (model, other))
+    assert here.num_images == there.num_images
+    for scores in ((here, there), (here, judge(model).score)):
+        with pytest.raises(SettingsError, match="cannot be compared"):
+            compare(*scores)
+    pair = compare(here, here)
+    assert (pair.num_both, pair.p) == (here.num_errors, 1)
+
+
+def test_runs_are_found_as_the_commands_find_them(trained: Path) -> None:
+    out = trained.parent
+    assert load_model("small", out=out).path == trained / "best.pth"
+    assert load_model("last", out=str(out)).path == trained / "best.pth"
+    assert read_history(out=out) == runs.read_metrics(runs.Run(trained))
+    with pytest.raises(DataError, match="There is no run 'nothing'"):
+        read_history("nothing")
+
+
+def test_a_picture_is_read_as_mnist_predict_reads_it(mnist: Mnist, trained: Path) -> None:
+    year = REPOSITORY / "docs" / "images" / "year.jpg"
+    said = json.loads(mnist("predict", year, "-c", trained, "--json").stdout)
+    read = read_picture(year, load_model(trained))
+    assert "".join(each.label for each in read) == said["read"]
+    assert [each.probabilities for each in read] == [
+        each["probabilities"] for each in said["digits"]
+    ]
+    assert len(read_picture(str(year), load_model(trained), single=True)) == 1
+    with pytest.raises(DataError, match=r"'none\.png' cannot be read"):
+        read_picture("none.png", load_model(trained))
+
+
+def documented_code() -> Iterator[tuple[str, str]]:
+    """The Python of the documents, a page at a time."""
+    for page in (REPOSITORY / "README.md", REPOSITORY / "docs" / "python.md"):
+        text = page.read_text(encoding="utf-8")
+        yield page.name, "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+
+
+@pytest.mark.parametrize(("page", "code"), list(documented_code()))
+def test_documented_python_works(
+    page: str, code: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each page is run from its top to its end, where there are a run and a picture."""
+    shutil.copytree(trained, "runs/quick")
+    for name in ("digit.png", "year.jpg"):
+        shutil.copy(REPOSITORY / "docs" / "images" / name, name)
+    exec(compile(code, page, "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("name", mnistcli.__all__)
+def test_every_name_is_documented(name: str) -> None:
+    code = dict(documented_code())["python.md"]
+    assert len(re.findall(rf"\b{name}\b", code)) > 1, "imported, and used"
+
+
+def test_an_error_tells_its_way_out_in_a_traceback() -> None:
+    with pytest.raises(MnistError) as raised:
+        load_model("nothing")
+    assert raised.value.__notes__ == [raised.value.why, raised.value.fix]
