@@ -260,13 +260,7 @@ def resolve(
     for name, value in (("recipe", recipe.name), ("arch", recipe.arch)):
         values[name], sources[name] = value, recipe_source
     _drop_weaker_size(values, sources, order=[source for source, _ in layers])
-    settings = _validate(values, sources)
-    if settings.max_params:
-        own = f"recipe {recipe.name}"
-        within = recipe.within(settings.max_params).items()
-        changed = {name: value for name, value in within if sources.setdefault(name, own) == own}
-        settings = _validate({**values, **changed}, sources)
-    return Resolved(settings, sources)
+    return Resolved(_validate(values, sources), sources)
 
 
 # The settings that are tables of settings, beside the model.

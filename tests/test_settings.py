@@ -519,7 +519,7 @@ def test_settings_are_frozen() -> None:
             setattr(model, name, 1)
 
 
-@pytest.mark.parametrize(("budget", "width"), [(8000, 73), (7893, 72)])
+@pytest.mark.parametrize(("budget", "width"), [(8000, 16), (7975, 15)])
 def test_a_budget_fills_in_the_widest_width(budget: int, width: int) -> None:
     chosen = fit_budget(flagged(max_params=budget))
     assert chosen.network == {"width": width}
@@ -531,8 +531,8 @@ def test_a_width_that_was_given_is_kept() -> None:
 
 
 def test_a_width_over_the_budget_is_refused() -> None:
-    with pytest.raises(GateError, match="7,894 parameters, more than 7,000"):
-        fit_budget(flagged(width=73, max_params=7000))
+    with pytest.raises(GateError, match="7,976 parameters, more than 7,000"):
+        fit_budget(flagged(width=16, max_params=7000))
 
 
 def test_a_network_of_fixed_size_over_the_budget_is_refused() -> None:
@@ -585,37 +585,14 @@ def test_any_environment_gives_settings_or_an_error_of_ours(environ: dict[str, s
 
 
 def test_the_stronger_of_a_width_and_a_budget_wins(tmp_path: Path) -> None:
-    wide = resolve({"arch": "cnn-small", "width": 80}, environ={}).settings
-    assert (wide.network, wide.max_params) == ({"width": 80}, None)
+    wide = resolve({"arch": "cnn-small", "width": 32}, environ={}).settings
+    assert (wide.network, wide.max_params) == ({"width": 32}, None)
     config = written(tmp_path / "c.json", '{"model": {"arch": "cnn-small", "width": 16}}')
     small = fit_budget(resolve({"max_params": 2000}, config=config, environ={}).settings)
     assert registry.num_params("cnn-small", small.network) <= 2000
-    both = resolve({"arch": "cnn-small", "width": 80, "max_params": 8000}, environ={}).settings
+    both = resolve({"arch": "cnn-small", "width": 32, "max_params": 8000}, environ={}).settings
     with pytest.raises(GateError, match="more than 8,000"):
         fit_budget(both)
-
-
-@pytest.mark.parametrize(
-    ("budget", "epochs", "rotate_degrees"),
-    [
-        (10**9, 40, 9), (8000, 40, 9), (5001, 40, 9), (5000, 50, 9),
-        (2001, 50, 9), (2000, 80, 5), (1000, 110, 5), (300, 110, 5),
-    ],
-)  # fmt: skip
-def test_a_smaller_budget_trains_longer(budget: int, epochs: int, rotate_degrees: float) -> None:
-    chosen = flagged(max_params=budget)
-    assert (chosen.epochs, chosen.augmentation.rotate_degrees) == (epochs, rotate_degrees)
-
-
-def test_only_the_recipes_own_settings_follow_the_budget(tmp_path: Path) -> None:
-    assert flagged(max_params=2000, epochs=9).epochs == 9
-    config = written(tmp_path / "c.toml", "epochs = 7\n[augmentation]\nshift_px = 3\n")
-    mine = resolve({"max_params": 2000}, config=config, environ={}).settings
-    assert (mine.epochs, mine.augmentation.shift_px) == (7, 3)
-    assert mine.augmentation.rotate_degrees == 9
-    assert resolve({}, environ={"MNIST_MAX_PARAMS": "2000"}).settings.epochs == 80
-    assert flagged(width=30).epochs == 40
-    assert flagged(recipe="cnn-26k", max_params=30_000).epochs == 10
 
 
 def test_a_file_with_another_recipes_network_is_refused(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_dry_run_shows_values_and_sources_and_writes_nothing(
     monkeypatch.setenv("MNIST_EPOCHS", "4")
     result = mnist("train", "--arch", "cnn-small", "--lr", "0.5", "--dry-run", "--json")
     record = json.loads(result.stdout)
-    assert record["settings"]["model"] == {"arch": "cnn-small", "width": 73}
+    assert record["settings"]["model"] == {"arch": "cnn-small", "width": 16}
     assert record["settings"]["epochs"] == 4
     assert record["sources"]["epochs"] == "environment"
     assert record["sources"]["lr"] == "flag"
