@@ -101,6 +101,7 @@ class Training:
         self.history: list[EpochResult] = []
         self._train, self._val = training.load(self.plan, _data_dir(data_dir))
         self._state: dict[str, Any] | None = None
+        self._num_loops = 0
         self._last: LoadedModel | None = None
         self._best: LoadedModel | None = None
 
@@ -108,11 +109,14 @@ class Training:
         """Train what is left. Seeds PyTorch's global generator.
 
         Raises:
-            RunError: the loss is not finite, or the memory does not suffice.
+            RunError: the loss is not finite, the memory does not suffice, or
+                another loop over the same training has begun meanwhile.
             DeviceError: the network is to be compiled, and cannot be here.
         """
         if self.is_finished:
             return
+        self._num_loops += 1
+        this_loop = self._num_loops
         with training.failures_in_words(self.plan):
             state = self.plan.state(len(self._train))
             if self._state:
@@ -123,6 +127,12 @@ class Training:
                 yield epoch
                 if self.is_finished:
                     return
+                if self._num_loops != this_loop:
+                    raise RunError(
+                        f"{self.name} is trained by another loop.",
+                        why="A loop over a Training goes on behind the last epoch that is done.",
+                        fix="Go on with the loop that was begun last.",
+                    )
 
     def _keep(self, state: TrainState, epoch: EpochResult) -> None:
         # Copied, since the next epoch may be interrupted in its middle.

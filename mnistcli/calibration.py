@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 NUM_BINS = 15
 # Between these a temperature is looked for. Where no image is misread, lower is always better.
-LOWEST, HIGHEST = 0.05, 20.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 # 20 / 0.05 halved as often in its logarithm: nine digits.
 NUM_HALVINGS = 40
 # What float32 may have rounded to 0 is taken for its smallest number: 87 nats.
@@ -67,7 +67,7 @@ def confidence_bins(
     ]
 
 
-def expected_error(bins: Sequence[ConfidenceBin]) -> float:
+def expected_calibration_error(bins: Sequence[ConfidenceBin]) -> float:
     """The expected calibration error (ECE), in 0..1: by how much confidence misses accuracy.
 
     The mean of the bins' differences, weighted by their images (Guo et al. 2017, eq. 3).
@@ -84,14 +84,14 @@ def cross_entropy(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.i
 
 
 def fit_temperature(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> float:
-    """The temperature, in `LOWEST`..`HIGHEST`, with the lowest cross-entropy on these images.
+    """The temperature with the lowest cross-entropy on these images, within the bounds above.
 
     In 1/T the cross-entropy is convex, so that its slope has one zero at most,
     which bisection cannot miss.
     """
     logits_NK = _logits(probabilities_NK)
     label_logits_N = logits_NK[np.arange(len(labels_N)), labels_N]
-    low, high = LOWEST, HIGHEST
+    low, high = MIN_TEMPERATURE, MAX_TEMPERATURE
     for _ in range(NUM_HALVINGS):
         middle = math.sqrt(low * high)
         expected_N = (_softmax(logits_NK / middle) * logits_NK).sum(axis=1)

@@ -24,7 +24,7 @@ FOLLOWERS = (nn.BatchNorm2d, nn.MaxPool2d, nn.ReLU)
 class Stage:
     """What a convolution passes on of a picture, normalised and pooled as the network does.
 
-    The maps are float32 (C, H, W). Where they are below 0, the ReLU lets nothing through.
+    The maps are float32 (C, H, W) and at least 0: what the ReLU lets through.
     """
 
     name: str

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from mnistcli.calibration import LOWEST, expected_error
+from mnistcli.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, expected_calibration_error
 from mnistcli.comparison import Pair
 from mnistcli.console import (
     number,
@@ -67,13 +67,13 @@ def _record(each: Judgement) -> dict[str, Any]:
     return {
         **asdict(each.score),
         "macro_f1": macro_mean(each.score.classes).f1,
-        "ece": expected_error(each.score.bins),
+        "ece": expected_calibration_error(each.score.bins),
         "recipe": each.recipe,
         "num_params": each.num_params,
         "members": list(each.members),
         "doubtful": list(each.doubtful),
         "num_doubtful_errors": each.num_doubtful_errors,
-        "calibration": found and {**asdict(found), "ece": expected_error(found.bins)},
+        "calibration": found and {**asdict(found), "ece": expected_calibration_error(found.bins)},
         "corrupted": [asdict(score) for score in each.corrupted],
         "mean_corrupted_accuracy": _mean_corrupted(each) if each.corrupted else None,
     }
@@ -89,7 +89,7 @@ def _print_one(each: Judgement) -> None:
     console.print(Text.assemble((f"Accuracy {percent(score.accuracy)}", "bold"), _on(score)))
     console.print(
         f"95 % interval {_interval(score)} % (Wilson), {score.num_errors:,} errors, "
-        f"loss {score.loss:.4f}, ECE {percent(expected_error(score.bins))}"
+        f"loss {score.loss:.4f}, ECE {percent(expected_calibration_error(score.bins))}"
     )
     if each.doubtful:
         console.print(_doubtful([each]))
@@ -174,7 +174,7 @@ def _side_by_side(judged: Sequence[Judgement], names: Sequence[str]) -> Table:
             _interval(each.score),
             f"{each.score.num_errors:,}",
             f"{each.score.loss:.4f}",
-            percent(expected_error(each.score.bins)),
+            percent(expected_calibration_error(each.score.bins)),
         )
     return table
 
@@ -207,14 +207,15 @@ def _print_calibrations(judged: Sequence[Judgement], names: Sequence[str]) -> No
             f"{calibration.num_fitted:,}",
             f"{each.score.loss:.4f}",
             f"{calibration.loss:.4f}",
-            percent(expected_error(each.score.bins)),
-            percent(expected_error(calibration.bins)),
+            percent(expected_calibration_error(each.score.bins)),
+            percent(expected_calibration_error(calibration.bins)),
         )
     console = stdout()
     console.print()
     console.print(table)
-    if any(math.isclose(each.temperature, LOWEST, rel_tol=1e-6) for each in found):
-        console.print(f"\n{LOWEST} is the lowest temperature tried: no image held out is misread.")
+    for bound, kind in ((MIN_TEMPERATURE, "lowest"), (MAX_TEMPERATURE, "highest")):
+        if any(math.isclose(each.temperature, bound, rel_tol=1e-6) for each in found):
+            console.print(f"\n{bound:g} is the {kind} temperature tried: the best lies beyond it.")
 
 
 def _print_corrupted(judged: Sequence[Judgement], names: Sequence[str]) -> None:

@@ -153,7 +153,8 @@ def judge(
 ) -> list[Judgement]:
     """What is said of checkpoints on `examples`, the `split` of `dataset`; an ensemble comes last.
 
-    `examples` lie on the CPU. `held_out` are those to calibrate with, for every checkpoint its own.
+    `examples` lie on the CPU. `held_out` are those to calibrate with, for every checkpoint its
+    own; needed with `how.calibrate`.
     """
     how, target = how or Judging(), torch.device(device)
     # Copies, since a loaded network stays on the CPU.
@@ -162,10 +163,12 @@ def judge(
     ]
     rows = [(loaded,) for loaded in models] + ([tuple(models)] if how.ensemble else [])
     answers = _answers(models, examples.to(target), how)
-    fitted: list[Calibration | None] = [
-        _calibration(answer, _answer(loaded, each.to(target), how))
-        for answer, loaded, each in zip(answers, models, held_out, strict=False)
-    ]
+    fitted: list[Calibration | None] = [None] * len(rows)
+    if how.calibrate:
+        fitted = [
+            _calibration(answer, _answer(loaded, each.to(target), how))
+            for answer, loaded, each in zip(answers, models, held_out, strict=True)
+        ]
     corrupted = list(zip(*_corrupted_scores(models, examples, how, target), strict=True))
     return [
         replace(
@@ -176,7 +179,7 @@ def judge(
         for row, answer, calibration, scores in zip(
             rows,
             answers,
-            fitted or [None] * len(rows),
+            fitted,
             corrupted or [()] * len(rows),
             strict=True,
         )

@@ -185,7 +185,7 @@ class TrainSettings(_Frozen):
         if self.fold and self.val_size:
             raise ValueError("fold needs a val_size of 0")
         if self.until is not None and not self.holds_out:
-            raise ValueError("until needs a val_size above 0")
+            raise ValueError("until needs a val_size above 0, or a fold")
         if self.label_smoothing and self.loss == "nll":
             raise ValueError("label_smoothing needs loss cross-entropy")
         width = registry.architecture(self.arch).budget_setting

@@ -47,7 +47,7 @@ def assert_same(first: LoadedModel, second: LoadedModel) -> None:
         assert torch.equal(tensor, weights[name]), name
 
 
-def test_every_name_is_there_and_no_other() -> None:
+def test_every_name_is_there_and_documented() -> None:
     assert set(mnistcli.__all__) <= set(dir(mnistcli))
     assert [name for name in mnistcli.__all__ if getattr(mnistcli, name).__doc__ is None] == []
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
@@ -96,6 +96,17 @@ def test_missing_data_are_never_downloaded(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         load_examples("kmnist", data_dir=tmp_path)
     assert "mnist download --dataset kmnist" in raised.value.fix
+
+
+def test_of_two_loops_over_a_training_the_first_ends() -> None:
+    training = Training(SMALL.model_copy(update={"epochs": 3}))
+    first = iter(training)
+    next(first)
+    second = iter(training)
+    assert next(second).epoch == 2
+    with pytest.raises(RunError, match="is trained by another loop"):
+        next(first)
+    assert [epoch.epoch for epoch in (*training.history, *second)] == [1, 2, 3]
 
 
 def test_a_training_gives_the_bits_of_the_command(trained: Path) -> None:

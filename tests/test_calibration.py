@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from mnistcli.calibration import (
-    HIGHEST,
-    LOWEST,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     ConfidenceBin,
     at_temperature,
     confidence_bins,
     cross_entropy,
-    expected_error,
+    expected_calibration_error,
     fit_temperature,
 )
 
@@ -33,7 +33,7 @@ def test_bins_and_their_error_are_those_worked_out_by_hand() -> None:
     assert [each.num_images for each in bins] == [0, 0, 1, 1, 2]
     assert [each.accuracy for each in bins] == [0, 0, 1, 0, 0.5]
     assert [each.confidence for each in bins] == pytest.approx([0, 0, 0.55, 0.65, 0.9])
-    assert expected_error(bins) == pytest.approx((0.45 + 0.65 + 2 * 0.4) / 4)
+    assert expected_calibration_error(bins) == pytest.approx((0.45 + 0.65 + 2 * 0.4) / 4)
 
 
 def test_a_bin_holds_its_upper_end_and_not_its_lower() -> None:
@@ -57,7 +57,10 @@ def test_who_is_as_often_right_as_sure_has_no_error(
     confidence: float, num_right: int, error: float
 ) -> None:
     labels_N = np.array([0] * num_right + [1] * (4 - num_right))
-    assert expected_error(confidence_bins(two_classes(*[confidence] * 4), labels_N)) == error
+    assert (
+        expected_calibration_error(confidence_bins(two_classes(*[confidence] * 4), labels_N))
+        == error
+    )
 
 
 def test_the_cross_entropy_is_the_mean_surprise_and_never_infinite() -> None:
@@ -105,14 +108,14 @@ def test_the_temperature_is_the_one_that_another_search_finds() -> None:
 
 def test_a_temperature_stays_in_its_bounds() -> None:
     probabilities_NK = two_classes(0.9, 0.8)
-    assert fit_temperature(probabilities_NK, np.array([0, 0])) == pytest.approx(LOWEST)
-    assert fit_temperature(probabilities_NK, np.array([1, 1])) == pytest.approx(HIGHEST)
+    assert fit_temperature(probabilities_NK, np.array([0, 0])) == pytest.approx(MIN_TEMPERATURE)
+    assert fit_temperature(probabilities_NK, np.array([1, 1])) == pytest.approx(MAX_TEMPERATURE)
 
 
 def test_a_temperature_keeps_every_prediction_and_1_keeps_the_probabilities() -> None:
     probabilities_NK = np.random.default_rng(0).dirichlet([1.0] * 10, size=50)
     assert at_temperature(probabilities_NK, 1.0) == pytest.approx(probabilities_NK)
-    for temperature in (LOWEST, 3.0, HIGHEST):
+    for temperature in (MIN_TEMPERATURE, 3.0, MAX_TEMPERATURE):
         warm_NK = at_temperature(probabilities_NK, temperature)
         assert (warm_NK.argmax(axis=1) == probabilities_NK.argmax(axis=1)).all()
         assert warm_NK.sum(axis=1) == pytest.approx(np.ones(50))
@@ -121,5 +124,5 @@ def test_a_temperature_keeps_every_prediction_and_1_keeps_the_probabilities() ->
 def test_probabilities_that_were_rounded_to_0_do_no_harm() -> None:
     rounded_NK = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]], dtype=np.float32)
     found = fit_temperature(rounded_NK, np.array([0, 1, 1]))
-    assert LOWEST < found <= HIGHEST
+    assert MIN_TEMPERATURE < found <= MAX_TEMPERATURE
     assert np.isfinite(at_temperature(rounded_NK, found)).all()

@@ -174,12 +174,15 @@ def test_a_calibration_is_shown_and_not_kept(trained: Path, mnist: Mnist) -> Non
     assert kept.loss == record["loss"] != found["loss"]
 
 
-def test_the_lowest_temperature_is_explained(
-    trained: Path, mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("bound", "kind"), [(0.05, "lowest"), (20.0, "highest"), (1.5, "")])
+def test_a_temperature_at_the_end_of_those_tried_is_explained(
+    trained: Path, mnist: Mnist, monkeypatch: pytest.MonkeyPatch, bound: float, kind: str
 ) -> None:
-    monkeypatch.setattr("mnistcli.judging.fit_temperature", lambda *_: 0.05)
+    monkeypatch.setattr("mnistcli.judging.fit_temperature", lambda *_: bound)
     result = mnist("eval", trained, "--calibrate")
-    assert "0.05 is the lowest temperature tried" in result.stdout
+    said = f"{bound:g} is the {kind} temperature tried: the best lies beyond it."
+    assert (said in result.stdout) is bool(kind)
+    assert ("temperature tried" in result.stdout) is bool(kind)
 
 
 def test_every_checkpoint_must_reach_the_gate(two: tuple[str, str], mnist: Mnist) -> None:

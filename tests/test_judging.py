@@ -153,8 +153,8 @@ def test_a_temperature_is_fitted_on_what_was_held_out(
     expected = F.cross_entropy(warm_NK, few.labels_N).item()
     assert found.calibration.loss == pytest.approx(expected, rel=1e-4)
     bins = calibration.confidence_bins(warm_NK.softmax(dim=1).numpy(), few.labels_N.numpy())
-    assert calibration.expected_error(found.calibration.bins) == pytest.approx(
-        calibration.expected_error(bins), abs=1e-5
+    assert calibration.expected_calibration_error(found.calibration.bins) == pytest.approx(
+        calibration.expected_calibration_error(bins), abs=1e-5
     )
 
 

@@ -33,7 +33,7 @@ def tour() -> NotebookNode:
     return notebook
 
 
-def test_the_tour_runs_in_a_fresh_kernel_and_shows_the_same(
+def test_the_tour_runs_in_a_fresh_kernel_and_shows_the_same_kinds(
     tour: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from mnistcli.calibration import ConfidenceBin, expected_error
+from mnistcli.calibration import ConfidenceBin, expected_calibration_error
 from mnistcli.metrics import class_scores, wilson_interval
 from mnistcli.plots.style import BLUE, CENTRED, FAINT, GREY, INK, MARK, PALE, STYLE, inches, wrapped
 
@@ -85,7 +85,7 @@ def calibration(bins: Sequence[ConfidenceBin], *, title: str) -> Figure:
     """
     figure = Figure(figsize=(4.8, 5.4))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    heading = f"{title}\nexpected calibration error {100 * expected_error(bins):.2f} %"
+    heading = f"{title}\nexpected calibration error {100 * expected_calibration_error(bins):.2f} %"
     figure.suptitle(wrapped(heading, 4.8), x=0.02, ha="left", fontsize=10)
     filled = [each for each in bins if each.num_images]
     _draw_reliability(upper, filled)

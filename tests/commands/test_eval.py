@@ -51,7 +51,9 @@ def test_the_validation_split_is_the_one_training_held_out(mnist: Mnist, trained
 
 def test_eval_keeps_its_result_in_the_run(mnist: Mnist, trained: Path) -> None:
     record = json.loads(mnist("eval", trained, "--json").stdout)
-    assert json.loads((trained / "eval-digits-test.json").read_text()) == record
+    kept = json.loads((trained / "eval-digits-test.json").read_text())
+    assert kept.items() <= record.items()
+    assert kept["num_errors"] == 360 - sum(row[k] for k, row in enumerate(kept["confusion"]))
 
 
 def test_a_run_is_found_by_name(mnist: Mnist, trained: Path) -> None:
