@@ -23,8 +23,9 @@ from mnistcli.console import (
     stdout,
 )
 from mnistcli.judging import Judgement
-from mnistcli.metrics import ClassScore, Score, macro_mean
+from mnistcli.metrics import ClassScore, Score, Spread, macro_mean, spread
 from mnistcli.runs import run_of
+from mnistcli.settings import apart_from_seed
 
 
 def show(judged: Sequence[Judgement], pairs: Sequence[Pair], *, as_json: bool, quiet: bool) -> None:
@@ -58,6 +59,7 @@ def _record_of(judged: Sequence[Judgement], pairs: Sequence[Pair]) -> dict[str, 
         "split": first.split,
         "num_images": first.num_images,
         "judgements": [_record(each) for each in judged],
+        "spread": (found := _spread(judged)) and asdict(found),
         "pairs": [asdict(pair) for pair in pairs],
     }
 
@@ -77,6 +79,14 @@ def _record(each: Judgement) -> dict[str, Any]:
         "corrupted": [asdict(score) for score in each.corrupted],
         "mean_corrupted_accuracy": _mean_corrupted(each) if each.corrupted else None,
     }
+
+
+def _spread(judged: Sequence[Judgement]) -> Spread | None:
+    """Of checkpoints that differ in seed or fold alone; None of others."""
+    checkpoints = [(each.score, each.settings) for each in judged if each.settings]
+    if len({apart_from_seed(settings) for _, settings in checkpoints}) > 1:
+        return None
+    return spread([(score.accuracy, score.num_images) for score, _ in checkpoints])
 
 
 def _mean_corrupted(each: Judgement) -> float:
@@ -156,11 +166,21 @@ def _print_several(
     num_checkpoints = sum(not each.members for each in judged)
     console.print(Text.assemble((f"{num_checkpoints} checkpoints", "bold"), _on(first.score), "\n"))
     console.print(_side_by_side(judged, names))
+    if found := _spread(judged):
+        console.print(f"\n{_in_words(found)}", soft_wrap=True)
     if first.doubtful:
         console.print(f"\n{_doubtful(judged)}", soft_wrap=True)
     if num_checkpoints == 2:
         sentence = pairs[0].in_words(names[0], names[1])
         console.print(Text(f"\n{sentence}", style="bold"), soft_wrap=True)
+
+
+def _in_words(found: Spread) -> str:
+    low, high = found.interval
+    return (
+        f"Mean {percent(found.mean)}, SD {percent(found.deviation)}; all errors together: "
+        f"{100 * low:.2f} to {100 * high:.2f} %"
+    )
 
 
 def _side_by_side(judged: Sequence[Judgement], names: Sequence[str]) -> Table:

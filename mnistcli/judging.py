@@ -27,6 +27,7 @@ from mnistcli.corruptions import Corruption, corrupt
 from mnistcli.engine import Evaluation
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import CorruptedScore, JudgedSplit, Score
+from mnistcli.settings import TrainSettings
 
 # How far down and across pictures are shifted for test-time augmentation.
 SHIFTS_PX = tuple(product((0, -1, 1), repeat=2))
@@ -46,17 +47,22 @@ class Judging:
 class Judgement:
     """All that is said of a checkpoint, or of the ensemble of several.
 
-    An ensemble has `members`, the parameters of all of them and no recipe.
+    An ensemble has `members`, the parameters of all of them and no settings.
     `doubtful` are the images of the split whose label people doubt.
     """
 
     score: Score
-    recipe: str
+    settings: TrainSettings | None
     num_params: int
     doubtful: tuple[int, ...]
     members: tuple[str, ...] = ()
     calibration: Calibration | None = None
     corrupted: tuple[CorruptedScore, ...] = ()
+
+    @property
+    def recipe(self) -> str:
+        """The recipe it was trained by; empty for an ensemble."""
+        return self.settings.recipe if self.settings else ""
 
     @property
     def num_doubtful_errors(self) -> int:
@@ -200,7 +206,7 @@ def _judgement(
     settings = [loaded.card.settings for loaded in row]
     return Judgement(
         scoring.score(answer, classes, checkpoint=name, dataset=dataset, split=split, tta=tta),
-        recipe=settings[0].recipe if is_one else "",
+        settings=settings[0] if is_one else None,
         num_params=sum(registry.num_params(each.arch, each.network) for each in settings),
         doubtful=datasets.dataset(dataset).doubtful if split == "test" else (),
         members=() if is_one else names,

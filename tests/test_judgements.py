@@ -14,6 +14,7 @@ from mnistcli.checkpoints import BUNDLED
 from mnistcli.comparison import Pair, compare, mcnemar
 from mnistcli.judging import Judgement
 from mnistcli.metrics import ClassScore, Mistake, Score
+from mnistcli.settings import resolve
 from tests.conftest import Mnist
 
 ON_DIGITS = ("--dataset", "digits")
@@ -28,7 +29,8 @@ def forged(name: str, wrong: range, *, doubtful: tuple[int, ...] = ()) -> Judgem
         mistakes=[Mistake(index, 1, 0, 0.9, 0.1) for index in wrong],
     )
     bins = [ConfidenceBin(100, score.accuracy, score.accuracy - 0.05)]
-    return Judgement(replace(score, bins=bins), "cnn", 1_000, doubtful)
+    settings = resolve({"arch": "mlp"}, environ={}).settings
+    return Judgement(replace(score, bins=bins), settings, 1_000, doubtful)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *judged: Judgement) -> str:
@@ -43,7 +45,7 @@ def test_one_checkpoint_says_ece_the_means_and_doubtful_labels(
 ) -> None:
     lines = shown(capsys, forged("x/a.pth", range(6), doubtful=(1, 2, 50))).splitlines()
     assert lines[:4] == [
-        "x/a.pth (cnn)",
+        "x/a.pth (mlp-120-84)",
         "Accuracy 94.00 % on 100 test images of mnist",
         "95 % interval 25.00 to 75.00 % (Wilson), 6 errors, loss 0.5000, ECE 5.00 %",
         "Of the errors, 2 are among the 3 images whose label is doubtful",
@@ -78,6 +80,7 @@ def test_several_stand_side_by_side_with_their_doubtful_labels(
     assert text.startswith("2 checkpoints on 100 test images of mnist\n")
     assert "Of the errors, 2, 1 are among the 3 images whose label is doubtful" in text
     assert "b.pth is better: 0 images wrong against 10 (only one of them wrong), p = 0.002" in text
+    assert "Mean 93.00 %, SD 7.07 %; all errors together: 88.59 to 95.78 %" in text
     assert "precision" not in text
 
 
@@ -115,12 +118,28 @@ def test_two_checkpoints_on_the_command_line(two: tuple[str, str], mnist: Mnist)
     assert len(list(Path().glob("**/eval-*.json"))) == 2
 
 
+def test_seeds_of_one_recipe_get_their_mean_and_spread(mnist: Mnist) -> None:
+    series = ("--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "2", "--name", "two")
+    assert mnist("train", *series, "--seeds", "2").exit_code == 0
+    names = ("two/seed-0", "two/seed-1")
+    record = json.loads(mnist("eval", *names, "--ensemble", "--json").stdout)
+    first, second = (each["num_errors"] for each in record["judgements"][:2])
+    assert first != second
+    found = record["spread"]
+    assert found["mean"] == pytest.approx(1 - (first + second) / 720)
+    assert found["deviation"] == pytest.approx(abs(first - second) / 360 / 2**0.5)
+    assert (found["num_errors"], found["num_images"]) == (first + second, 720)
+    shown = mnist("eval", *names).stdout
+    assert f"Mean {100 * found['mean']:.2f} %, SD {100 * found['deviation']:.2f} %" in shown
+
+
 def test_the_record_is_enough_to_draw_every_table(two: tuple[str, str], mnist: Mnist) -> None:
     result = mnist("eval", *two, *ON_DIGITS, "--ensemble", "--corrupt", "noise,thin", "--json")
     assert result.stdout.count("\n") == 1
     record = json.loads(result.stdout)
     assert (record["dataset"], record["split"], record["num_images"]) == ("digits", "test", 360)
     first, second, ensemble = record["judgements"]
+    assert record["spread"] is None, "two recipes have no mean"
     assert ensemble["members"] == [first["checkpoint"], second["checkpoint"]]
     for each in record["judgements"]:
         assert each["macro_f1"] == pytest.approx(fmean(one["f1"] for one in each["classes"]))
