@@ -19,6 +19,7 @@ from torch import Tensor
 from mnistcli import checkpoints
 from mnistcli.batches import normalise
 from mnistcli.errors import SettingsError
+from mnistcli.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,17 @@ class Teacher:
         for model in self.models:
             model.network.to(device).to(memory_format=torch.channels_last)
         return self
+
+    def may_know(self, settings: TrainSettings) -> bool:
+        """Whether any was trained on images that a run of `settings` validates on.
+
+        That is so of the same data set, unless it was divided alike.
+        """
+        if not settings.holds_out:
+            return False
+        taught = [model.card.settings for model in self.models]
+        same = [each for each in taught if each.dataset == settings.dataset]
+        return any(_division(each) != _division(settings) for each in same)
 
     @torch.no_grad()
     def probabilities(self, images_NHW: Tensor, temperature: float) -> Tensor:
@@ -75,6 +87,10 @@ def loss(logits_NK: Tensor, taught_NK: Tensor, temperature: float) -> Tensor:
     """
     log_probabilities_NK = F.log_softmax(logits_NK / temperature, dim=1)
     return temperature**2 * F.kl_div(log_probabilities_NK, taught_NK, reduction="batchmean")
+
+
+def _division(settings: TrainSettings) -> tuple[object, ...]:
+    return settings.val_size, settings.fold, settings.seed
 
 
 def _seen_by(model: checkpoints.LoadedModel, images_NHW: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class Spread:
 
     `deviation` is None of a single one. `num_errors` of `num_images` are those
     of all networks together, `interval` the 95 % Wilson interval of that share,
-    as an accuracy.
+    as an accuracy. It assumes that no two networks were judged on the same image.
     """
 
     mean: float

@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mnistcli.layers import Network
     from mnistcli.metrics import EpochResult
     from mnistcli.series import Layout
+    from mnistcli.settings import TrainSettings
     from mnistcli.training import Plan, Start
 
 # How often a bar is redrawn: reading the running loss makes a GPU wait.
@@ -307,6 +308,7 @@ def training(
     if workers.count > 1:
         lines.append(("processes", f"{workers.count}, each with its share of every batch"))
     header(console, plan, *lines)
+    note_teacher(console, plan, [plan.settings])
     console.print()
     if start.is_resumed:
         console.print(_where_it_goes_on(start), soft_wrap=True)
@@ -315,6 +317,17 @@ def training(
         return
     with live(console) as progress:
         yield TrainingDisplay(start, console, progress, workers=workers)
+
+
+def note_teacher(console: Console, plan: "Plan", runs: Iterable["TrainSettings"]) -> None:
+    """Say so if the images that `runs` validate on may be known to a teacher."""
+    if plan.teacher and any(plan.teacher.may_know(each) for each in runs):
+        console.print(
+            "A teacher may have been trained on images that are held out here: "
+            "validation accuracies may flatter; mnist eval judges by the test set.",
+            style="yellow",
+            soft_wrap=True,
+        )
 
 
 def _where_it_goes_on(start: "Start") -> str:

@@ -5,7 +5,7 @@ follows from the runs and is replaced after every one. A series that was broken
 off goes on from its runs: those that are finished stay, the next is resumed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mnistcli import SCHEMA_VERSION, runs, training
+from mnistcli import SCHEMA_VERSION, batches, runs, training
 from mnistcli.batches import Examples
 from mnistcli.distributed import ALONE, Workers
 from mnistcli.engine import OnStep
@@ -95,15 +95,27 @@ class RunResult:
 class Series:
     """A series that is trained: what, where, and how far it has come.
 
-    `plan` is the first run's. `results` holds the runs that are finished, in
-    their order, and grows with them.
+    `plan` is the first run's. `found` are the epochs, by the name of each run,
+    that were there when it was resumed. `finished` holds the runs that are
+    finished by their names, and grows with them.
     """
 
     path: Path
     layout: Layout
     plan: training.Plan
     is_resumed: bool = False
-    results: list[RunResult] = field(default_factory=list)
+    found: Mapping[str, list[EpochResult]] = field(default_factory=dict)
+    finished: dict[str, RunResult] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> dict[str, TrainSettings]:
+        """The settings of every run by the name of its directory."""
+        return self.layout.runs(self.plan.settings)
+
+    @property
+    def results(self) -> list[RunResult]:
+        """The runs that are finished, in their order."""
+        return [self.finished[name] for name in self.runs if name in self.finished]
 
     @property
     def last(self) -> Spread:
@@ -172,10 +184,10 @@ def started(
     """A new series in the directory `out`; `settings` are those of its first run.
 
     Raises:
-        SettingsError: a seed is too large, no run would hold anything out, or the name is taken.
+        SettingsError: what `check` refuses, or the name is taken.
         MnistError: whatever else `training.plan` and `runs.claimed` raise.
     """
-    _check(settings, layout)
+    check(settings, layout)
     plan = training.plan(settings)
     with runs.claimed(out, name, plan.settings) as directory:
         series = Series(directory.path, layout, plan)
@@ -187,20 +199,23 @@ def started(
 def resumed(directory: Run, *, changes: Mapping[str, Any]) -> Iterator[Series]:
     """The series that lies in a directory, with `changes` such as more epochs for all its runs.
 
+    Nothing is written before `execute` has the data.
+
     Raises:
-        DataError: its record is damaged.
-        SettingsError: one of the changes is none that a run can take up.
+        DataError: its record or one of its runs is damaged, or a run is none of this series.
+        SettingsError: one of the changes is none that a run can take up, or a run has
+            finished more epochs.
         RunError: another process is training the series, or it cannot be written.
         DeviceError: its device does not work here.
     """
-    before = _read(directory)
-    settings = continued(before.settings, changes)
-    _check(settings, before.layout)
     with runs.locked_run(directory):
-        series = Series(directory.path, before.layout, training.plan(settings), is_resumed=True)
-        if settings != before.settings:
-            _write(series)
-        yield series
+        before = _read(directory)
+        settings = continued(before.settings, changes)
+        check(settings, before.layout)
+        found = _find(directory.path, before.layout.runs(settings))
+        _check_epochs(directory.path, found, settings.epochs)
+        plan = training.plan(settings)
+        yield Series(directory.path, before.layout, plan, is_resumed=True, found=found)
 
 
 def execute(
@@ -212,15 +227,19 @@ def execute(
     writes. Raises what `training.resumed`, `training.divide` and
     `training.execute` raise.
     """
-    for name, settings in series.layout.runs(series.plan.settings).items():
+    if series.is_resumed:
+        _fill(series, examples)
+        if workers.leads:
+            _write(series)
+    for name, settings in series.runs.items():
         with ExitStack() as held:
             start = workers.from_leader(partial(held.enter_context, _begun(series, name, settings)))
             train, val = training.divide(start.plan, examples, workers=workers)
             on_step = on_run(start) if on_run else None
             for _ in training.execute(start, train, val, workers=workers, on_step=on_step):
                 pass
-        result = _result(start, num_val=len(val))
-        series.results.append(result)
+        result = _result(name, settings, start.history, num_val=len(val))
+        series.finished[name] = result
         if workers.leads:
             _write(series)
         yield result
@@ -235,22 +254,68 @@ def _begun(series: Series, name: str, settings: TrainSettings) -> Iterator[train
         return
     changes = {each: getattr(settings, each) for each in CHANGEABLE}
     with training.resumed(name, changes=changes, out=series.path) as start:
-        _check_same(start, settings, series.path)
         yield start
 
 
-def _check_same(start: training.Start, settings: TrainSettings, path: Path) -> None:
-    found, wanted = (each.model_dump(mode="json") for each in (start.plan.settings, settings))
+def _find(path: Path, wanted: Mapping[str, TrainSettings]) -> dict[str, list[EpochResult]]:
+    """The epochs of every run that lies in `path`, by its name."""
+    found = {}
+    for name, settings in wanted.items():
+        run = Run(path / name)
+        if (run.path / "settings.json").exists():
+            before = runs.read_settings(run)
+            _check_same(run, before, settings)
+            saved = runs.read_state(run, before)
+            found[name] = list(saved.history) if saved else []
+    return found
+
+
+def _fill(series: Series, examples: Examples) -> None:
+    """Take up what was finished before: a summary never has fewer runs than are finished."""
+    for name, history in series.found.items():
+        settings = series.runs[name]
+        if training.is_finished(history, settings):
+            _, val = batches.divide(examples, settings)
+            series.finished[name] = _result(name, settings, history, num_val=len(val))
+
+
+def _check_same(run: Run, before: TrainSettings, settings: TrainSettings) -> None:
+    found, wanted = (
+        each.model_dump(mode="json", exclude=set(CHANGEABLE)) for each in (before, settings)
+    )
     changed = [name for name in wanted if found[name] != wanted[name]]
     if changed:
         raise DataError(
-            f"{start.run.path} is no run of this series.",
+            f"{run.path} is no run of this series.",
             why=f"Its settings are others: {', '.join(changed)} differs.",
-            fix=f"Move it elsewhere, then go on: mnist train --resume {path}",
+            fix=f"Move it elsewhere, then go on: mnist train --resume {run.path.parent}",
         )
 
 
-def _check(settings: TrainSettings, layout: Layout) -> None:
+def _check_epochs(path: Path, found: Mapping[str, list[EpochResult]], num_epochs: int) -> None:
+    """Refuse to go on to an epoch that a run is beyond, such as one that was resumed alone."""
+    name = max(found, key=lambda name: len(found[name]), default="")
+    if name and len(found[name]) > num_epochs:
+        num_done = len(found[name])
+        raise SettingsError(
+            f"{path / name} has more than {num_epochs} epochs.",
+            why=f"It has finished {num_done}, and none is taken back.",
+            fix=f"Train every run as long: mnist train --resume {path} --epochs {num_done}",
+        )
+
+
+def check(settings: TrainSettings, layout: Layout) -> None:
+    """Refuse settings whose runs could not be made or compared; `settings` are the first run's.
+
+    Raises:
+        SettingsError: a seed is too large, nothing is held out, or folds have a teacher.
+    """
+    if layout.by == "folds" and settings.teacher:
+        raise SettingsError(
+            "--teacher cannot be used with --folds.",
+            why="A teacher was trained on images that some of the folds hold out.",
+            fix="Use --seeds instead of --folds, or leave out --teacher.",
+        )
     if not settings.holds_out:
         raise SettingsError(
             "The runs of a series are compared by their validation accuracy.",
@@ -265,10 +330,11 @@ def _check(settings: TrainSettings, layout: Layout) -> None:
         )
 
 
-def _result(start: training.Start, *, num_val: int) -> RunResult:
-    history, settings = start.history, start.plan.settings
+def _result(
+    name: str, settings: TrainSettings, history: Sequence[EpochResult], *, num_val: int
+) -> RunResult:
     return RunResult(
-        directory=start.run.path.name,
+        directory=name,
         seed=settings.seed,
         fold=settings.fold.number if settings.fold else None,
         epochs=len(history),

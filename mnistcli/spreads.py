@@ -21,7 +21,7 @@ from mnistcli.console import (
     stdout,
 )
 from mnistcli.machine import command_seconds
-from mnistcli.render import Bar, data_option, header, live, show_next, typed
+from mnistcli.render import Bar, data_option, header, live, note_teacher, show_next, typed
 
 if TYPE_CHECKING:
     from mnistcli.distributed import Workers
@@ -50,8 +50,8 @@ class SeriesDisplay:
     def begin(self, start: "Start") -> "OnStep | None":
         """Show that a run begins; what the engine calls after a step, if there is a bar to move."""
         self._start = start
-        place = f"{len(self._series.results) + 1}/{self._series.layout.num_runs}"
-        self._place = f"run {place}, {start.run.path.name}"
+        name, names = start.run.path.name, list(self._series.runs)
+        self._place = f"run {names.index(name) + 1}/{len(names)}, {name}"
         if not self._progress:
             return None
         label = f"{self._place}, "
@@ -116,6 +116,7 @@ def training(
     if workers.count > 1:
         lines.append(("processes", f"{workers.count}, each with its share of every batch"))
     header(console, plan, *lines)
+    note_teacher(console, plan, series.runs.values())
     console.print()
     if series.is_resumed:
         console.print("Resuming: what is finished stays.", soft_wrap=True)
@@ -142,9 +143,12 @@ def report(series: "Series", *, data_dir: Path | None, as_json: bool, quiet: boo
     console.print()
     console.print(_table(series))
     console.print()
-    console.print(Text(_sentence("Last epochs", series.last), style="bold"), soft_wrap=True)
-    console.print(_sentence("Best epochs", series.best), soft_wrap=True)
+    by = series.layout.by
+    console.print(Text(_sentence("Last epochs", series.last, by=by), style="bold"), soft_wrap=True)
+    console.print(_sentence("Best epochs", series.best, by=by), soft_wrap=True)
     console.print("The best were chosen by the images they are judged on here: theirs flatter.")
+    if by == "seeds":
+        console.print("Every seed held out other images: the SD is of training and split together.")
     console.print(Text(f"Kept in {printable(str(series.path))}"), soft_wrap=True)
     _show_next(series, data_dir)
 
@@ -166,18 +170,19 @@ def _table(series: "Series") -> Table:
     return table
 
 
-def _sentence(whose: str, found: "Spread") -> str:
-    low, high = found.interval
+def _sentence(whose: str, found: "Spread", *, by: str) -> str:
     deviation = "" if found.deviation is None else f", SD {percent(found.deviation)}"
-    return (
-        f"{whose}: mean {percent(found.mean)}{deviation}; together {found.num_errors:,} errors "
-        f"in {found.num_images:,}, 95 % interval {100 * low:.2f} to {percent(high)} (Wilson)."
-    )
+    errors = f"{found.num_errors:,} errors in {found.num_images:,}"
+    sentence = f"{whose}: mean {percent(found.mean)}{deviation}; together {errors}"
+    if by == "seeds":  # some images are held out by several, and are no new ones each time
+        return f"{sentence}."
+    low, high = found.interval
+    return f"{sentence}, 95 % interval {100 * low:.2f} to {percent(high)} (Wilson)."
 
 
 def _show_next(series: "Series", data_dir: Path | None) -> None:
     path, first = typed(series.path), series.results[0].directory
     every = f"{path}/{first.partition('-')[0]}-*"
-    # Each fold has a validation split of its own; the test set is the same for all seeds.
+    # Seeds are compared on the test set, which is the same for all; folds judged every image.
     judged = f"{typed(series.path / first)} --split val" if series.layout.by == "folds" else every
     show_next(f"eval {judged}{data_option(data_dir)}", f"plot {every}")

@@ -1,6 +1,6 @@
 """One training run, from resolved settings to the files of its run directory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,12 +90,17 @@ class Start:
     @property
     def is_finished(self) -> bool:
         """Whether all epochs are done, or the last is as accurate as was asked for."""
-        return len(self.history) >= self.plan.settings.epochs or self.has_reached
+        return is_finished(self.history, self.plan.settings)
 
     @property
     def has_reached(self) -> bool:
         """Whether the last epoch has the validation accuracy that was asked for, if any was."""
         return has_reached(self.history, self.plan.settings.until)
+
+
+def is_finished(history: Sequence[EpochResult], settings: TrainSettings) -> bool:
+    """Whether all epochs are done, or the last is as accurate as was asked for."""
+    return len(history) >= settings.epochs or has_reached(history, settings.until)
 
 
 @contextmanager
@@ -252,13 +257,27 @@ def _take_up(state: TrainState, saved: runs.SavedState, run: runs.Run) -> None:
 
 def _begin(start: Start, state: TrainState, workers: Workers) -> None:
     """Bring the records of a run up to what is known of it, before it is trained."""
-    run, history, settings = start.run, start.history, start.plan.settings
-    if start.is_resumed and runs.read_settings(run) != settings:
-        runs.write_record(run, "settings.json", settings.model_dump(mode="json"))
+    run, history = start.run, start.history
+    if start.is_resumed:
+        _keep_changes(start)
     if not start.is_finished:
         runs.keep_environment(run, len(history), _environment(start.plan, workers))
     if history and not _is_published(start):
         _publish(start, state)
+
+
+def _keep_changes(start: Start) -> None:
+    """Write the settings that a resumed run takes up.
+
+    A finished one keeps its device, its precision and whether it was compiled:
+    with them it was trained.
+    """
+    before, settings = runs.read_settings(start.run), start.plan.settings
+    if start.is_finished:
+        when = {"epochs": settings.epochs, "until": settings.until}
+        settings = before.model_copy(update=when)
+    if settings != before:
+        runs.write_record(start.run, "settings.json", settings.model_dump(mode="json"))
 
 
 def _save(start: Start, state: TrainState, history: list[EpochResult]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from mnistcli import distillation, engine, runs, training
 from mnistcli.checkpoints import load_model
 from mnistcli.errors import DataError, SettingsError
-from mnistcli.settings import TrainSettings, resolve
+from mnistcli.settings import Fold, TrainSettings, resolve
 from tests.conftest import Mnist
 from tests.test_engine import DIGITS, chosen, digits, normalisation, some_digits, started
 
@@ -115,6 +116,27 @@ def test_a_teacher_that_is_not_there_costs_nothing(mnist: Mnist, name: str) -> N
     result = mnist("train", *QUICK, "--teacher", name)
     assert result.exit_code == 3
     assert not list(Path("runs").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "may_know"),
+    [
+        ({}, False),
+        ({"seed": 1}, True),
+        ({"val_size": 0.2}, True),
+        ({"val_size": 0, "fold": Fold(number=1, of=3)}, True),
+        ({"val_size": 0}, False),  # nothing is held out
+        ({"dataset": "mnist", "seed": 1}, False),
+    ],
+)
+def test_a_teacher_knows_what_is_held_out_unless_it_was_held_out_from_it_too(
+    changes: dict[str, Any], may_know: bool, mnist: Mnist
+) -> None:
+    mnist("train", *QUICK, "--epochs", "1", "--name", "one")
+    teacher = distillation.load(["runs/one/best.pth"], DIGITS.classes)
+    assert teacher
+    settings = runs.read_settings(runs.Run(Path("runs/one")))
+    assert teacher.may_know(settings.model_copy(update=changes)) == may_know
 
 
 def test_a_teacher_of_other_classes_is_refused(mnist: Mnist, teachers: list[str]) -> None:

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import signal
 import statistics
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from mnistcli import batches, datasets, runs
 from mnistcli.batches import Examples
+from mnistcli.errors import DataError
 from mnistcli.files import locked
 from mnistcli.metrics import wilson_interval
 from mnistcli.runs import Run
@@ -152,9 +154,20 @@ def test_the_header_comes_once_then_a_line_a_run_and_a_table(mnist: Mnist) -> No
     assert table == ["seed-0", "seed-1"]
     spread = summary()["last"]
     assert f"Last epochs: mean {100 * spread['mean']:.2f} %, SD " in result.stdout
-    assert f"together {spread['num_errors']} errors in 288, 95 % interval" in result.stdout
+    # No interval: the seeds' validation images are partly the same.
+    assert f"together {spread['num_errors']} errors in 288.\n" in result.stdout
+    assert "the SD is of training and split together" in result.stdout
     assert "Kept in runs/many" in result.stdout
     assert "mnist eval runs/many/seed-*\n" in result.stdout
+
+
+def test_folds_have_an_interval_of_all_their_errors(mnist: Mnist) -> None:
+    result = mnist(*series("--folds", "2", epochs=1))
+    spread = summary()["last"]
+    low, high = wilson_interval(NUM_DIGITS - spread["num_errors"], NUM_DIGITS)
+    said = f"together {spread['num_errors']:,} errors in 1,437, 95 % interval "
+    assert f"{said}{100 * low:.2f} to {100 * high:.2f} % (Wilson)." in result.stdout
+    assert "split together" not in result.stdout
 
 
 def test_quiet_prints_the_mean_and_json_one_object(mnist: Mnist) -> None:
@@ -185,7 +198,7 @@ def test_a_dry_run_says_of_how_many_runs_it_shows_the_first(mnist: Mnist) -> Non
 
 
 def test_budget_config_teacher_and_until_are_those_of_every_run(mnist: Mnist) -> None:
-    teacher = begin("teacher", epochs=1)
+    teacher = begin("teacher", epochs=1, seed=1)
     words = "train --arch cnn-small --max-params 1000 --dataset digits -e 2 --until 1 -q"
     taught = mnist(*words.split(), "--teacher", teacher, "--seeds", "2", "-n", "many")
     assert taught.exit_code == 0, taught.stderr
@@ -195,7 +208,7 @@ def test_budget_config_teacher_and_until_are_those_of_every_run(mnist: Mnist) ->
         assert settings.max_params == 1000
         assert settings.network["width"]
         assert each["epochs"] == 1  # an accuracy of 1 % is soon reached
-    config = ("train", "--config", MANY / "seed-1" / "settings.json")
+    config = ("train", "--config", teacher / "settings.json")
     assert mnist(*config, "--folds", "2", "-n", "folded", "-q").exit_code == 0
     assert [each["seed"] for each in summary(Path("runs/folded"))["runs"]] == [1, 1]
 
@@ -309,6 +322,115 @@ def test_two_processes_train_a_series_as_one_does(mnist: Mnist, children: Childr
         assert two["last"]["val_loss"] == pytest.approx(one["last"]["val_loss"], rel=2e-3)
 
 
+def contents(path: Path = MANY) -> dict[Path, bytes]:
+    return {each: each.read_bytes() for each in path.rglob("*") if each.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("flags", "exit_code"),
+    [("--epochs 1", 2), ("--epochs 9 --dataset digits", 2), ("--epochs 9 --data-dir none", 3)],
+)
+def test_what_is_refused_leaves_the_results_of_a_series(
+    flags: str, exit_code: int, mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mnist(*series("--seeds", "2", epochs=2)).exit_code == 0
+    before = contents()
+    if exit_code == 3:
+        monkeypatch.setattr(datasets, "load", no_data)
+    assert mnist("train", "--resume", "many", *flags.split()).exit_code == exit_code
+    assert contents() == before
+
+
+def no_data(*_: Any) -> Examples:
+    raise DataError("The data are not there.")
+
+
+def test_a_resumed_series_has_its_finished_runs_from_the_beginning(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mnist(*series("--folds", "3", epochs=1)).exit_code == 0
+    whole = summary()
+    shutil.rmtree(MANY / "fold-1")
+    written = []
+    write = runs.write_record
+
+    def noted(run: Run, name: str, record: dict[str, Any]) -> None:
+        if name == "summary.json":
+            written.append([each["directory"] for each in record["runs"]])
+        write(run, name, record)
+
+    monkeypatch.setattr(runs, "write_record", noted)
+    result = mnist("train", "--resume", "many")
+    assert result.exit_code == 0
+    assert written[0] == ["fold-2", "fold-3"]
+    assert written[1:] == [["fold-1", "fold-2", "fold-3"]] * 3
+    assert timeless(summary()) == timeless(whole)
+    assert re.findall(r"^run (\d)/3, fold-(\d):", result.stderr, re.MULTILINE) == [
+        ("1", "1"),
+        ("2", "2"),
+        ("3", "3"),
+    ]
+
+
+def test_a_run_that_went_further_alone_says_how_the_series_goes_on(
+    mnist: Mnist, many: Path
+) -> None:
+    assert mnist("train", "--resume", "many/seed-1", "-e", "3", "-q").exit_code == 0
+    before = contents()
+    for flags in ((), ("--epochs", "2")):
+        result = mnist("train", "--resume", "many", *flags)
+        assert result.exit_code == 2
+        assert "runs/many/seed-1 has more than" in result.stderr
+        assert "mnist train --resume runs/many --epochs 3\n" in result.stderr
+    assert contents() == before
+    assert mnist("train", "--resume", "many", "--epochs", "3", "-q").exit_code == 0
+    assert [each["epochs"] for each in summary()["runs"]] == [3, 3]
+
+
+def test_a_finished_run_takes_up_epochs_and_until_alone(mnist: Mnist, many: Path) -> None:
+    shutil.rmtree(many / "seed-1")
+    finished = (many / "seed-0" / "settings.json").read_bytes()
+    resume = ("train", "--resume", "many", "-q")
+    assert mnist(*resume, "--precision", "bfloat16").exit_code == 0
+    assert (many / "seed-0" / "settings.json").read_bytes() == finished
+    settings = [runs.read_settings(Run(many / name)) for name in ("seed-0", "seed-1")]
+    assert [each.precision for each in settings] == ["float32", "bfloat16"]
+    # It reads as one of the series all the same, and is as accurate as this asks for.
+    assert mnist(*resume, "--epochs", "2", "--until", "1").exit_code == 0
+    settings = [runs.read_settings(Run(many / name)) for name in ("seed-0", "seed-1")]
+    assert [(each.epochs, each.until, each.precision) for each in settings] == [
+        (2, 1, "float32"),
+        (2, 1, "bfloat16"),
+    ]
+    assert [each["epochs"] for each in summary()["runs"]] == [1, 1]
+
+
+# Teachers and what they know
+
+
+NOTED = "A teacher may have been trained on images that are held out here"
+
+
+def test_a_teacher_of_another_split_is_noted_once(mnist: Mnist) -> None:
+    teacher = begin("teacher", epochs=1)
+    taught = mnist(*series("--seeds", "2", epochs=1), "--teacher", teacher)
+    assert taught.exit_code == 0
+    assert taught.stderr.count(NOTED) == 1
+    for name, seed, times in (("alike", "0", 0), ("apart", "1", 1)):
+        words = command(epochs=1, teacher=teacher, seed=seed)
+        assert mnist(*words, "--name", name).stderr.count(NOTED) == times
+
+
+def test_folds_take_no_teacher_wherever_it_is_named(mnist: Mnist) -> None:
+    teacher = begin("teacher", epochs=1)
+    begin("taught", epochs=1, teacher=[str(teacher / "best.pth")])
+    for flag, path in (("--teacher", teacher), ("--config", "runs/taught/settings.json")):
+        result = mnist("train", "--dataset", "digits", flag, path, "--folds", "2", "-n", "many")
+        assert result.exit_code == 2
+        assert "--teacher cannot be used with --folds." in result.stderr
+    assert not MANY.exists()
+
+
 # Which run is meant
 
 
@@ -340,11 +462,11 @@ def test_the_runs_of_a_series_are_found_and_the_series_is_told_from_them(
 
 
 def test_a_finished_series_stays_as_it_is(mnist: Mnist, many: Path) -> None:
-    before = {path: path.read_bytes() for path in many.rglob("*") if path.is_file()}
+    before = contents(many)
     result = mnist("train", "--resume", "many")
     assert result.exit_code == 0
     assert "Kept in runs/many" in result.stdout
-    assert {path: path.read_bytes() for path in many.rglob("*") if path.is_file()} == before
+    assert contents(many) == before
 
 
 def test_a_series_has_one_process(mnist: Mnist, many: Path) -> None:
@@ -376,10 +498,11 @@ def test_a_name_that_is_taken_says_how_to_go_on(mnist: Mnist, many: Path) -> Non
     ],
 )
 def test_what_makes_no_series_is_refused(words: str, said: str, mnist: Mnist) -> None:
-    result = mnist(*series(*words.split()))
-    assert result.exit_code == 2
-    assert said in result.stderr
-    assert not Path("runs").exists()
+    for more in ([], ["--dry-run"]):
+        result = mnist(*series(*words.split()), *more)
+        assert result.exit_code == 2
+        assert said in result.stderr
+        assert not Path("runs").exists()
 
 
 def test_a_series_takes_no_other_settings_up(mnist: Mnist, many: Path) -> None:

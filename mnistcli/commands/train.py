@@ -132,7 +132,7 @@ def train(
         typer.Option(
             "--seeds",
             help="Train this many times, with one seed after another from --seed on, and "
-            "compare: mean, standard deviation, interval.",
+            "compare: mean and standard deviation.",
             metavar="N",
             rich_help_panel=TRAINING,
         ),
@@ -278,6 +278,8 @@ def train(
             given |= layout.flags
         resolved = settings.resolve(given, config=config, environ=os.environ)
         if dry_run:
+            if layout:
+                series.check(resolved.settings, layout)
             plan = training.plan(resolved.settings)
             render.settings(plan, resolved.sources, layout=layout, as_json=json)
             raise typer.Exit
