@@ -17,6 +17,8 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK_NAME = ".lock"
+# How many seconds a lock is tried that is not waited for: `is_locked` holds it for less.
+PATIENCE = 0.2
 _TEMPORARY_NAME = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
@@ -76,7 +78,7 @@ def locked(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None
     holds it already must not wait for it.
 
     Raises:
-        LockedError: the lock is taken and `wait` is None.
+        LockedError: the lock is taken, for longer than a moment, and `wait` is None.
         OSError: the directory is missing, or the lock file cannot be made or written.
     """
     from filelock import FileLock, Timeout
@@ -85,7 +87,7 @@ def locked(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
     lock = FileLock(directory / LOCK_NAME)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0 if wait else PATIENCE)
     except Timeout:
         if wait is None:
             raise LockedError(f"{directory} is in use.") from None
@@ -100,17 +102,33 @@ def locked(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None
 def is_locked(directory: Path) -> bool:
     """Whether another process, or another part of this one, holds the lock of `directory`.
 
-    To find out, the lock is taken for a moment where there is one; none is made.
+    To find out, the lock is shared for a moment where there is one; none is
+    made. Windows alone asks for a directory that can be written.
     """
     if not (directory / LOCK_NAME).exists():
         return False
     try:
-        with locked(directory, wait=None):
-            return False
-    except LockedError:
-        return True
-    except OSError:  # nor could a process that writes there have had it
+        return _is_held(directory)
+    except OSError:  # no file, or nothing can be locked there
         return False
+
+
+def _is_held(directory: Path) -> bool:
+    """Whether the lock of `directory`, which has one, is held; raises OSError."""
+    if sys.platform == "win32":
+        try:
+            with locked(directory, wait=None):
+                return False
+        except LockedError:
+            return True
+    descriptor = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class NotAFileError(OSError):

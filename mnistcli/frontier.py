@@ -1,7 +1,7 @@
 """Accuracy against parameters or time: the runs of one network, by seed or fold, make a point."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import Score
-from mnistcli.settings import TrainSettings, apart_from_seed
+from mnistcli.settings import TrainSettings, apart_from_seed_and_fold
 from mnistcli.tables import read_rows
 
 COLUMNS = ("parameters", "accuracy", "name")
@@ -18,7 +18,7 @@ _NAMES = f"{', '.join(COLUMNS[:-1])} and {COLUMNS[-1]}"
 
 @dataclass(frozen=True)
 class Point:
-    """A network, trained once or by several seeds; accuracies 0..1.
+    """A network, trained once or by several seeds or folds; accuracies 0..1.
 
     `cost` is what it has or takes: parameters, or seconds of training.
     """
@@ -38,19 +38,31 @@ class Point:
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
 
+def repetitions(settings: Sequence[TrainSettings]) -> list[list[int]]:
+    """The places of settings that differ in their seed or fold alone, a list for each network.
+
+    Of several with the same seed and fold the first counts: a copy of a run is
+    no repetition, and its place is in no list.
+    """
+    groups: dict[str, dict[tuple[int, int], int]] = {}
+    for place, each in enumerate(settings):
+        which = (each.seed, each.fold.number if each.fold else 0)
+        groups.setdefault(apart_from_seed_and_fold(each), {}).setdefault(which, place)
+    return [list(places.values()) for places in groups.values()]
+
+
 def points(judged: Iterable[tuple[TrainSettings, float, Score]]) -> list[Point]:
-    """One point for all that differ in their seed or fold alone, each named by its recipe.
+    """One point for all that `repetitions` takes together, each named by its recipe.
 
     `judged` holds the settings, the cost and the score of every checkpoint; the
     cost of a point is their mean. The cheapest of the first recipe comes first.
     """
-    found: dict[str, tuple[str, list[float], list[float]]] = {}
-    for settings, cost, score in judged:
-        same = apart_from_seed(settings)
-        _, costs, accuracies = found.setdefault(same, (settings.recipe, [], []))
-        costs.append(cost)
-        accuracies.append(score.accuracy)
-    made = [Point(name, fmean(costs), tuple(shares)) for name, costs, shares in found.values()]
+    found = list(judged)
+    made = []
+    for places in repetitions([settings for settings, _, _ in found]):
+        settings, costs, scores = zip(*(found[place] for place in places), strict=True)
+        accuracies = tuple(score.accuracy for score in scores)
+        made.append(Point(settings[0].recipe, fmean(costs), accuracies))
     names = list(dict.fromkeys(each.name for each in made))
     return sorted(made, key=lambda each: (names.index(each.name), each.cost))
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +16,6 @@ from mnistcli.runs import Run
 from mnistcli.settings import TrainSettings
 
 State = Literal["finished", "unfinished", "training"]
-
-# Of these files, a directory that is a run has one of the first two.
-RECORDS = ("settings.json", "metrics.csv", "environment.json")
 
 
 @dataclass(frozen=True)
@@ -62,40 +60,39 @@ class Entry:
 
 
 def read(out: Path) -> tuple[list[Entry], list[DataError]]:
-    """Every run in `out` and in its series, `out/SERIES/RUN`; and what is wrong with records.
+    """Every run in `out` and in its series, as `runs.all_runs`; and what is wrong with records.
 
     A run without sound settings and metrics is left out; one whose other
     records are damaged is there without what they would tell.
     """
     entries: list[Entry] = []
     problems: list[DataError] = []
-    for path in sorted(_directories(out)):
-        try:
-            entries.append(_read_entry(path.relative_to(out).as_posix(), Run(path), problems))
-        except DataError as error:
-            problems.append(error)
+    # Those that have begun, and those that have lost their settings.
+    found = {*runs.all_runs(out, marks=runs.BEGUN), *runs.all_runs(out)}
+    for run in sorted(found, key=lambda run: run.path):
+        with _noted(problems):
+            entries.append(_read_entry(run.path.relative_to(out).as_posix(), run, problems))
     return entries, problems
 
 
-def _directories(out: Path) -> set[Path]:
-    return {
-        path.parent
-        for depth in ("*", "*/*")
-        for name in RECORDS[:2]
-        for path in out.glob(f"{depth}/{name}")
-    }
+@contextmanager
+def _noted(problems: list[DataError]) -> Iterator[None]:
+    """Put what is wrong with a record to the `problems`, and go on."""
+    try:
+        yield
+    except DataError as error:
+        problems.append(error)
 
 
 def _read_entry(name: str, run: Run, problems: list[DataError]) -> Entry:
     settings = runs.read_settings(run)
     epochs = runs.read_metrics(run) if (run.path / "metrics.csv").exists() else []
     environment, score = {}, None
-    try:
-        if (run.path / "environment.json").exists():
+    if (run.path / "environment.json").exists():
+        with _noted(problems):
             environment = runs.read_record(run, "environment.json")
+    with _noted(problems):
         score = runs.read_score(run, settings.dataset, "test")
-    except DataError as error:
-        problems.append(error)
     num_params, started = environment.get("num_params"), environment.get("started")
     return Entry(
         name=name,
@@ -111,7 +108,7 @@ def _read_entry(name: str, run: Run, problems: list[DataError]) -> Entry:
 
 
 def _times_written(run: Run) -> Iterator[float]:
-    paths = [run.path / name for name in RECORDS]
+    paths = [run.path / name for name in runs.BEGUN]
     return (path.stat().st_mtime for path in paths if path.exists())
 
 

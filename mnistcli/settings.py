@@ -209,8 +209,8 @@ class TrainSettings(_Frozen):
         return self.model.model_dump(exclude={"arch"})
 
 
-def apart_from_seed(settings: TrainSettings) -> str:
-    """The settings but for seed and fold, as one text: runs that are repetitions have the same."""
+def apart_from_seed_and_fold(settings: TrainSettings) -> str:
+    """The settings without seed and fold, as one text: runs that are repetitions have the same."""
     fold = settings.fold and settings.fold.model_copy(update={"number": 1})
     return settings.model_copy(update={"seed": 0, "fold": fold}).model_dump_json()
 

@@ -178,6 +178,23 @@ def trained(_trained_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(_trained_once, tmp_path / "trained" / "small"))
 
 
+def lay_series(trained: Path, series: Path, *, seeds: range, num_laid: int) -> None:
+    """Lay copies of a run as the first `num_laid` of a series; its summary knows of none yet."""
+    settings = json.loads((trained / "settings.json").read_text())
+    for seed in seeds[:num_laid]:
+        run = Path(shutil.copytree(trained, series / f"seed-{seed}"))
+        (run / "settings.json").write_text(json.dumps({**settings, "seed": seed}))
+    summary = {
+        "schema_version": 1,
+        "layout": {"by": "seeds", "num_runs": len(seeds)},
+        "settings": {**settings, "seed": seeds[0]},
+        "runs": [],
+        "last": None,
+        "best": None,
+    }
+    (series / "summary.json").write_text(json.dumps(summary))
+
+
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `mnist bench` measure in this process, which has loaded torch, and only a little."""

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +15,15 @@ from typing import BinaryIO
 
 import pytest
 
-from mnistcli.files import LOCK_NAME, LockedError, locked, remove_abandoned, write_atomically
+from mnistcli import files
+from mnistcli.files import (
+    LOCK_NAME,
+    LockedError,
+    is_locked,
+    locked,
+    remove_abandoned,
+    write_atomically,
+)
 
 # Writes half of its content, says so, and waits to be killed.
 SLOW_WRITER = """
@@ -330,6 +339,31 @@ def test_a_read_only_directory_cannot_be_locked(tmp_path: Path) -> None:
         pytest.skip("root may write everywhere")
     with pytest.raises(PermissionError), locked(directory, wait=None):
         pytest.fail("there is no place for the lock")
+
+
+def test_who_looks_at_a_lock_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    with locked(tmp_path, wait=None):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
+    assert files.PATIENCE >= 0.2
+    monkeypatch.setattr(files, "PATIENCE", 20)  # a busy machine's moment is a long one
+    looking = os.open(tmp_path / LOCK_NAME, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    assert not is_locked(tmp_path), "two may look at once"
+    done = threading.Timer(0.1, os.close, [looking])
+    done.start()
+    with locked(tmp_path, wait=None):
+        done.join()
+
+
+def test_what_cannot_be_locked_is_not(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / LOCK_NAME)
+    assert not is_locked(tmp_path)
 
 
 def test_one_process_at_a_time_holds_the_lock(tmp_path: Path) -> None:

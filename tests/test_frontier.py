@@ -58,6 +58,19 @@ def test_the_folds_of_a_series_make_one_point_and_others_another() -> None:
     assert three.accuracies == pytest.approx((0.97,))
 
 
+def test_a_copy_is_no_repetition() -> None:
+    first, again, second = (settings(width=18, seed=seed) for seed in (0, 0, 1))
+    fold = settings(width=18, val_size=0, fold={"number": 2, "of": 3})
+    other = settings(width=30)
+    places = frontier.repetitions([first, again, other, second, fold, fold])
+    assert places == [[0, 3], [2], [4]]
+    judged = [(first, 964, score(110)), (again, 2_000, score(110))]
+    (point,) = frontier.points(judged)
+    assert point.cost == 964
+    assert point.accuracies == pytest.approx((0.989,))
+    assert frontier.points([]) == []
+
+
 def test_recipes_stay_in_their_order_and_sizes_rise() -> None:
     judged = [
         (settings(recipe="sprint"), 46_778, score(80)),

@@ -67,11 +67,14 @@ def test_feature_maps_are_what_the_network_passes_on(loaded: LoadedModel) -> Non
     assert first.maps_CHW.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["cnn-small", "cnn-deep", "sprint", "cnn-linear"])
-def test_every_convolution_is_a_stage(loaded: LoadedModel, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "num_stages"), [("cnn-small", 5), ("cnn-deep", 8), ("sprint", 2), ("cnn-linear", 2)]
+)
+def test_every_convolution_is_a_stage(loaded: LoadedModel, name: str, num_stages: int) -> None:
     model = recipe(loaded, name)
-    before = model.network.state_dict()
+    before = {key: each.clone() for key, each in model.network.state_dict().items()}
     stages = insides.feature_maps(model, IMAGE_HW)
+    assert len(stages) == num_stages
     sides = [stage.maps_CHW.shape[-1] for stage in stages]
     assert sides == sorted(sides, reverse=True)
     assert sides[-1] > 1

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from mnistcli import overview, runs
+from mnistcli.commands import options
 from mnistcli.files import locked
 from mnistcli.metrics import EpochResult
 from mnistcli.overview import Entry
 from mnistcli.runs import Run
 from mnistcli.settings import resolve
+from tests.conftest import Guard, Mnist, lay_series
 
 
 def epochs(*accuracies: float | None) -> list[EpochResult]:
@@ -52,13 +54,25 @@ def test_a_run_tells_what_its_records_hold(trained: Path) -> None:
 
 
 def test_the_runs_of_a_series_are_found_one_level_deeper(trained: Path) -> None:
-    shutil.copytree(trained, trained.parent / "series" / "seed-0")
-    shutil.copytree(trained, trained.parent / "series" / "deeper" / "seed-1")
-    (trained.parent / "no run").mkdir()
-    entries, problems = overview.read(trained.parent)
-    assert names(entries) == ["series/seed-0", "small"]
+    out = trained.parent
+    lay_series(trained, out / "series", seeds=range(2), num_laid=2)
+    shutil.copytree(trained, out / "series" / "deeper" / "seed-2")
+    shutil.copytree(trained, out / "no series" / "seed-0")
+    (out / "no run").mkdir()
+    entries, problems = overview.read(out)
+    assert names(entries) == ["series/seed-0", "series/seed-1", "small"]
     assert not problems
-    assert runs.find("series/seed-0", trained.parent).best.is_file()
+    assert runs.find("series/seed-0", out).best.is_file()
+    assert {each.run for each in entries} == set(runs.all_runs(out))
+
+
+def test_the_shell_completes_to_the_runs_that_there_are(trained: Path) -> None:
+    lay_series(trained, Path("runs/series"), seeds=range(2), num_laid=2)
+    shutil.copytree(trained, "runs/alone")
+    shutil.copytree(trained, "runs/no series/seed-0")
+    listed = names(overview.read(Path("runs"))[0])
+    assert options.complete_run("") == ["last", *sorted(["series", *listed])]
+    assert listed == ["alone", "series/seed-0", "series/seed-1"]
 
 
 def test_no_directory_has_no_runs(tmp_path: Path) -> None:
@@ -77,6 +91,16 @@ def test_a_run_of_fewer_epochs_than_it_is_to_have_is_unfinished_or_being_trained
     (begun,), problems = overview.read(trained.parent)
     assert (begun.state, begun.epochs, begun.best, begun.accuracy) == ("unfinished", [], None, None)
     assert not problems
+
+
+def test_looking_writes_nothing(trained: Path, guard: Guard) -> None:
+    settings = trained / "settings.json"
+    settings.write_text(settings.read_text().replace('"epochs": 3', '"epochs": 4'))
+    with locked(trained, wait=None):
+        allowed, guard.allowed = guard.allowed, []
+        assert overview.read(trained.parent)[0][0].state == "training"
+        assert not guard.violations, "a directory that is only read is listed too"
+        guard.allowed = allowed
 
 
 def test_looking_makes_no_lock(trained: Path) -> None:
@@ -108,12 +132,23 @@ def test_a_damaged_run_is_left_out_and_named(trained: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["environment.json", "eval-digits-test.json"])
-def test_a_run_is_there_without_what_a_damaged_record_would_tell(trained: Path, name: str) -> None:
+def test_a_run_is_there_without_what_a_damaged_record_would_tell(
+    mnist: Mnist, trained: Path, name: str
+) -> None:
+    assert mnist("eval", trained).exit_code == 0
     (trained / name).write_text("{")
     (found,), (problem,) = overview.read(trained.parent)
     assert found.accuracy
-    assert found.score is None
+    assert (found.score is None) == (name == "eval-digits-test.json")
+    assert (found.num_params is None) == (name == "environment.json")
     assert name in problem.what
+
+
+def test_of_two_damaged_records_both_are_named(trained: Path) -> None:
+    for name in ("environment.json", "eval-digits-test.json"):
+        (trained / name).write_text("{")
+    _, problems = overview.read(trained.parent)
+    assert len(problems) == 2
 
 
 def test_a_run_of_an_older_version_has_no_number_of_parameters(trained: Path) -> None:

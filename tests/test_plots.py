@@ -233,7 +233,7 @@ def test_the_learning_rate_stands_below_a_single_run_only() -> None:
 
 def test_seeds_are_their_mean_with_a_band_of_one_deviation() -> None:
     seeds = [history([0.97, 0.98]), history([0.98, 0.99]), history([0.99, 0.97, 0.96])]
-    figure = plots.curves_of_seeds({"quick": seeds})
+    figure = plots.curves_of_repetitions({"quick": seeds})
     loss, accuracy = figure.axes
     # The sample's deviation of 97, 98 and 99 is 1; the third epoch, which one has, is left out.
     assert_allclose(curve(accuracy, "-"), ([1, 2], [98, 98]))
@@ -244,27 +244,27 @@ def test_seeds_are_their_mean_with_a_band_of_one_deviation() -> None:
     assert_allclose(curve(accuracy, "--"), ([1, 2], [99, 99]))
     shown = texts(figure)
     # Of the best epochs: 98, 99 and 99.
-    assert "98.67 ± 0.58 %  quick, n = 3" in shown
-    assert "mean ± SD of the seeds" in shown
+    assert "best epochs: 98.67 ± 0.58 %  quick, n = 3" in shown
+    assert "mean ± SD, n runs" in shown
 
 
 def test_a_band_beside_a_run_of_one_seed() -> None:
     pair = [history([0.98, 0.99]), history([0.97, 0.98])]
-    figure = plots.curves_of_seeds({"pair": pair, "alone": [saturating(4)]})
+    figure = plots.curves_of_repetitions({"pair": pair, "alone": [saturating(4)]})
     assert len(figure.axes[1].collections) == 1
     shown = texts(figure)
-    assert "98.50 ± 0.71 %  pair, n = 2" in shown
+    assert "best epochs: 98.50 ± 0.71 %  pair, n = 2" in shown
     assert any(text.endswith("%  alone") for text in shown)
 
 
 def test_a_band_to_below_no_loss_stays_on_the_page() -> None:
-    figure = plots.curves_of_seeds({"far": [history([0.999]), history([0.5])]})
+    figure = plots.curves_of_repetitions({"far": [history([0.999]), history([0.5])]})
     low, _ = figure.axes[0].collections[0].get_paths()[0].get_extents().intervaly
     assert low > 0
 
 
 def test_seeds_without_validation_have_no_band_and_no_accuracy() -> None:
-    figure = plots.curves_of_seeds({"blind": [history([None, None]), history([None, None])]})
+    figure = plots.curves_of_repetitions({"blind": [history([None, None]), history([None, None])]})
     assert "blind, n = 2" in texts(figure)
     assert [line.get_linestyle() for line in figure.axes[1].lines] == ["--"]
 
@@ -485,7 +485,7 @@ EVERYTHING = {
         beside=[Point("b" * 60, 500 * 2**i, (0.5,)) for i in range(9)],
         title="t" * 90,
     ),
-    "seeds": lambda: plots.curves_of_seeds(
+    "seeds": lambda: plots.curves_of_repetitions(
         {f"{i}-{'n' * 37}": [saturating(9), saturating(9, 0.99)] for i in range(5)}
     ),
     "calibration": lambda: plots.calibration(calibrated(), title="t" * 90),

@@ -1,5 +1,6 @@
 """What each kind of plot is drawn from: records, scores, weights, pictures."""
 
+import itertools
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,31 +75,25 @@ def _curves(source: Source) -> "Figure":
     series = _repetitions(found) if len(found) > 1 else {}
     if all(len(members) == 1 for members in series.values()):
         return plots.curves(histories)
-    return plots.curves_of_seeds(
+    return plots.curves_of_repetitions(
         {name: [histories[each] for each in members] for name, members in series.items()}
     )
 
 
 def _repetitions(found: "dict[str, Run]") -> dict[str, list[str]]:
     """The runs that differ in seed or fold alone, by a name for all; each other run by its own."""
-    from mnistcli import runs
-    from mnistcli.settings import apart_from_seed
+    from mnistcli import frontier, runs
 
-    groups: dict[str, dict[tuple[int, int], str]] = {}
-    recipes: dict[str, str] = {}
-    for name, run in found.items():
-        settings = runs.read_settings(run)
-        key = apart_from_seed(settings)
-        which = (settings.seed, settings.fold.number if settings.fold else 0)
-        if which in groups.get(key, ()):  # a copy, which is no repetition
-            key += name
-        groups.setdefault(key, {})[which] = name
-        recipes[key] = settings.recipe
+    names = list(found)
+    settings = [runs.read_settings(run) for run in found.values()]
+    groups = frontier.repetitions(settings)
+    copies = set(range(len(names))) - {*itertools.chain(*groups)}
+    groups = sorted([*groups, *([place] for place in copies)])
+    recipes = [settings[first].recipe for first, *_ in groups]
     named = {}
-    for key, members in groups.items():
-        first, *others = members.values()
-        recipe = recipes[key] if list(recipes.values()).count(recipes[key]) == 1 else first
-        named[recipe if others else first] = [first, *others]
+    for recipe, (first, *others) in zip(recipes, groups, strict=True):
+        name = recipe if others and recipes.count(recipe) == 1 else names[first]
+        named[name] = [names[place] for place in (first, *others)]
     return named
 
 

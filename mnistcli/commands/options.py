@@ -71,9 +71,12 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 def complete_run(incomplete: str) -> list[str]:
     """The names of the runs and series in `runs/`, those of the runs in series, and "last"."""
-    marks = ("*/metrics.csv", "*/summary.json", "*/*/metrics.csv")
-    found = (path.parent.relative_to("runs") for mark in marks for path in Path("runs").glob(mark))
-    names = ["last", *sorted(path.as_posix() for path in found)]
+    # As `runs.all_runs`, which takes too long to load for a key.
+    series = [path.parent for path in Path("runs").glob("*/summary.json")]
+    found = [
+        path.parent for place in (Path("runs"), *series) for path in place.glob("*/metrics.csv")
+    ]
+    names = ["last", *sorted(path.relative_to("runs").as_posix() for path in {*series, *found})]
     return [name for name in names if name.startswith(incomplete)]
 
 

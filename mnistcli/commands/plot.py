@@ -85,7 +85,7 @@ def plot(
 ) -> None:
     """Draw how runs learnt, what they got wrong, what is inside them, what they cost.
 
-    Runs that differ in their seed alone are one curve: their mean and its
+    Runs that differ in their seed or fold alone are one curve: their mean and its
     standard deviation. Scores, confusion matrix and mistakes come from what
     `mnist eval` has kept in the run; a run that was not judged yet is judged
     first.

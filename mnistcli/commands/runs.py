@@ -7,7 +7,7 @@ import typer
 
 from mnistcli.commands import options
 from mnistcli.commands.options import DATASETS, one_of
-from mnistcli.errors import DataError, unknown_name
+from mnistcli.errors import DataError, SettingsError, unknown_name
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def list_runs(
     best: Annotated[
         bool,
         typer.Option(
-            "--best", help="Only the one with the highest validation accuracy; with -q its name."
+            "--best",
+            help="Only the one with the highest validation accuracy; with -q its name. "
+            "Runs of other seeds are validated on other images.",
         ),
     ] = False,
     recipe: Annotated[
@@ -141,6 +143,13 @@ def _check_names(
 def _best(entries: "list[Entry]", out: Path) -> "Entry":
     from mnistcli import overview
 
+    sets = sorted({each.settings.dataset for each in entries if each.accuracy is not None})
+    if len(sets) > 1:
+        raise SettingsError(
+            f"No run in {out} is the best of all.",
+            why=f"They were validated on several data sets: {', '.join(sets)}.",
+            fix=f"Say which: --dataset {sets[0]}",
+        )
     best = overview.best(entries)
     if best is None:
         raise DataError(

@@ -34,9 +34,9 @@ class Run:
     """The epochs of one run as float64 columns; accuracies in %, NaN where there is none.
 
     `best` is the index of the epoch that was kept, None without a validation
-    split. Of several seeds, the columns are their means; `spread` are the
-    standard deviations of `val_loss` and `val_percent`, and `peaks` each seed's
-    best validation accuracy.
+    split. Of several seeds or folds, the columns are their means; `spread` are
+    the standard deviations of `val_loss` and `val_percent`, and `peaks` each
+    one's best validation accuracy.
     """
 
     name: str
@@ -64,15 +64,15 @@ class Run:
         return cls(name, epoch, lr, train_loss, 100 * train, val_loss, 100 * val, kept, peaks)
 
     @classmethod
-    def mean(cls, name: str, seeds: Sequence[Sequence[EpochResult]]) -> "Run":
+    def mean(cls, name: str, histories: Sequence[Sequence[EpochResult]]) -> "Run":
         """The means of at least two histories, over the epochs that all have."""
-        common = min(len(epochs) for epochs in seeds)
-        runs = [cls.read(name, epochs[:common]) for epochs in seeds]
+        common = min(len(epochs) for epochs in histories)
+        runs = [cls.read(name, epochs[:common]) for epochs in histories]
 
         def stacked(column: str) -> NDArray[np.float64]:
             return np.array([getattr(run, column) for run in runs])
 
-        peaks = tuple(itertools.chain(*(cls.read(name, epochs).peaks for epochs in seeds)))
+        peaks = tuple(itertools.chain(*(cls.read(name, epochs).peaks for epochs in histories)))
         epoch, lr, train_loss, train, val_loss, val = (
             stacked(column).mean(axis=0) for column in _COLUMNS
         )
@@ -81,7 +81,7 @@ class Run:
             stacked("val_loss").std(axis=0, ddof=1),
             stacked("val_percent").std(axis=0, ddof=1),
         )
-        name = f"{name}, n = {len(seeds)}"
+        name = f"{name}, n = {len(histories)}"
         return cls(name, epoch, lr, train_loss, train, val_loss, val, best, peaks, spread)
 
     @property
@@ -100,8 +100,9 @@ class Run:
         name = self.name if len(self.name) <= 48 else f"{self.name[:23]} … {self.name[-22:]}"
         if not self.peaks:
             return name
-        deviation = f" ± {stdev(self.peaks):.2f}" if self.spread else ""
-        return f"{fmean(self.peaks):.2f}{deviation} %  {name}"
+        if self.spread:
+            return f"best epochs: {fmean(self.peaks):.2f} ± {stdev(self.peaks):.2f} %  {name}"
+        return f"{self.peaks[0]:.2f} %  {name}"
 
 
 _COLUMNS = ("epoch", "lr", "train_loss", "train_percent", "val_loss", "val_percent")
@@ -124,20 +125,20 @@ def curves(histories: Mapping[str, Sequence[EpochResult]]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def curves_of_seeds(series: Mapping[str, Sequence[Sequence[EpochResult]]]) -> Figure:
-    """The curves of runs that were repeated with other seeds: their means, as `curves` draws them.
+def curves_of_repetitions(series: Mapping[str, Sequence[Sequence[EpochResult]]]) -> Figure:
+    """The curves of runs that were repeated by seed or fold: their means, as `curves` draws them.
 
     Validation has a band of one standard deviation (of the sample) to both
     sides. A mean ends with the shortest of its runs.
 
     Args:
-        series: the epochs of each seed, by what the seeds have in common. None
+        series: the epochs of each run, by what the runs have in common. None
             is without an epoch; a single one is drawn as it is.
     """
     return _figure(
         [
-            Run.read(name, seeds[0]) if len(seeds) == 1 else Run.mean(name, seeds)
-            for name, seeds in series.items()
+            Run.read(name, histories[0]) if len(histories) == 1 else Run.mean(name, histories)
+            for name, histories in series.items()
         ]
     )
 
@@ -195,7 +196,7 @@ def _line_kinds(runs: Sequence[Run]) -> list[Line2D | Patch]:
     if all(run.best is None for run in runs):
         return [training]
     validation = Line2D([], [], lw=1.5, color=colour, label="validation")
-    band = Patch(color=colour, alpha=BAND, lw=0, label="mean ± SD of the seeds")
+    band = Patch(color=colour, alpha=BAND, lw=0, label="mean ± SD, n runs")
     label, run = "best validation epoch", runs[0]
     if len(runs) == 1 and run.best is not None and not run.spread:
         label = f"best: {run.val_percent[run.best]:.2f} % in epoch {run.epoch[run.best]:.0f}"

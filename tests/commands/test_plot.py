@@ -12,6 +12,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from mnistcli import checkpoints, runs
+from mnistcli.runs import Run
+from mnistcli.settings import TrainSettings
 from tests.conftest import Mnist
 
 
@@ -76,7 +79,8 @@ def test_runs_of_one_name_are_told_apart(mnist: Mnist, run: Path) -> None:
 
 
 def test_the_frontier_of_all_runs(mnist: Mnist, run: Path) -> None:
-    shutil.copytree(run, run.parent / "other")
+    reseeded(run, "other", seed=1)
+    shutil.copytree(run, run.parent / "copy")
     Path("others.csv").write_text("parameters,accuracy,name\n1000,90,a tiny one\n")
     result = mnist("plot", "--kind", "frontier", "--beside", "others.csv", "-o", "x.svg")
     assert (result.exit_code, result.stdout) == (0, "Drew x.svg\n"), result.stderr
@@ -98,11 +102,14 @@ def test_a_run_that_was_judged_is_not_judged_again(mnist: Mnist, run: Path) -> N
 
 
 def reseeded(run: Path, name: str, **changes: object) -> Path:
-    """A copy of a run whose settings have `changes`."""
-    copy = Path(shutil.copytree(run, run.parent / name))
-    settings = json.loads((copy / "settings.json").read_text())
-    (copy / "settings.json").write_text(json.dumps({**settings, **changes}))
-    return copy
+    """A copy of a run whose settings have `changes`, those in its best checkpoint too."""
+    copy = Run(Path(shutil.copytree(run, run.parent / name)))
+    settings = TrainSettings.model_validate({**runs.read_record(copy, "settings.json"), **changes})
+    runs.write_record(copy, "settings.json", settings.model_dump(mode="json"))
+    loaded = checkpoints.load_model(copy.best)
+    card = loaded.card.model_copy(update={"settings": settings})
+    runs.save_checkpoint(copy.best, loaded.network, card)
+    return copy.path
 
 
 def test_runs_of_several_seeds_are_one_curve(mnist: Mnist, run: Path) -> None:
@@ -111,13 +118,31 @@ def test_runs_of_several_seeds_are_one_curve(mnist: Mnist, run: Path) -> None:
     reseeded(run, "faster", lr=0.01)
     assert mnist("plot", "mine", "second", "third", "-o", "x.svg").exit_code == 0
     drawn = Path("x.svg").read_text()
-    assert re.search(r"± 0\.00 %  cnn-26k, n = 3", drawn)
-    assert "mean ± SD of the seeds" in drawn
+    assert re.search(r"best epochs: \d+\.\d\d ± 0\.00 %  cnn-26k, n = 3", drawn)
+    assert "mean ± SD, n runs" in drawn
     assert mnist("plot", "mine", "second", "faster", "-o", "y.svg").exit_code == 0
     drawn = Path("y.svg").read_text()
     assert "cnn-26k" not in drawn, "two groups of a recipe are told apart by the runs' names"
     assert re.search(r"mine, n = 2", drawn)
     assert re.search(r"\d %  faster", drawn)
+
+
+def test_folds_are_one_curve_and_a_copy_another(mnist: Mnist, run: Path) -> None:
+    folds = [{"val_size": 0, "fold": {"number": number, "of": 3}} for number in (1, 2)]
+    names = [reseeded(run, f"fold-{each}", **fold).name for each, fold in enumerate(folds, 1)]
+    assert mnist("plot", *names, "-o", "x.svg").exit_code == 0
+    assert re.search(r"best epochs: .* cnn-26k, n = 2", Path("x.svg").read_text())
+    shutil.copytree(run.parent / "fold-2", run.parent / "copy")
+    assert mnist("plot", *names, "copy", "-o", "y.svg").exit_code == 0
+    drawn = Path("y.svg").read_text()
+    assert "fold-1, n = 2" in drawn
+    assert re.search(r"\d %  copy", drawn)
+
+
+def test_a_run_that_is_named_twice_is_one_point(mnist: Mnist, run: Path) -> None:
+    assert mnist("plot", "mine", "mine", "-k", "frontier", "-o", "x.svg").exit_code == 0
+    assert "n = 2" not in Path("x.svg").read_text()
+    assert run.is_dir()
 
 
 def test_a_run_that_is_named_twice_is_drawn_once(mnist: Mnist, run: Path) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Mnist, Terminal
+from mnistcli import overview
+from mnistcli.commands.runs import ORDERS
+from tests.conftest import Mnist, Terminal, lay_series
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -18,8 +20,9 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def made(trained: Path, tmp_path: Path) -> Path:
     """Three runs: `first`, `series/seed-1`, and `second`, which ended after two epochs of three."""
     out = tmp_path / "runs"
-    for name in ("first", "series/seed-1", "second"):
+    for name in ("first", "second"):
         shutil.copytree(trained, out / name)
+    lay_series(trained, out / "series", seeds=range(1, 3), num_laid=1)
     rows = (out / "second" / "metrics.csv").read_text().splitlines(keepends=True)
     (out / "second" / "metrics.csv").write_text("".join(rows[:3]))
     return out
@@ -49,9 +52,10 @@ def test_json_is_complete(mnist: Mnist, made: Path) -> None:
     assert (first["arch"], first["dataset"], first["num_params"]) == ("cnn", "digits", 26_698)
     assert first["best"]["val_accuracy"] >= first["last"]["val_accuracy"]
     assert first["test"] is None
-    kept = json.loads((made / "second" / "eval-digits-test.json").read_text())
-    assert {**kept, **second["test"]} == kept
-    assert first["started"] < first["written"]
+    judged = json.loads(mnist("eval", "second", "--json").stdout)
+    assert "accuracy" in second["test"]
+    assert second["test"].items() <= judged.items()
+    assert first["started"] <= first["written"]
     assert first["settings"] == json.loads((made / "first" / "settings.json").read_text())
 
 
@@ -70,6 +74,22 @@ def test_the_name_of_the_best_is_what_eval_takes(mnist: Mnist, made: Path) -> No
     assert name == "second\n"
     assert mnist("eval", name.strip()).exit_code == 0
     assert [each["name"] for each in json.loads(mnist("runs", "--best", "--json").stdout)["runs"]]
+
+
+def test_the_best_of_several_data_sets_is_nobody(mnist: Mnist, made: Path) -> None:
+    settings = made / "first" / "settings.json"
+    settings.write_text(settings.read_text().replace('"digits"', '"kmnist"'))
+    result = mnist("runs", "--best", "-q")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "several data sets: digits, kmnist" in result.stderr
+    assert "Say which: --dataset digits" in result.stderr
+    assert mnist("runs", "--best", "-q", "--dataset", "kmnist").stdout == "first\n"
+    (made / "first" / "metrics.csv").unlink()  # with no epoch, it is compared with none
+    assert mnist("runs", "--best", "-q").exit_code == 0
+
+
+def test_the_orders_that_are_offered_are_those_there_are() -> None:
+    assert tuple(overview.ORDERS) == ORDERS
 
 
 def test_a_damaged_run_does_not_hide_the_others(mnist: Mnist, made: Path) -> None:
