@@ -25,7 +25,7 @@ from mnistcli.console import (
 from mnistcli.judging import Judgement
 from mnistcli.metrics import ClassScore, Score, Spread, macro_mean, spread
 from mnistcli.runs import run_of
-from mnistcli.settings import apart_from_seed
+from mnistcli.settings import apart_from_seed_and_fold
 
 
 def show(judged: Sequence[Judgement], pairs: Sequence[Pair], *, as_json: bool, quiet: bool) -> None:
@@ -84,7 +84,7 @@ def _record(each: Judgement) -> dict[str, Any]:
 def _spread(judged: Sequence[Judgement]) -> Spread | None:
     """Of checkpoints that differ in seed or fold alone; None of others."""
     checkpoints = [(each.score, each.settings) for each in judged if each.settings]
-    if len({apart_from_seed(settings) for _, settings in checkpoints}) > 1:
+    if len({apart_from_seed_and_fold(settings) for _, settings in checkpoints}) > 1:
         return None
     return spread([(score.accuracy, score.num_images) for score, _ in checkpoints])
 
