@@ -29,7 +29,7 @@ from mnistcli.datasets import Split
 from mnistcli.errors import RunError, unknown_name
 from mnistcli.files import uninterrupted
 from mnistcli.judging import Judgement, Judging
-from mnistcli.metrics import EpochResult, JudgedSplit, best, has_reached
+from mnistcli.metrics import EpochResult, JudgedSplit, best, is_finished
 from mnistcli.predict import Prediction
 from mnistcli.settings import TrainSettings, resolve
 from mnistcli.state import TrainState
@@ -145,8 +145,7 @@ class Training:
     @property
     def is_finished(self) -> bool:
         """Whether all epochs are done, or the last reached the accuracy `until` asks for."""
-        settings = self.plan.settings
-        return len(self.history) >= settings.epochs or has_reached(self.history, settings.until)
+        return is_finished(self.history, self.plan.settings)
 
     @property
     def last(self) -> LoadedModel:
@@ -204,18 +203,8 @@ def judge(
     how = Judging(tta=tta, calibrate=calibrate, corruptions=worse)
     chosen, name = precision.pick_device(device), dataset or model.card.settings.dataset
     judging.check([model], how, dataset=name, split=split)
-    examples, held_out = judging.load(
-        [model], how, dataset=name, split=split, data_dir=_data_dir(data_dir)
-    )
-    (judged,) = judging.judge(
-        [model],
-        examples,
-        dataset=name,
-        split=split,
-        device=chosen.value,
-        how=how,
-        held_out=held_out,
-    )
+    material = judging.load([model], how, dataset=name, split=split, data_dir=_data_dir(data_dir))
+    (judged,) = judging.judge([model], material, how=how, device=chosen.value)
     return judged
 
 

@@ -44,7 +44,7 @@ class Teacher:
             return False
         taught = [model.card.settings for model in self.models]
         same = [each for each in taught if each.dataset == settings.dataset]
-        return any(_division(each) != _division(settings) for each in same)
+        return any(each.division != settings.division for each in same)
 
     @torch.no_grad()
     def probabilities(self, images_NHW: Tensor, temperature: float) -> Tensor:
@@ -87,10 +87,6 @@ def loss(logits_NK: Tensor, taught_NK: Tensor, temperature: float) -> Tensor:
     """
     log_probabilities_NK = F.log_softmax(logits_NK / temperature, dim=1)
     return temperature**2 * F.kl_div(log_probabilities_NK, taught_NK, reduction="batchmean")
-
-
-def _division(settings: TrainSettings) -> tuple[object, ...]:
-    return settings.val_size, settings.fold, settings.seed
 
 
 def _seen_by(model: checkpoints.LoadedModel, images_NHW: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
+from mnistcli import metrics
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import Score
 from mnistcli.settings import TrainSettings, apart_from_seed_and_fold
@@ -35,7 +36,7 @@ class Point:
     @property
     def deviation(self) -> float | None:
         """The sample's standard deviation; None of a single accuracy."""
-        return stdev(self.accuracies) if len(self.accuracies) > 1 else None
+        return metrics.deviation(self.accuracies)
 
 
 def repetitions(settings: Sequence[TrainSettings]) -> list[list[int]]:

@@ -44,6 +44,19 @@ class Judging:
 
 
 @dataclass(frozen=True)
+class Material:
+    """What checkpoints are judged on: examples on the CPU, the `split` of `dataset`.
+
+    `held_out` are those to calibrate with, for every checkpoint its own.
+    """
+
+    dataset: str
+    split: JudgedSplit
+    examples: Examples
+    held_out: tuple[Examples, ...] = ()
+
+
+@dataclass(frozen=True)
 class Judgement:
     """All that is said of a checkpoint, or of the ensemble of several.
 
@@ -88,7 +101,7 @@ def check(models: Sequence[LoadedModel], how: Judging, *, dataset: str, split: J
     for loaded in models:
         scoring.check_classes(loaded, dataset)
     settings = [loaded.card.settings for loaded in models]
-    splits = {(each.dataset, each.val_size, each.fold, each.seed) for each in settings}
+    splits = {(each.dataset, each.division) for each in settings}
     if split == "val" and len(splits) > 1:
         raise SettingsError(
             "The checkpoints have no validation split in common.",
@@ -130,39 +143,33 @@ def _check_calibrated(models: Sequence[LoadedModel], how: Judging, split: Judged
 
 def load(
     models: Sequence[LoadedModel], how: Judging, *, dataset: str, split: JudgedSplit, data_dir: Path
-) -> tuple[Examples, list[Examples]]:
+) -> Material:
     """The examples to judge on; and, to calibrate, those that each checkpoint held out.
 
     Raises:
         DataError: a data set is missing or damaged.
     """
     examples = scoring.load_split(models[0], dataset=dataset, split=split, data_dir=data_dir)
-    held_out = [
+    held_out = tuple(
         scoring.load_split(
             loaded, dataset=loaded.card.settings.dataset, split="val", data_dir=data_dir
         )
         for loaded in models
         if how.calibrate
-    ]
-    return examples, held_out
+    )
+    return Material(dataset, split, examples, held_out)
 
 
 def judge(
     models: Sequence[LoadedModel],
-    examples: Examples,
+    material: Material,
     *,
-    dataset: str,
-    split: JudgedSplit,
-    device: str = "cpu",
     how: Judging | None = None,
-    held_out: Sequence[Examples] = (),
+    device: str = "cpu",
 ) -> list[Judgement]:
-    """What is said of checkpoints on `examples`, the `split` of `dataset`; an ensemble comes last.
-
-    `examples` lie on the CPU. `held_out` are those to calibrate with, for every checkpoint its
-    own; needed with `how.calibrate`.
-    """
+    """What is said of checkpoints on the same material; an ensemble comes last."""
     how, target = how or Judging(), torch.device(device)
+    examples = material.examples
     # Copies, since a loaded network stays on the CPU.
     models = [
         replace(loaded, network=copy.deepcopy(loaded.network).to(target)) for loaded in models
@@ -173,12 +180,12 @@ def judge(
     if how.calibrate:
         fitted = [
             _calibration(answer, _answer(loaded, each.to(target), how))
-            for answer, loaded, each in zip(answers, models, held_out, strict=True)
+            for answer, loaded, each in zip(answers, models, material.held_out, strict=True)
         ]
     corrupted = list(zip(*_corrupted_scores(models, examples, how, target), strict=True))
     return [
         replace(
-            _judgement(row, answer, dataset=dataset, split=split, tta=how.tta),
+            _judgement(row, answer, material, tta=how.tta),
             calibration=calibration,
             corrupted=scores,
         )
@@ -193,16 +200,12 @@ def judge(
 
 
 def _judgement(
-    row: tuple[LoadedModel, ...],
-    answer: Evaluation,
-    *,
-    dataset: str,
-    split: JudgedSplit,
-    tta: bool,
+    row: tuple[LoadedModel, ...], answer: Evaluation, material: Material, *, tta: bool
 ) -> Judgement:
     names = tuple(str(loaded.path) for loaded in row)
     is_one, classes = len(row) == 1, row[0].card.classes
     name = names[0] if is_one else "ensemble"
+    dataset, split = material.dataset, material.split
     settings = [loaded.card.settings for loaded in row]
     return Judgement(
         scoring.score(answer, classes, checkpoint=name, dataset=dataset, split=split, tta=tta),

@@ -7,13 +7,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist, fmean, stdev
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.calibration import ConfidenceBin
 from mnistcli.errors import GateError
+
+if TYPE_CHECKING:
+    from mnistcli.settings import TrainSettings
 
 JudgedSplit = Literal["val", "test"]
 
@@ -175,6 +178,11 @@ def has_reached(epochs: Sequence[EpochResult], min_percent: float | None) -> boo
     return reaches(epochs[-1].val_accuracy, min_percent)
 
 
+def is_finished(epochs: Sequence[EpochResult], settings: "TrainSettings") -> bool:
+    """Whether all epochs are done, or the last reached the accuracy `until` asks for."""
+    return len(epochs) >= settings.epochs or has_reached(epochs, settings.until)
+
+
 def check_accuracy(*scores: Score, min_percent: float | None) -> None:
     """Raise GateError if the accuracy of any score is below `min_percent` (0..100)."""
     if min_percent is None:
@@ -212,6 +220,11 @@ def wilson_interval(
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def deviation(values: Sequence[float]) -> float | None:
+    """The sample's standard deviation; None of a single value, which has none."""
+    return stdev(values) if len(values) > 1 else None
+
+
 def spread(judged: Sequence[tuple[float, int]]) -> Spread:
     """The spread of accuracies (0..1), each with its number of images. There must be one."""
     accuracies = [accuracy for accuracy, _ in judged]
@@ -219,7 +232,7 @@ def spread(judged: Sequence[tuple[float, int]]) -> Spread:
     num_right = sum(round(accuracy * num) for accuracy, num in judged)
     return Spread(
         mean=fmean(accuracies),
-        deviation=stdev(accuracies) if len(accuracies) > 1 else None,
+        deviation=deviation(accuracies),
         num_errors=num_images - num_right,
         num_images=num_images,
         interval=wilson_interval(num_right, num_images),

@@ -103,17 +103,12 @@ def _read_entry(name: str, run: Run, problems: list[DataError]) -> Entry:
         score=score,
         state=_state(run, settings, epochs),
         started=started if isinstance(started, str) else None,
-        written=max(_times_written(run), default=0.0),
+        written=runs.last_written(run, runs.BEGUN) / 1e9,
     )
 
 
-def _times_written(run: Run) -> Iterator[float]:
-    paths = [run.path / name for name in runs.BEGUN]
-    return (path.stat().st_mtime for path in paths if path.exists())
-
-
 def _state(run: Run, settings: TrainSettings, epochs: Sequence[EpochResult]) -> State:
-    if len(epochs) >= settings.epochs or metrics.has_reached(epochs, settings.until):
+    if metrics.is_finished(epochs, settings):
         return "finished"
     return "training" if is_locked(run.path) else "unfinished"
 

@@ -160,9 +160,13 @@ def header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
         console.print(grid)
 
 
-def live(console: Console) -> Progress:
-    """Room for a `Bar` under the lines of a terminal."""
-    return Progress(
+@contextmanager
+def live(console: Console) -> Iterator[Progress | None]:
+    """Room for a `Bar` under the lines of a terminal; None where there is no terminal to show."""
+    if console.quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield None
+        return
+    progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[figures]}"),
@@ -172,6 +176,19 @@ def live(console: Console) -> Progress:
         transient=True,
         expand=True,
     )
+    with progress:
+        yield progress
+
+
+class Notes:
+    """Lines on stderr that a program too, or who asked for quiet, has to know: what is kept."""
+
+    def __init__(self, workers: "Workers") -> None:
+        self._console = Console(stderr=True, highlight=False, quiet=not workers.leads)
+
+    def say(self, text: str, *, style: str = "yellow") -> None:
+        """Print a line; of several processes the leader alone does."""
+        self._console.print(Text(text, style=style), soft_wrap=True)
 
 
 class Bar:
@@ -227,8 +244,7 @@ class TrainingDisplay:
         workers: "Workers",
     ) -> None:
         self._console = console
-        # A program too, or who asked for quiet, has to know what is kept.
-        self._notes = Console(stderr=True, highlight=False, quiet=not workers.leads)
+        self._notes = Notes(workers)
         self._run = start.run
         self._is_resumed = start.is_resumed
         self._num_epochs = start.plan.settings.epochs
@@ -259,29 +275,26 @@ class TrainingDisplay:
         """Say what an interrupted run has kept, and how to go on."""
         self._end_rows()
         if not self._history:
-            self._note("Interrupted: no epoch was finished, so nothing is kept.")
+            self._notes.say("Interrupted: no epoch was finished, so nothing is kept.")
             return
         path = typed(self._run.path)
         # It may not have come to writing down that more epochs are wanted.
         more = f" --epochs {self._num_epochs}" if self._is_resumed else ""
-        self._note(f"Interrupted after epoch {self._history[-1].epoch} of {self._num_epochs}.")
-        self._note(f"Go on: mnist train --resume {path}{more}", style="")
-        self._note(f"The best so far can be used: mnist eval {path}", style="")
+        self._notes.say(f"Interrupted after epoch {self._history[-1].epoch} of {self._num_epochs}.")
+        self._notes.say(f"Go on: mnist train --resume {path}{more}", style="")
+        self._notes.say(f"The best so far can be used: mnist eval {path}", style="")
 
     def stopped(self) -> None:
         """Say what a run that cannot go on has kept."""
         self._end_rows()
         if self._history and self._run.state.exists():
             path = printable(str(self._run.path))
-            self._note(f"Epoch {self._history[-1].epoch} is kept in {path}.")
+            self._notes.say(f"Epoch {self._history[-1].epoch} is kept in {path}.")
 
     def _end_rows(self) -> None:
         if self._progress:
             self._progress.stop()
         self.show_epochs()
-
-    def _note(self, text: str, *, style: str = "yellow") -> None:
-        self._notes.print(Text(text, style=style), soft_wrap=True)
 
 
 _ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time   * best"
@@ -302,24 +315,44 @@ def training(
 ) -> Iterator[TrainingDisplay]:
     """The header, and a display for what follows it."""
     console = Console(stderr=True, highlight=False, quiet=quiet)
-    plan = start.plan
-    data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
-    lines = [("data", data), ("run", printable(str(start.run.path)))]
-    if workers.count > 1:
-        lines.append(("processes", f"{workers.count}, each with its share of every batch"))
-    header(console, plan, *lines)
-    note_teacher(console, plan, [plan.settings])
-    console.print()
+    announce(
+        console,
+        start.plan,
+        runs=[start.plan.settings],
+        sizes=(num_train, num_val),
+        where=("run", printable(str(start.run.path))),
+        workers=workers,
+    )
     if start.is_resumed:
         console.print(_where_it_goes_on(start), soft_wrap=True)
-    if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield TrainingDisplay(start, console, None, workers=workers)
-        return
     with live(console) as progress:
         yield TrainingDisplay(start, console, progress, workers=workers)
 
 
-def note_teacher(console: Console, plan: "Plan", runs: Iterable["TrainSettings"]) -> None:
+def announce(
+    console: Console,
+    plan: "Plan",
+    *,
+    runs: Iterable["TrainSettings"],
+    sizes: tuple[int, int],
+    where: tuple[str, str],
+    workers: "Workers",
+) -> None:
+    """The header of a training of `runs`, the first of which is planned.
+
+    `sizes` are the numbers of images to train on and to validate, `where` is
+    the line that says what is made.
+    """
+    data = f"{plan.dataset.name}: {sizes[0]:,} to train on, {sizes[1]:,} to validate"
+    lines = [("data", data), where]
+    if workers.count > 1:
+        lines.append(("processes", f"{workers.count}, each with its share of every batch"))
+    header(console, plan, *lines)
+    _note_teacher(console, plan, runs)
+    console.print()
+
+
+def _note_teacher(console: Console, plan: "Plan", runs: Iterable["TrainSettings"]) -> None:
     """Say so if the images that `runs` validate on may be known to a teacher."""
     if plan.teacher and any(plan.teacher.may_know(each) for each in runs):
         console.print(

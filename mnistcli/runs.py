@@ -605,12 +605,13 @@ def all_runs(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> list[Run]
         for path in place.glob(f"*/{marks[0]}")
         if path.is_file()
     ]
-    return sorted(found, key=lambda run: _last_written(run, marks), reverse=True)
+    return sorted(found, key=lambda run: last_written(run, marks), reverse=True)
 
 
-def _last_written(run: Run, names: Sequence[str]) -> int:
+def last_written(run: Run, names: Sequence[str]) -> int:
+    """When the newest of a run's files `names` was written, in ns since 1970; 0 without any."""
     paths = [run.path / name for name in names]
-    return max(path.stat().st_mtime_ns for path in paths if path.exists())
+    return max((path.stat().st_mtime_ns for path in paths if path.exists()), default=0)
 
 
 def _newest(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> Run:

@@ -19,7 +19,7 @@ from mnistcli.batches import Examples
 from mnistcli.distributed import ALONE, Workers
 from mnistcli.engine import OnStep
 from mnistcli.errors import DataError, SettingsError
-from mnistcli.metrics import EpochResult, Spread, best, spread
+from mnistcli.metrics import EpochResult, Spread, best, is_finished, spread
 from mnistcli.runs import Run
 from mnistcli.settings import (
     CHANGEABLE,
@@ -274,7 +274,7 @@ def _fill(series: Series, examples: Examples) -> None:
     """Take up what was finished before: a summary never has fewer runs than are finished."""
     for name, history in series.found.items():
         settings = series.runs[name]
-        if training.is_finished(history, settings):
+        if is_finished(history, settings):
             _, val = batches.divide(examples, settings)
             series.finished[name] = _result(name, settings, history, num_val=len(val))
 

@@ -204,6 +204,11 @@ class TrainSettings(_Frozen):
         return self.fold is not None or self.val_size > 0
 
     @property
+    def division(self) -> tuple[object, ...]:
+        """What decides which images of a data set are held out, beside the data set."""
+        return self.val_size, self.fold, self.seed
+
+    @property
     def network(self) -> dict[str, Any]:
         """What `registry.build` takes beside the name of the architecture."""
         return self.model.model_dump(exclude={"arch"})

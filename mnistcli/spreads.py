@@ -1,6 +1,5 @@
 """What a series of runs shows: a line a run, then their table, means and spread."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from mnistcli.console import (
     stdout,
 )
 from mnistcli.machine import command_seconds
-from mnistcli.render import Bar, data_option, header, live, note_teacher, show_next, typed
+from mnistcli.render import Bar, Notes, announce, data_option, live, show_next, typed
 
 if TYPE_CHECKING:
     from mnistcli.distributed import Workers
@@ -39,8 +38,7 @@ class SeriesDisplay:
     ) -> None:
         self._series = series
         self._console = console
-        # A program too, or who asked for quiet, has to know what is kept.
-        self._notes = Console(stderr=True, highlight=False, quiet=not workers.leads)
+        self._notes = Notes(workers)
         self._workers = workers
         self._progress = progress
         self._bar: Bar | None = None
@@ -73,7 +71,7 @@ class SeriesDisplay:
     def interrupted(self) -> None:
         """Say what an interrupted series has kept, and how to go on."""
         if not self._says_where("Interrupted"):
-            self._note("Interrupted: no epoch was finished, so nothing is kept.")
+            self._notes.say("Interrupted: no epoch was finished, so nothing is kept.")
 
     def stopped(self) -> None:
         """Say what a series that cannot go on has kept, if it had come to train."""
@@ -95,12 +93,9 @@ class SeriesDisplay:
             num_epochs = self._start.plan.settings.epochs
             epoch = f"epoch {self._start.history[-1].epoch} of {num_epochs}"
             where += f", {self._start.run.path.name} has reached {epoch}"
-        self._note(f"{what}: {where}.")
-        self._note(f"Go on: mnist train --resume {typed(path)}", style="")
+        self._notes.say(f"{what}: {where}.")
+        self._notes.say(f"Go on: mnist train --resume {typed(path)}", style="")
         return True
-
-    def _note(self, text: str, *, style: str = "yellow") -> None:
-        self._notes.print(Text(text, style=style), soft_wrap=True)
 
 
 @contextmanager
@@ -109,20 +104,17 @@ def training(
 ) -> Iterator[SeriesDisplay]:
     """The header, once, and a display for what follows it; the numbers are the first run's."""
     console = Console(stderr=True, highlight=False, quiet=quiet)
-    plan = series.plan
-    data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
-    runs = f"{series.layout.in_words(plan.settings)}, in {printable(str(series.path))}"
-    lines = [("data", data), ("runs", runs)]
-    if workers.count > 1:
-        lines.append(("processes", f"{workers.count}, each with its share of every batch"))
-    header(console, plan, *lines)
-    note_teacher(console, plan, series.runs.values())
-    console.print()
+    which = f"{series.layout.in_words(series.plan.settings)}, in {printable(str(series.path))}"
+    announce(
+        console,
+        series.plan,
+        runs=series.runs.values(),
+        sizes=(num_train, num_val),
+        where=("runs", which),
+        workers=workers,
+    )
     if series.is_resumed:
         console.print("Resuming: what is finished stays.", soft_wrap=True)
-    if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield SeriesDisplay(series, console, None, workers=workers)
-        return
     with live(console) as progress:
         yield SeriesDisplay(series, console, progress, workers=workers)
 

@@ -1,6 +1,6 @@
 """One training run, from resolved settings to the files of its run directory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from mnistcli.distributed import ALONE, Workers, lost_in_words
 from mnistcli.errors import DataError, DeviceError, RunError, SettingsError, brief
 from mnistcli.files import uninterrupted
 from mnistcli.machine import memory_bytes
-from mnistcli.metrics import EpochResult, best, has_reached
+from mnistcli.metrics import EpochResult, best, has_reached, is_finished
 from mnistcli.settings import TrainSettings, continued, fit_budget
 from mnistcli.state import TrainState
 
@@ -96,11 +96,6 @@ class Start:
     def has_reached(self) -> bool:
         """Whether the last epoch has the validation accuracy that was asked for, if any was."""
         return has_reached(self.history, self.plan.settings.until)
-
-
-def is_finished(history: Sequence[EpochResult], settings: TrainSettings) -> bool:
-    """Whether all epochs are done, or the last is as accurate as was asked for."""
-    return len(history) >= settings.epochs or has_reached(history, settings.until)
 
 
 @contextmanager

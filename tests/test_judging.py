@@ -13,7 +13,7 @@ from mnistcli.batches import Examples, normalise
 from mnistcli.checkpoints import BUNDLED, LoadedModel, load_model
 from mnistcli.corruptions import corrupt, pick
 from mnistcli.errors import SettingsError
-from mnistcli.judging import Judgement, Judging, check, judge, pick_dataset
+from mnistcli.judging import Judgement, Judging, Material, check, judge, pick_dataset
 from mnistcli.metrics import JudgedSplit
 
 DIGITS = datasets.DATASETS["digits"]
@@ -33,7 +33,7 @@ def few() -> Examples:
 
 
 def judged(models: list[LoadedModel], few: Examples, how: Judging) -> list[Judgement]:
-    return judge(models, few, dataset="digits", split="test", how=how)
+    return judge(models, Material("digits", "test", few), how=how)
 
 
 def probabilities(loaded: LoadedModel, examples: Examples) -> torch.Tensor:
@@ -126,14 +126,8 @@ def test_a_temperature_is_fitted_on_what_was_held_out(
 ) -> None:
     loaded = models[1]
     held_out = scoring.load_split(loaded, dataset="digits", split="val", data_dir=Path())
-    found = judge(
-        [loaded],
-        few,
-        dataset="digits",
-        split="test",
-        how=Judging(calibrate=True),
-        held_out=[held_out],
-    )[0]
+    material = Material("digits", "test", few, (held_out,))
+    (found,) = judge([loaded], material, how=Judging(calibrate=True))
     assert found.score == judged([loaded], few, Judging())[0].score
     assert found.calibration
     with torch.inference_mode():
@@ -238,9 +232,7 @@ def test_an_ensemble_of_one_and_a_calibration_on_nothing_are_refused(
 def test_doubtful_labels_are_those_of_the_test_set_of_mnist(
     models: list[LoadedModel], few: Examples
 ) -> None:
-    tests = {
-        split: judge(models, few, dataset="mnist", split=split)[0] for split in ("test", "val")
-    }
+    tests = {split: judge(models, Material("mnist", split, few))[0] for split in ("test", "val")}
     assert len(tests["test"].doubtful) == 15
     assert tests["val"].doubtful == ()
     assert judged(models, few, Judging())[0].doubtful == ()

@@ -535,7 +535,7 @@ def test_a_score_is_kept_for_a_runs_best_checkpoint_only(trained: Path) -> None:
 
     examples = datasets.load(datasets.dataset("digits"), "test", Path())
     models = [checkpoints.load_model(trained / name) for name in ("best.pth", "last.pth")]
-    best, last = judging.judge(models, examples, dataset="digits", split="test")
+    best, last = judging.judge(models, judging.Material("digits", "test", examples))
     assert runs.keep_score(last.score) is None
     assert runs.keep_score(best.score) == trained / "eval-digits-test.json"
     assert runs.read_score(Run(trained), "digits", "test") == best.score

@@ -74,19 +74,11 @@ def judge(
     learned = [loaded.card.settings.dataset for loaded in models] if how.calibrate else []
     for needed in dict.fromkeys([name, *learned]):
         ready(datasets.dataset(needed), data_dir, offline=offline)
-    examples, held_out = judging.load(models, how, dataset=name, split=split, data_dir=data_dir)
-    num_worse = sum(len(each.amounts) for each in how.corruptions)
+    material = judging.load(models, how, dataset=name, split=split, data_dir=data_dir)
+    num, num_worse = len(material.examples), sum(len(each.amounts) for each in how.corruptions)
     if num_worse:
-        console.note(f"Judging {num_worse} worse copies of the {len(examples):,} pictures too.")
-    return judging.judge(
-        models,
-        examples,
-        dataset=name,
-        split=split,
-        device=chosen.value,
-        how=how,
-        held_out=held_out,
-    )
+        console.note(f"Judging {num_worse} worse copies of the {num:,} pictures too.")
+    return judging.judge(models, material, how=how, device=chosen.value)
 
 
 def keep(score: "Score") -> None:

@@ -8,8 +8,8 @@ import typer
 
 from mnistcli.commands import options
 from mnistcli.commands.data import pick_split
-from mnistcli.commands.figures import KINDS, Source
 from mnistcli.commands.options import OUTPUT, complete_run, one_of
+from mnistcli.commands.sources import KINDS, Source
 from mnistcli.errors import SettingsError, unknown_name
 
 # Of these several runs make one figure.

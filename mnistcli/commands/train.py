@@ -1,7 +1,7 @@
 """`mnist train`."""
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +12,13 @@ from mnistcli.commands.options import DATA, OUTPUT, TRAINING, one_of, setting
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from mnistcli.distributed import Workers
+    from mnistcli.render import TrainingDisplay
     from mnistcli.series import Series
+    from mnistcli.spreads import SeriesDisplay
     from mnistcli.training import Start
 
 Value = str | None
@@ -313,18 +316,10 @@ def _train_run(start: "Start", data_dir: Path, *, workers: "Workers", quiet: boo
 
     examples, val = training.load(start.plan, data_dir, workers=workers)
     sizes = (len(examples), len(val))
-    with render.training(start, *sizes, workers=workers, quiet=quiet) as display:
-        try:
-            for _ in training.execute(
-                start, examples, val, workers=workers, on_step=display.on_step
-            ):
-                display.show_epochs()
-        except KeyboardInterrupt:
-            display.interrupted()
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except MnistError:
-            display.stopped()
-            raise
+    shown = render.training(start, *sizes, workers=workers, quiet=quiet)
+    with shown as display, _told_if_broken_off(display):
+        for _ in training.execute(start, examples, val, workers=workers, on_step=display.on_step):
+            display.show_epochs()
 
 
 def _train_series(several: "Series", data_dir: Path, *, workers: "Workers", quiet: bool) -> None:
@@ -333,13 +328,20 @@ def _train_series(several: "Series", data_dir: Path, *, workers: "Workers", quie
     examples = datasets.load(several.plan.dataset, "train", data_dir)
     # The first run's, so that what cannot be divided is refused before anything is begun.
     sizes = map(len, training.divide(several.plan, examples, workers=workers))
-    with spreads.training(several, *sizes, workers=workers, quiet=quiet) as display:
-        try:
-            for result in series.execute(several, examples, workers=workers, on_run=display.begin):
-                display.show(result)
-        except KeyboardInterrupt:
-            display.interrupted()
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except MnistError:
-            display.stopped()
-            raise
+    shown = spreads.training(several, *sizes, workers=workers, quiet=quiet)
+    with shown as display, _told_if_broken_off(display):
+        for result in series.execute(several, examples, workers=workers, on_run=display.begin):
+            display.show(result)
+
+
+@contextmanager
+def _told_if_broken_off(display: "TrainingDisplay | SeriesDisplay") -> "Iterator[None]":
+    """Say what is kept of a training that is interrupted or cannot go on, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        display.interrupted()
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except MnistError:
+        display.stopped()
+        raise

@@ -179,13 +179,20 @@ def _features(source: Source) -> "Figure":
 def _calibration(source: Source) -> "Figure":
     from mnistcli import figures
 
-    return figures.calibration(_score(source, _loaded(source).path))
+    return figures.calibration(_score(source, _checkpoint(source)))
+
+
+def _checkpoint(source: Source) -> Path:
+    """The checkpoint of the run or file that was named."""
+    from mnistcli import runs
+
+    return runs.find_checkpoint(source.names[0], source.out)
 
 
 def _loaded(source: Source) -> "LoadedModel":
-    from mnistcli import checkpoints, runs
+    from mnistcli import checkpoints
 
-    return checkpoints.load_model(runs.find_checkpoint(source.names[0], source.out))
+    return checkpoints.load_model(_checkpoint(source))
 
 
 def _frontier(source: Source) -> "Figure":
@@ -213,7 +220,8 @@ def _points(source: Source, cost: "Callable[[LoadedModel], float]") -> "tuple[li
     judged = []
     for name in source.names:
         loaded = checkpoints.load_model(runs.find_checkpoint(name, source.out))
-        judged.append((loaded.card.settings, cost(loaded), _score(source, loaded.path)))
+        score = _score(source, loaded.path, loaded)
+        judged.append((loaded.card.settings, cost(loaded), score))
     sets = sorted({score.dataset for _, _, score in judged})
     return frontier.points(judged), ", ".join(sets)
 
@@ -238,8 +246,11 @@ def _seconds(loaded: "LoadedModel") -> float:
     return sum(epoch.seconds for epoch in runs.read_metrics(run))
 
 
-def _score(source: Source, checkpoint: Path) -> "Score":
-    """What `mnist eval` has kept of a run's best checkpoint; else the checkpoint judged now."""
+def _score(source: Source, checkpoint: Path, loaded: "LoadedModel | None" = None) -> "Score":
+    """What `mnist eval` has kept of a run's best checkpoint; else the checkpoint judged now.
+
+    It is loaded to be judged, unless it is `loaded` already.
+    """
     from mnistcli import checkpoints, runs
     from mnistcli.commands import data
 
@@ -249,9 +260,8 @@ def _score(source: Source, checkpoint: Path) -> "Score":
         if kept and kept.bins:  # which older versions did not keep
             return kept
         runs.find_checkpoint(str(run.path), run.path.parent)  # says so if there is none
-    loaded = checkpoints.load_model(checkpoint)
     judged = data.judge(
-        [loaded],
+        [loaded or checkpoints.load_model(checkpoint)],
         dataset=source.dataset,
         split=source.split,
         data_dir=source.data_dir,
