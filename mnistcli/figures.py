@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnistcli import plots
+from mnistcli.errors import SettingsError
 from mnistcli.plots import curves
+from mnistcli.plots import curves_of_repetitions as seeds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from matplotlib.figure import Figure
     from torch import Tensor
 
     from mnistcli.batches import Examples
     from mnistcli.checkpoints import LoadedModel
+    from mnistcli.frontier import Point
     from mnistcli.metrics import Score
     from mnistcli.settings import Augmentation
 
@@ -30,8 +35,11 @@ __all__ = [
     "curves",
     "features",
     "filters",
+    "frontier",
     "mistakes",
     "samples",
+    "seeds",
+    "time",
 ]
 
 
@@ -124,6 +132,59 @@ def features(model: "LoadedModel", image_HW: "Tensor", *, what: str) -> "Figure"
     )
 
 
+def frontier(
+    judged: "Sequence[tuple[LoadedModel, Score]]", *, beside: "Sequence[Point]" = ()
+) -> "Figure":
+    """The accuracy of checkpoints against their parameters, seeds and folds of one network as one.
+
+    `beside` are points to compare with, as `frontier.read_points` reads them.
+    """
+    title = f"{_judged_on(judged)}: accuracy against parameters"
+    return plots.frontier(_points(judged, _num_params), beside=beside, title=title)
+
+
+def time(judged: "Sequence[tuple[LoadedModel, Score]]") -> "Figure":
+    """The same against the seconds that the runs of the checkpoints were trained.
+
+    Raises:
+        SettingsError: a checkpoint is no run's.
+    """
+    title = f"{_judged_on(judged)}: accuracy against the time that training took"
+    return plots.time(_points(judged, _seconds), title=title)
+
+
+def _points(
+    judged: "Sequence[tuple[LoadedModel, Score]]", cost: "Callable[[LoadedModel], float]"
+) -> "list[Point]":
+    from mnistcli.frontier import points
+
+    return points((model.card.settings, cost(model), score) for model, score in judged)
+
+
+def _num_params(model: "LoadedModel") -> float:
+    from mnistcli import registry
+
+    return registry.num_params(model.card.settings.arch, model.card.settings.network)
+
+
+def _seconds(model: "LoadedModel") -> float:
+    from mnistcli import runs
+
+    run = runs.run_of(model.path)
+    if run is None:
+        raise SettingsError(
+            f"{model.path} does not tell how long it was trained.",
+            why="It is no run's: there is no metrics.csv beside it.",
+            fix="Name runs, or draw accuracy against parameters: --kind frontier",
+        )
+    return sum(epoch.seconds for epoch in runs.read_metrics(run))
+
+
+def _judged_on(judged: "Sequence[tuple[LoadedModel, Score]]") -> str:
+    sets, splits = ({getattr(score, what) for _, score in judged} for what in ("dataset", "split"))
+    return ", ".join([*sorted(sets), *sorted(splits)])
+
+
 def _classes(dataset: str) -> tuple[str, ...]:
     from mnistcli import datasets
 
@@ -139,5 +200,7 @@ def _title(score: "Score") -> str:
 
 def _name(checkpoint: Path) -> str:
     """A run's name for its checkpoints, else the file's own."""
-    is_of_run = checkpoint.name in ("best.pth", "last.pth")
-    return (is_of_run and checkpoint.parent.name) or checkpoint.name
+    from mnistcli import runs
+
+    run = runs.run_of(checkpoint)
+    return run.name if run else checkpoint.name

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
+from mnistcli import runs
 from mnistcli.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, expected_calibration_error
 from mnistcli.comparison import Pair
 from mnistcli.console import (
@@ -24,7 +25,7 @@ from mnistcli.console import (
 )
 from mnistcli.judging import Judgement
 from mnistcli.metrics import ClassScore, Score, Spread, macro_mean, spread
-from mnistcli.runs import run_of
+from mnistcli.runs import Run
 from mnistcli.settings import apart_from_seed_and_fold
 
 
@@ -200,20 +201,20 @@ def _side_by_side(judged: Sequence[Judgement], names: Sequence[str]) -> Table:
 
 
 def short_names(checkpoints: Sequence[str]) -> list[str]:
-    """The names of runs for their best checkpoints, their directories where two share a name."""
-    folders = [_run_folder(Path(each)) for each in checkpoints]
-    names = [folder.absolute().name for folder in set(folders) if folder]
-    shown = []
-    for checkpoint, folder in zip(checkpoints, folders, strict=True):
-        name = folder.absolute().name if folder else ""
-        shown.append(name if names.count(name) == 1 else str(folder or checkpoint))
+    """What runs are called for their best checkpoints; the paths of other files."""
+    found = [_run_of_best(Path(each)) for each in checkpoints]
+    names = iter(runs.called([run for run in found if run]))
+    shown = [
+        next(names) if run else checkpoint
+        for checkpoint, run in zip(checkpoints, found, strict=True)
+    ]
     return [printable(each) for each in shown]
 
 
-def _run_folder(checkpoint: Path) -> Path | None:
-    """The directory of the run whose best checkpoint it is, if it is one's."""
-    run = run_of(checkpoint)
-    return run.path if run and run.best == checkpoint else None
+def _run_of_best(checkpoint: Path) -> Run | None:
+    """The run whose best checkpoint it is, if it is one's."""
+    run = runs.run_of(checkpoint)
+    return run if run and run.best == checkpoint else None
 
 
 def _print_calibrations(judged: Sequence[Judgement], names: Sequence[str]) -> None:

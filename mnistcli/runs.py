@@ -18,6 +18,7 @@ import json
 import math
 import platform
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
@@ -69,6 +70,12 @@ class Run:
     """A run directory."""
 
     path: Path
+
+    @property
+    def name(self) -> str:
+        """The name of its directory, after that of the series it is of."""
+        path = self.path.absolute()
+        return f"{path.parent.name}/{path.name}" if _is_series(path.parent) else path.name
 
     @property
     def best(self) -> Path:
@@ -585,6 +592,21 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
             fix="Name a run that mnist train has made, or a .pth file.",
         )
     return run.best
+
+
+def called(found: Sequence[Run]) -> list[str]:
+    """What runs are called beside each other: the directory's name, its path where two share one.
+
+    One alone is called by its whole name.
+    """
+    different = set(found)
+    if len(different) == 1:
+        return [run.name for run in found]
+    names = Counter(run.path.absolute().name for run in different)
+    paths = [run.path for run in found]
+    return [
+        path.absolute().name if names[path.absolute().name] == 1 else str(path) for path in paths
+    ]
 
 
 def run_of(checkpoint: Path) -> Run | None:

@@ -564,3 +564,24 @@ def test_every_error_names_a_way_out(tmp_path: Path) -> None:
             call()
         assert failed.value.fix
         assert failed.value.why
+
+
+def test_a_run_is_called_by_its_directory_and_its_series() -> None:
+    """Beside others by as little as tells it from them."""
+    for place in ("five/seed-0", "five/seed-1", "six/seed-0", "alone"):
+        Path(place).mkdir(parents=True)
+    Path("five/summary.json").touch()
+    zero, one, six, alone = (
+        Run(Path(p)) for p in ("five/seed-0", "five/seed-1", "six/seed-0", "alone")
+    )
+    assert [run.name for run in (zero, one, six, alone)] == [
+        "five/seed-0",
+        "five/seed-1",
+        "seed-0",
+        "alone",
+    ]
+    assert runs.called([zero]) == ["five/seed-0"]
+    assert runs.called([zero, zero]) == ["five/seed-0", "five/seed-0"]
+    assert runs.called([zero, one, alone]) == ["seed-0", "seed-1", "alone"]
+    assert runs.called([zero, six, alone]) == ["five/seed-0", "six/seed-0", "alone"]
+    assert runs.called([]) == []

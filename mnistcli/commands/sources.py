@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mnistcli.batches import Examples
     from mnistcli.checkpoints import LoadedModel
     from mnistcli.datasets import Dataset
-    from mnistcli.frontier import Point
     from mnistcli.metrics import JudgedSplit, Score
     from mnistcli.runs import Run
     from mnistcli.settings import TrainSettings
@@ -64,18 +63,14 @@ class Source:
 
 
 def _curves(source: Source) -> "Figure":
-    from mnistcli import plots, runs
+    from mnistcli import figures, runs
 
-    names = [run.path.name for run in source.found]
-    found = {
-        name if names.count(name) == 1 else str(run.path): run
-        for name, run in zip(names, source.found, strict=True)
-    }
+    found = dict(zip(runs.called(source.found), source.found, strict=True))
     histories = {name: runs.read_metrics(run) for name, run in found.items()}
     series = _repetitions(found) if len(found) > 1 else {}
     if all(len(members) == 1 for members in series.values()):
-        return plots.curves(histories)
-    return plots.curves_of_repetitions(
+        return figures.curves(histories)
+    return figures.seeds(
         {name: [histories[each] for each in members] for name, members in series.items()}
     )
 
@@ -196,54 +191,28 @@ def _loaded(source: Source) -> "LoadedModel":
 
 
 def _frontier(source: Source) -> "Figure":
-    from mnistcli import frontier, plots
+    from mnistcli import figures, frontier
 
     # First, for judging takes a while.
     beside = frontier.read_points(source.beside) if source.beside else []
-    points, sets = _points(source, _num_params)
-    title = f"{sets}, {source.split}: accuracy against parameters"
-    return plots.frontier(points, beside=beside, title=title)
+    return figures.frontier(_judged(source), beside=beside)
 
 
 def _time(source: Source) -> "Figure":
-    from mnistcli import plots
+    from mnistcli import figures
 
-    points, sets = _points(source, _seconds)
-    title = f"{sets}, {source.split}: accuracy against the time that training took"
-    return plots.time(points, title=title)
+    return figures.time(_judged(source))
 
 
-def _points(source: Source, cost: "Callable[[LoadedModel], float]") -> "tuple[list[Point], str]":
-    """The points of all that was named, and on which data sets they were judged."""
-    from mnistcli import checkpoints, frontier, runs
+def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
+    """The checkpoints of all that was named, with their scores."""
+    from mnistcli import checkpoints, runs
 
     judged = []
     for name in source.names:
         loaded = checkpoints.load_model(runs.find_checkpoint(name, source.out))
-        score = _score(source, loaded.path, loaded)
-        judged.append((loaded.card.settings, cost(loaded), score))
-    sets = sorted({score.dataset for _, _, score in judged})
-    return frontier.points(judged), ", ".join(sets)
-
-
-def _num_params(loaded: "LoadedModel") -> float:
-    from mnistcli import registry
-
-    return registry.num_params(loaded.card.settings.arch, loaded.card.settings.network)
-
-
-def _seconds(loaded: "LoadedModel") -> float:
-    """How long the run of a checkpoint was trained."""
-    from mnistcli import runs
-
-    run = runs.run_of(loaded.path)
-    if run is None:
-        raise SettingsError(
-            f"{loaded.path} does not tell how long it was trained.",
-            why="It is no run's: there is no metrics.csv beside it.",
-            fix="Name runs, or draw accuracy against parameters: --kind frontier",
-        )
-    return sum(epoch.seconds for epoch in runs.read_metrics(run))
+        judged.append((loaded, _score(source, loaded.path, loaded)))
+    return judged
 
 
 def _score(source: Source, checkpoint: Path, loaded: "LoadedModel | None" = None) -> "Score":
