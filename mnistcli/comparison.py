@@ -37,11 +37,11 @@ class Pair:
                 f"No difference can be told: {_images(self.num_only_first)} misread by {first} "
                 f"only, {self.num_only_second:,} by {second} only, {p}."
             )
-        better = first if self.num_only_first < self.num_only_second else second
-        fewer, more = sorted((self.num_only_first, self.num_only_second))
+        sides = sorted([(self.num_only_first, first), (self.num_only_second, second)])
+        (fewer, better), (more, worse) = sides
         return (
-            f"{better} is better: {fewer:,} image{'s' if fewer != 1 else ''} wrong against "
-            f"{more:,} (only one of them wrong), {p}."
+            f"{better} is better: {_images(fewer)} misread by it only, "
+            f"{more:,} by {worse} only, {p}."
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -48,6 +49,20 @@ def print_line(text: str) -> None:
 def plain_table(*columns: Column | str) -> Table:
     """A table with a rule under its header and no other lines."""
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def natural_width(console: Console, table: Table) -> int:
+    """The columns of a terminal that a table takes if nothing in it is to be broken."""
+    anything = console.options.update(max_width=10_000)
+    return Measurement.get(console, anything, table).maximum
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout: as wide as a terminal is at most; a pipe has room for all."""
+    console = stdout()
+    if not console.is_terminal:
+        console.width = max(console.width, natural_width(console, table))
+    console.print(table)
 
 
 def number(header: str) -> Column:

@@ -7,7 +7,7 @@ Shapes: N images, V versions of each, H rows, W columns.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def frontier(
     `beside` are points to compare with, as `frontier.read_points` reads them.
     """
     title = f"{_judged_on(judged)}: accuracy against parameters"
-    return plots.frontier(_points(judged, _num_params), beside=beside, title=title)
+    return plots.frontier(_points(judged, _num_params, over="sizes"), beside=beside, title=title)
 
 
 def time(judged: "Sequence[tuple[LoadedModel, Score]]") -> "Figure":
@@ -150,15 +150,19 @@ def time(judged: "Sequence[tuple[LoadedModel, Score]]") -> "Figure":
         SettingsError: a checkpoint is no run's.
     """
     title = f"{_judged_on(judged)}: accuracy against the time that training took"
-    return plots.time(_points(judged, _seconds), title=title)
+    return plots.time(_points(judged, _seconds, over="epochs"), title=title)
 
 
 def _points(
-    judged: "Sequence[tuple[LoadedModel, Score]]", cost: "Callable[[LoadedModel], float]"
+    judged: "Sequence[tuple[LoadedModel, Score]]",
+    cost: "Callable[[LoadedModel], float]",
+    *,
+    over: "Literal['sizes', 'epochs']",
 ) -> "list[Point]":
     from mnistcli.frontier import points
 
-    return points((model.card.settings, cost(model), score) for model, score in judged)
+    costs = ((model.card.settings, cost(model), score) for model, score in judged)
+    return points(costs, over=over)
 
 
 def _num_params(model: "LoadedModel") -> float:

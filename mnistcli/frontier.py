@@ -1,16 +1,18 @@
 """Accuracy against parameters or time: the runs of one network, by seed or fold, make a point."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from mnistcli import metrics
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import Score
-from mnistcli.settings import TrainSettings, apart_from_seed_and_fold
+from mnistcli.settings import TrainSettings, apart_from_seed_and_fold, changes
 from mnistcli.tables import read_rows
 
 COLUMNS = ("parameters", "accuracy", "name")
@@ -52,20 +54,49 @@ def repetitions(settings: Sequence[TrainSettings]) -> list[list[int]]:
     return [list(places.values()) for places in groups.values()]
 
 
-def points(judged: Iterable[tuple[TrainSettings, float, Score]]) -> list[Point]:
-    """One point for all that `repetitions` takes together, each named by its recipe.
+def names(settings: Sequence[TrainSettings]) -> list[str]:
+    """What networks are called beside each other: by their recipe, if no other has it.
 
-    `judged` holds the settings, the cost and the score of every checkpoint; the
-    cost of a point is their mean. The cheapest of the first recipe comes first.
+    Those that share a recipe are told apart by what they change of it.
+    """
+    return _called([(each.recipe, changes(each)) for each in settings])
+
+
+def points(
+    judged: Iterable[tuple[TrainSettings, float, Score]], *, over: Literal["sizes", "epochs"]
+) -> list[Point]:
+    """One point for all that `repetitions` takes together, one name for the points of a line.
+
+    A line joins the `sizes` of a network, or trainings that differ in `epochs`
+    alone. `judged` holds the settings, the cost and the score of every
+    checkpoint; the cost of a point is their mean. The cheapest of the first
+    line comes first.
     """
     found = list(judged)
-    made = []
+    lines: list[tuple[str, dict[str, object]]] = []
+    made: list[tuple[int, Point]] = []
     for places in repetitions([settings for settings, _, _ in found]):
-        settings, costs, scores = zip(*(found[place] for place in places), strict=True)
+        (settings, *_), costs, scores = zip(*(found[place] for place in places), strict=True)
+        varying = {"epochs"} if over == "epochs" else {"max_params", *settings.network}
+        kept = {name: value for name, value in changes(settings).items() if name not in varying}
+        if (settings.recipe, kept) not in lines:
+            lines.append((settings.recipe, kept))
         accuracies = tuple(score.accuracy for score in scores)
-        made.append(Point(settings[0].recipe, fmean(costs), accuracies))
-    names = list(dict.fromkeys(each.name for each in made))
-    return sorted(made, key=lambda each: (names.index(each.name), each.cost))
+        number = lines.index((settings.recipe, kept))
+        made.append((number, Point("", fmean(costs), accuracies)))
+    called = _called(lines)
+    made.sort(key=lambda each: (each[0], each[1].cost))
+    return [replace(point, name=called[number]) for number, point in made]
+
+
+def _called(lines: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:
+    recipes = Counter(recipe for recipe, _ in lines)
+    return [
+        ", ".join([recipe, *(f"{name} {value}" for name, value in changed.items())])
+        if recipes[recipe] > 1
+        else recipe
+        for recipe, changed in lines
+    ]
 
 
 def read_points(path: Path) -> list[Point]:

@@ -20,13 +20,14 @@ from mnistcli.console import (
     plain_table,
     print_json,
     print_line,
+    print_table,
     printable,
     stdout,
 )
+from mnistcli.frontier import repetitions
 from mnistcli.judging import Judgement
 from mnistcli.metrics import ClassScore, Score, Spread, macro_mean, spread
 from mnistcli.runs import Run
-from mnistcli.settings import apart_from_seed_and_fold
 
 
 def show(judged: Sequence[Judgement], pairs: Sequence[Pair], *, as_json: bool, quiet: bool) -> None:
@@ -83,9 +84,10 @@ def _record(each: Judgement) -> dict[str, Any]:
 
 
 def _spread(judged: Sequence[Judgement]) -> Spread | None:
-    """Of checkpoints that differ in seed or fold alone; None of others."""
+    """Of checkpoints that differ in seed or fold, and in nothing else; None of others."""
     checkpoints = [(each.score, each.settings) for each in judged if each.settings]
-    if len({apart_from_seed_and_fold(settings) for _, settings in checkpoints}) > 1:
+    (first, *others) = repetitions([settings for _, settings in checkpoints])
+    if others or len(first) < len(checkpoints):
         return None
     return spread([(score.accuracy, score.num_images) for score, _ in checkpoints])
 
@@ -166,7 +168,7 @@ def _print_several(
     console, first = stdout(), judged[0]
     num_checkpoints = sum(not each.members for each in judged)
     console.print(Text.assemble((f"{num_checkpoints} checkpoints", "bold"), _on(first.score), "\n"))
-    console.print(_side_by_side(judged, names))
+    print_table(_side_by_side(judged, names))
     if found := _spread(judged):
         console.print(f"\n{_in_words(found)}", soft_wrap=True)
     if first.doubtful:
@@ -179,8 +181,8 @@ def _print_several(
 def _in_words(found: Spread) -> str:
     low, high = found.interval
     return (
-        f"Mean {percent(found.mean)}, SD {percent(found.deviation)}; all errors together: "
-        f"{100 * low:.2f} to {100 * high:.2f} %"
+        f"Mean {percent(found.mean)}, SD {percent(found.deviation)}; all errors together, "
+        f"as if on other images each: {100 * low:.2f} to {100 * high:.2f} %"
     )
 
 
@@ -233,7 +235,7 @@ def _print_calibrations(judged: Sequence[Judgement], names: Sequence[str]) -> No
         )
     console = stdout()
     console.print()
-    console.print(table)
+    print_table(table)
     for bound, kind in ((MIN_TEMPERATURE, "lowest"), (MAX_TEMPERATURE, "highest")):
         if any(math.isclose(each.temperature, bound, rel_tol=1e-6) for each in found):
             console.print(f"\n{bound:g} is the {kind} temperature tried: the best lies beyond it.")
@@ -250,4 +252,4 @@ def _print_corrupted(judged: Sequence[Judgement], names: Sequence[str]) -> None:
     table.add_row("mean", "", *(percent(_mean_corrupted(each)) for each in judged))
     console = stdout()
     console.print()
-    console.print(table)
+    print_table(table)

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
 from mnistcli.console import (
+    natural_width,
     note,
     number,
     plain_table,
     print_json,
     print_line,
+    print_table,
     printable,
     stdout,
 )
@@ -95,28 +95,20 @@ def _record(entry: "Entry") -> dict[str, Any]:
 
 
 def _print_table(entries: "Sequence[Entry]") -> None:
-    """The table, without the columns for which a terminal has no room; a pipe has room for all."""
+    """The table, without the columns for which a terminal has no room."""
     console = stdout()
     names = [name for name in _COLUMNS if not _says_nothing(name, entries)]
-    if not console.is_terminal:
-        console.width = _width(console, _table(names, entries))
-    for name in _FIRST_TO_GO:
-        if _width(console, _table(names, entries)) <= console.width:
+    for name in _FIRST_TO_GO if console.is_terminal else ():
+        if natural_width(console, _table(names, entries)) <= console.width:
             break
         names.remove(name)
-    console.print(_table(names, entries))
+    print_table(_table(names, entries))
 
 
 def _says_nothing(name: str, entries: "Sequence[Entry]") -> bool:
     """Whether a column would hold the usual value only."""
     usual, (_, cell) = _USUAL.get(name), _COLUMNS[name]
     return usual is not None and all(str(cell(entry)) == usual for entry in entries)
-
-
-def _width(console: Console, table: Table) -> int:
-    """The columns of a terminal that a table takes if nothing in it is to be broken."""
-    anything = console.options.update(max_width=10_000)
-    return Measurement.get(console, anything, table).maximum
 
 
 def _table(names: "Sequence[str]", entries: "Sequence[Entry]") -> Table:

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -533,12 +534,33 @@ def find(name: str, out: Path) -> Run:
             raise _is_several(path)
         if path.is_dir():
             return Run(path)
-    known = ", ".join(str(run.path.relative_to(out)) for run in all_runs(out)[:5])
+    known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
+    near = get_close_matches(name, known, n=1)
+    meant = f"Did you mean {near[0]}? " if near else ""
+    newest = f"The newest runs in {out}: {', '.join(known[:5])}"
     raise DataError(
         f"There is no run '{name}'.",
         why=f"Neither {out / name} nor {name} is a directory.",
-        fix=f"The newest runs in {out}: {known}" if known else "Train one: mnist train",
+        fix=f"{meant}{newest}" if known else "Train one: mnist train",
     )
+
+
+def expanded(names: Sequence[str], out: Path) -> list[str]:
+    """The names, a series among them replaced by its runs that hold a network, in order.
+
+    Raises:
+        DataError: a series has none.
+    """
+    found = []
+    for name in names:
+        series = find_series(name, out) if name != "last" else None
+        if series is None:
+            found.append(name)
+        elif not (members := [path for path in _members(series.path) if Run(path).best.exists()]):
+            raise _is_several(series.path)
+        else:
+            found += [str(path) for path in members]
+    return found
 
 
 def find_series(name: str, out: Path) -> Run | None:
@@ -560,16 +582,20 @@ def _is_series(path: Path) -> bool:
     return (path / SERIES_RECORD).is_file() and not (path / "settings.json").exists()
 
 
-def _is_several(path: Path) -> DataError:
-    names = sorted(
-        (entry.parent.name for entry in path.glob("*/settings.json")),
-        key=lambda name: (len(name), name),  # seed-2 before seed-10
+def _members(series: Path) -> list[Path]:
+    """The runs that a series has begun, in order."""
+    return sorted(
+        (entry.parent for entry in series.glob("*/settings.json")),
+        key=lambda path: (len(path.name), path.name),  # seed-2 before seed-10
     )
+
+
+def _is_several(path: Path) -> DataError:
+    names = [member.name for member in _members(path)]
     why, fix = "It holds no run yet.", f"Go on with it: mnist train --resume {path}"
     if names:
         why = f"It holds {names[0]} to {names[-1]}; {SERIES_RECORD} compares them."
-        each = f"{names[0].partition('-')[0]}-*"
-        fix = f"Name one: mnist eval {path / names[0]}, or draw all: mnist plot {path / each}"
+        fix = f"Name one, {path / names[0]}; all together: mnist eval {path}, mnist plot {path}"
     return DataError(f"{path} is a series of runs, not one.", why=why, fix=fix)
 
 
@@ -586,27 +612,21 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
         return path
     run = find(name, out)
     if not run.best.is_file():
+        is_lost = (run.path / "metrics.csv").is_file()
         raise DataError(
             f"{run.path} holds no best.pth.",
-            why="It is no run, or has not finished an epoch.",
+            why="The run has finished an epoch: the file was removed or moved."
+            if is_lost
+            else "It is no run, or has not finished an epoch.",
             fix="Name a run that mnist train has made, or a .pth file.",
         )
     return run.best
 
 
 def called(found: Sequence[Run]) -> list[str]:
-    """What runs are called beside each other: the directory's name, its path where two share one.
-
-    One alone is called by its whole name.
-    """
-    different = set(found)
-    if len(different) == 1:
-        return [run.name for run in found]
-    names = Counter(run.path.absolute().name for run in different)
-    paths = [run.path for run in found]
-    return [
-        path.absolute().name if names[path.absolute().name] == 1 else str(path) for path in paths
-    ]
+    """What runs are called beside each other: their names, the paths of those that share one."""
+    names = Counter(run.name for run in set(found))
+    return [run.name if names[run.name] == 1 else str(run.path) for run in found]
 
 
 def run_of(checkpoint: Path) -> Run | None:
@@ -668,6 +688,6 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
         f"{path} is damaged.",
-        why=f"{brief(why)}.",
+        why=f"{brief(why[:1].upper() + why[1:])}.",
         fix="Mend or remove that file, or name another run.",
     )

@@ -220,6 +220,35 @@ def apart_from_seed_and_fold(settings: TrainSettings) -> str:
     return settings.model_copy(update={"seed": 0, "fold": fold}).model_dump_json()
 
 
+def changes(settings: TrainSettings) -> dict[str, object]:
+    """The settings that are not their recipe's own under the same budget.
+
+    Those of tables (the network, the augmentation) stand for themselves. Data
+    set, seed, number of the fold and where it is computed are left out.
+    """
+    budget = {"max_params": settings.max_params} if settings.max_params else {}
+    own = resolve({"recipe": settings.recipe, **budget}, environ={}).settings
+    usual = _flat(own)
+    found = {name: value for name, value in _flat(settings).items() if value != usual[name]}
+    if budget:
+        # The budget chose it.
+        found.pop(registry.architecture(settings.arch).budget_setting or "", None)
+        if budget != {"max_params": registry.recipe(settings.recipe).training.get("max_params")}:
+            found |= budget
+    return found
+
+
+def _flat(settings: TrainSettings) -> dict[str, object]:
+    apart = {"recipe", "dataset", "seed", "fold", "device", "precision", "max_params", "until"}
+    values = settings.model_dump(exclude=apart)
+    for table in ("model", "augmentation", "distillation"):
+        values.update(values.pop(table))
+    values["folds"] = settings.fold and settings.fold.of
+    if settings.fold:  # which leaves no choice of it
+        values["val_size"] = TrainSettings.model_fields["val_size"].default
+    return values
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Settings and, for every field that is not a built-in default, where its value came from.
@@ -449,7 +478,7 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainSet
             f"{count} wrong.",
             why="\n".join(lines),
             fix="mnist train --help lists every setting.",
-        ) from error
+        ) from None  # it says all that pydantic's error does
 
 
 def _explain(problem: Any, arch: str, sources: Mapping[str, str]) -> str:

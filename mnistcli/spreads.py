@@ -62,8 +62,8 @@ class SeriesDisplay:
             self._bar.remove()
         last, best = result.last, result.best
         self._console.print(
-            f"{self._place}: validation accuracy {percent(last.val_accuracy)} (epoch {last.epoch}),"
-            f" best {percent(best.val_accuracy)} (epoch {best.epoch}), {result.seconds:.1f} s",
+            f"{self._place}: validation {percent(last.val_accuracy)}, "
+            f"best {percent(best.val_accuracy)} (epoch {best.epoch}), {result.seconds:.1f} s",
             soft_wrap=True,
         )
         self._start = self._bar = None
@@ -173,8 +173,7 @@ def _sentence(whose: str, found: "Spread", *, by: str) -> str:
 
 
 def _show_next(series: "Series", data_dir: Path | None) -> None:
-    path, first = typed(series.path), series.results[0].directory
-    every = f"{path}/{first.partition('-')[0]}-*"
+    path, first = typed(series.path), typed(series.path / series.results[0].directory)
     # Seeds are compared on the test set, which is the same for all; folds judged every image.
-    judged = f"{typed(series.path / first)} --split val" if series.layout.by == "folds" else every
-    show_next(f"eval {judged}{data_option(data_dir)}", f"plot {every}")
+    judged = f"{first} --split val" if series.layout.by == "folds" else path
+    show_next(f"eval {judged}{data_option(data_dir)}", f"plot {path}")

@@ -40,11 +40,12 @@ def test_runs_that_differ_in_their_seed_alone_make_one_point() -> None:
         (settings(width=18, seed=1), 964, score(130)),
         (settings(width=18, seed=1, epochs=3), 964, score(300)),
     ]
-    small, short, large = frontier.points(judged)
+    small, large, short = frontier.points(judged, over="sizes")
     assert small.accuracies == pytest.approx((0.989, 0.987))
     assert (small.name, small.cost) == ("cnn-small", 964)
+    assert (large.name, large.cost) == ("cnn-small", 1_960)
     assert short.accuracies == pytest.approx((0.97,))
-    assert large.cost == 1_960
+    assert short.name == "cnn-small, epochs 3"
 
 
 def test_the_folds_of_a_series_make_one_point_and_others_another() -> None:
@@ -53,7 +54,7 @@ def test_the_folds_of_a_series_make_one_point_and_others_another() -> None:
         (settings(width=18, val_size=0, fold=fold), 964, score(num_errors))
         for fold, num_errors in zip(folds, (110, 130, 300), strict=True)
     ]
-    five, three = frontier.points(judged)
+    five, three = frontier.points(judged, over="sizes")
     assert five.accuracies == pytest.approx((0.989, 0.987))
     assert three.accuracies == pytest.approx((0.97,))
 
@@ -65,10 +66,10 @@ def test_a_copy_is_no_repetition() -> None:
     places = frontier.repetitions([first, again, other, second, fold, fold])
     assert places == [[0, 3], [2], [4]]
     judged = [(first, 964, score(110)), (again, 2_000, score(110))]
-    (point,) = frontier.points(judged)
+    (point,) = frontier.points(judged, over="sizes")
     assert point.cost == 964
     assert point.accuracies == pytest.approx((0.989,))
-    assert frontier.points([]) == []
+    assert frontier.points([], over="sizes") == []
 
 
 def test_recipes_stay_in_their_order_and_sizes_rise() -> None:
@@ -77,7 +78,43 @@ def test_recipes_stay_in_their_order_and_sizes_rise() -> None:
         (settings(width=30), 1_960, score(70)),
         (settings(width=18), 964, score(110)),
     ]
-    assert [each.cost for each in frontier.points(judged)] == [46_778, 964, 1_960]
+    assert [each.cost for each in frontier.points(judged, over="sizes")] == [46_778, 964, 1_960]
+
+
+def test_over_epochs_a_line_joins_trainings_of_one_network() -> None:
+    judged = [
+        (settings(max_params=1000, epochs=20), 60.0, score(120)),
+        (settings(max_params=2000, lr=0.1), 50.0, score(90)),
+        (settings(max_params=1000, epochs=10), 30.0, score(150)),
+        (settings(recipe="sprint"), 5.0, score(80)),
+    ]
+    made = frontier.points(judged, over="epochs")
+    assert [(each.name, each.cost) for each in made] == [
+        ("cnn-small, max_params 1000", 30.0),
+        ("cnn-small, max_params 1000", 60.0),
+        ("cnn-small, lr 0.1, max_params 2000", 50.0),
+        ("sprint", 5.0),
+    ]
+    assert {each.name for each in frontier.points(judged[:3:2], over="sizes")} == {
+        "cnn-small, epochs 20",
+        "cnn-small, epochs 10",
+    }
+
+
+def test_networks_of_one_recipe_are_told_apart_by_what_they_change() -> None:
+    fold = {"number": 2, "of": 5}
+    found = [
+        settings(recipe="mlp-50-50", seed=3, dataset="digits", device="cpu"),
+        settings(recipe="mlp-50-50", lr=0.1, schedule="constant"),
+        settings(recipe="mlp-50-50", val_size=0, fold=fold),
+        settings(recipe="sprint", epochs=3),
+    ]
+    assert frontier.names(found) == [
+        "mlp-50-50",
+        "mlp-50-50, lr 0.1, schedule constant",
+        "mlp-50-50, folds 5",
+        "sprint",
+    ]
 
 
 def test_mean_and_deviation_of_a_point() -> None:

@@ -56,9 +56,9 @@ def test_one_checkpoint_says_ece_the_means_and_doubtful_labels(
 @pytest.mark.parametrize(
     ("only_first", "only_second", "sentence"),
     [
-        (31, 12, "B is better: 12 images wrong against 31 (only one of them wrong), p = 0.0054."),
-        (12, 31, "A is better: 12 images wrong against 31 (only one of them wrong), p = 0.0054."),
-        (0, 20, "A is better: 0 images wrong against 20 (only one of them wrong), p < 0.0001."),
+        (31, 12, "B is better: 12 images are misread by it only, 31 by A only, p = 0.0054."),
+        (12, 31, "A is better: 12 images are misread by it only, 31 by B only, p = 0.0054."),
+        (0, 20, "A is better: 0 images are misread by it only, 20 by B only, p < 0.0001."),
         (
             *(1, 7),
             "No difference can be told: 1 image is misread by A only, 7 by B only, p = 0.07.",
@@ -76,12 +76,16 @@ def test_several_stand_side_by_side_with_their_doubtful_labels(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     a, b = forged("a.pth", range(12), doubtful=(1, 2, 50)), forged("b.pth", range(2, 4))
-    text = shown(capsys, a, replace(b, doubtful=(1, 2, 50)))
+    other_seed = resolve({"arch": "mlp", "seed": 1}, environ={}).settings
+    text = shown(capsys, a, replace(b, doubtful=(1, 2, 50), settings=other_seed))
     assert text.startswith("2 checkpoints on 100 test images of mnist\n")
     assert "Of the errors, 2, 1 are among the 3 images whose label is doubtful" in text
-    assert "b.pth is better: 0 images wrong against 10 (only one of them wrong), p = 0.002" in text
-    assert "Mean 93.00 %, SD 7.07 %; all errors together: 88.59 to 95.78 %" in text
+    assert "b.pth is better: 0 images are misread by it only, 10 by a.pth only, p = 0.002" in text
+    assert (
+        "Mean 93.00 %, SD 7.07 %; all errors together, as if on other images each: 88.59 to 95.78 %"
+    ) in text
     assert "precision" not in text
+    assert "SD" not in shown(capsys, a, b)  # the seed of one is the other's: no repetition
 
 
 @pytest.fixture

@@ -567,7 +567,6 @@ def test_every_error_names_a_way_out(tmp_path: Path) -> None:
 
 
 def test_a_run_is_called_by_its_directory_and_its_series() -> None:
-    """Beside others by as little as tells it from them."""
     for place in ("five/seed-0", "five/seed-1", "six/seed-0", "alone"):
         Path(place).mkdir(parents=True)
     Path("five/summary.json").touch()
@@ -582,6 +581,7 @@ def test_a_run_is_called_by_its_directory_and_its_series() -> None:
     ]
     assert runs.called([zero]) == ["five/seed-0"]
     assert runs.called([zero, zero]) == ["five/seed-0", "five/seed-0"]
-    assert runs.called([zero, one, alone]) == ["seed-0", "seed-1", "alone"]
-    assert runs.called([zero, six, alone]) == ["five/seed-0", "six/seed-0", "alone"]
+    assert runs.called([zero, one, six]) == ["five/seed-0", "five/seed-1", "seed-0"]
+    other = Run(Path("elsewhere/alone"))
+    assert runs.called([zero, alone, other]) == ["five/seed-0", "alone", "elsewhere/alone"]
     assert runs.called([]) == []

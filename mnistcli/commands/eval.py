@@ -80,14 +80,26 @@ def evaluate(
     $ mnist eval runs/quick runs/slow --ensemble
     $ mnist eval last --corrupt rotate,noise --json
     """
-    from mnistcli import checkpoints, comparison, corruptions, datasets, judgements, metrics, runs
+    from mnistcli import (
+        checkpoints,
+        comparison,
+        console,
+        corruptions,
+        datasets,
+        judgements,
+        metrics,
+        runs,
+    )
     from mnistcli.commands import data
     from mnistcli.judging import Judging
 
     judged_split = data.pick_split(split)
     worse = () if corrupt is None else corruptions.pick(corrupt)
     how = Judging(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=worse)
-    paths = [runs.find_checkpoint(name, out) for name in names or (None,)]
+    paths = [runs.find_checkpoint(name, out) for name in runs.expanded(names or [], out)]
+    if not paths:
+        console.note("No run was named: this is the bundled network.")
+        paths = [runs.find_checkpoint(None, out)]
     judged = data.judge(
         [checkpoints.load_model(path) for path in paths],
         how,

@@ -97,7 +97,8 @@ def plot(
     """
     from mnistcli import plots, render, runs
 
-    _check_kind(kind, num_named=len(run_names or ()), beside=beside, first=first)
+    names = runs.expanded(run_names or [], out)
+    _check_kind(kind, num_named=len(names), beside=beside, first=first)
     if output == "-" and (json or quiet):
         raise SettingsError(
             "stdout cannot hold two things.",
@@ -106,7 +107,7 @@ def plot(
         )
     plots.pick_format(Path(output) if output and output != "-" else Path("x.png"))
     source = Source(
-        names=list(run_names or ()),
+        names=names,
         out=out,
         beside=beside,
         split=pick_split(split),

@@ -109,7 +109,8 @@ def predict(
     chunks = gathering.read_pictures(names, single=single, keep_steps=show)
     # The first is asked for before torch loads: other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
-    paths = [runs.find_checkpoint(each, out) for each in checkpoints or (None,)]
+    named = runs.expanded(checkpoints, out) if checkpoints else [None]
+    paths = [runs.find_checkpoint(each, out) for each in named]
 
     import torch
 

@@ -84,11 +84,12 @@ def _repetitions(found: "dict[str, Run]") -> dict[str, list[str]]:
     groups = frontier.repetitions(settings)
     copies = set(range(len(names))) - {*itertools.chain(*groups)}
     groups = sorted([*groups, *([place] for place in copies)])
-    recipes = [settings[first].recipe for first, *_ in groups]
+    common = iter(frontier.names([settings[first] for first, *others in groups if others]))
     named = {}
-    for recipe, (first, *others) in zip(recipes, groups, strict=True):
-        name = recipe if others and recipes.count(recipe) == 1 else names[first]
-        named[name] = [names[place] for place in (first, *others)]
+    for first, *others in groups:
+        named[next(common) if others else names[first]] = [
+            names[place] for place in (first, *others)
+        ]
     return named
 
 
@@ -205,14 +206,14 @@ def _time(source: Source) -> "Figure":
 
 
 def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
-    """The checkpoints of all that was named, with their scores."""
-    from mnistcli import checkpoints, runs
+    """The checkpoints of all that was named, with their scores on one data set."""
+    from mnistcli import checkpoints, judging, runs
 
-    judged = []
-    for name in source.names:
-        loaded = checkpoints.load_model(runs.find_checkpoint(name, source.out))
-        judged.append((loaded, _score(source, loaded.path, loaded)))
-    return judged
+    paths = [runs.find_checkpoint(name, source.out) for name in source.names]
+    models = [checkpoints.load_model(path) for path in paths]
+    if source.dataset is None:
+        judging.pick_dataset(models)
+    return [(loaded, _score(source, loaded.path, loaded)) for loaded in models]
 
 
 def _score(source: Source, checkpoint: Path, loaded: "LoadedModel | None" = None) -> "Score":

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from mnistcli.metrics import EpochResult, best
-from mnistcli.plots.style import COLOURS, GREY, MARK, MARKERS, STYLE, inches
+from mnistcli.plots.style import COLOURS, GREY, MARK, MARKERS, STYLE, inches, wrapped
 
 # The accuracy axis reaches down to so many times the error of the worst curve at its best:
 # at 99.5 % it starts at 98.5 %. Lower, and a first epoch at 60 % would flatten all that matters.
@@ -76,7 +76,8 @@ class Run:
         epoch, lr, train_loss, train, val_loss, val = (
             stacked(column).mean(axis=0) for column in _COLUMNS
         )
-        best = int(val.argmax()) if peaks else None
+        # As `metrics.best` decides between equal accuracies.
+        best = int(np.lexsort((val_loss, -val))[0]) if peaks else None
         spread = (
             stacked("val_loss").std(axis=0, ddof=1),
             stacked("val_percent").std(axis=0, ddof=1),
@@ -87,11 +88,13 @@ class Run:
     @property
     def bands(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """From where to where `val_loss` and `val_percent` are spread; empty of one run."""
-        means = (self.val_loss, self.val_percent) if self.peaks else ()
+        if not (self.peaks and self.spread):
+            return []
+        loss, percent = self.spread
         return [
             # A band down to no loss has no place on a logarithmic axis.
-            (np.maximum(mean - deviation, 0.1 * mean), mean + deviation)
-            for mean, deviation in zip(means, self.spread or (), strict=False)
+            (np.maximum(self.val_loss - loss, 0.1 * self.val_loss), self.val_loss + loss),
+            (self.val_percent - percent, np.minimum(self.val_percent + percent, 100)),
         ]
 
     @property
@@ -148,7 +151,7 @@ def _figure(runs: Sequence[Run]) -> Figure:
     longest = max(inches(run.label, 8) for run in runs)
     columns = min(len(runs), max(1, int(WIDTH / (longest + 0.5))))
     rows = 0 if is_single else math.ceil(len(runs) / columns)
-    figure = Figure(figsize=(WIDTH, 3.1 + 0.18 * rows + RATE_HEIGHT * is_single))
+    figure = Figure(figsize=(WIDTH, 3.1 + 0.18 * rows + (RATE_HEIGHT + 0.2) * is_single))
     grid = figure.add_gridspec(2 if is_single else 1, 2, height_ratios=[3, 1][: 1 + is_single])
     left, right = (figure.add_subplot(grid[0, column]) for column in range(2))
     bold = 1 if len(runs) <= 4 else 0.7
@@ -157,7 +160,10 @@ def _figure(runs: Sequence[Run]) -> Figure:
     _finish_accuracy(right, runs)
     if is_single:
         _draw_rate(figure.add_subplot(grid[1, :]), runs[0])
-    figure.legend(handles=_line_kinds(runs), loc="outside upper left", ncols=4)
+    # The title of the legend, which a title of the figure would be drawn over.
+    title = {"title": wrapped(runs[0].name, WIDTH), "title_fontsize": 10} if is_single else {}
+    kinds = _line_kinds(runs)
+    figure.legend(handles=kinds, loc="outside upper left", ncols=4, alignment="left", **title)
     if rows:
         labels = [run.label for run in runs]
         figure.legend(marks, labels, loc="outside lower left", ncols=columns)

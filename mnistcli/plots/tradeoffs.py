@@ -65,10 +65,11 @@ def _draw_recipe(ax: Axes, points: Sequence[Point], number: int) -> Line2D:
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     costs = [each.cost for each in points]
     errors = [_error_percent(each) for each in points]
-    spread = [100 * (each.deviation or math.nan) for each in points]
-    # A bar to below no errors has no place on a logarithmic axis.
-    lower = [min(sd, 0.9 * error) for sd, error in zip(spread, errors, strict=True)]
-    ax.errorbar(costs, errors, (lower, spread), ls="", color=colour, lw=1.2, capsize=2.5)
+    bars = [_bar(each) for each in points]
+    # NaN draws no bar.
+    below = [error - low or math.nan for error, (low, _) in zip(errors, bars, strict=True)]
+    above = [high - error or math.nan for error, (_, high) in zip(errors, bars, strict=True)]
+    ax.errorbar(costs, errors, (below, above), ls="", color=colour, lw=1.2, capsize=2.5)
     ax.plot(costs, errors, color=colour, lw=1.2, marker=marker, **MARK)
     return Line2D([], [], color=colour, marker=marker, lw=1.2, **MARK)
 
@@ -78,14 +79,22 @@ def _error_percent(point: Point) -> float:
     return max(100 * (1 - point.mean), 0.005)
 
 
+def _bar(point: Point) -> tuple[float, float]:
+    """Where the bar of a point begins and ends, in errors in %; the point itself without one."""
+    error, deviation = _error_percent(point), 100 * (point.deviation or 0)
+    # A bar to below no errors has no place on a logarithmic axis.
+    return max(error - deviation, 0.1 * error), error + deviation
+
+
 def _finish(ax: Axes, points: Sequence[Point], *, axis: str) -> None:
     ax.set_xlabel(axis)
     ax.set_ylabel("accuracy (%)")
     ax.set(xscale="log", yscale="log")
     errors = [_error_percent(each) for each in points]
     costs = [each.cost for each in points]
+    ends = [end for each in points for end in _bar(each)]
     ax.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
-    ax.set_ylim(max(errors) * 1.4, min(errors) / 1.4)
+    ax.set_ylim(max(*errors, *ends) * 1.4, min(*errors, *ends) / 1.4)
     ax.xaxis.set_major_locator(
         LogLocator(subs=(1, 2, 5) if max(costs) < 300 * min(costs) else (1,))
     )
