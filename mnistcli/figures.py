@@ -137,6 +137,7 @@ def frontier(
 ) -> "Figure":
     """The accuracy of checkpoints against their parameters, seeds and folds of one network as one.
 
+    `judged` are one or more, with their scores on one data set and split.
     `beside` are points to compare with, as `frontier.read_points` reads them.
     """
     title = f"{_judged_on(judged)}: accuracy against parameters"
@@ -179,13 +180,13 @@ def _seconds(model: "LoadedModel") -> float:
         raise SettingsError(
             f"{model.path} does not tell how long it was trained.",
             why="It is no run's: there is no metrics.csv beside it.",
-            fix="Name runs, or draw accuracy against parameters: --kind frontier",
+            fix="Name runs, or draw the accuracy against the parameters: frontier",
         )
     return sum(epoch.seconds for epoch in runs.read_metrics(run))
 
 
 def _judged_on(judged: "Sequence[tuple[LoadedModel, Score]]") -> str:
-    sets, splits = ({getattr(score, what) for _, score in judged} for what in ("dataset", "split"))
+    sets, splits = {score.dataset for _, score in judged}, {score.split for _, score in judged}
     return ", ".join([*sorted(sets), *sorted(splits)])
 
 
@@ -204,7 +205,7 @@ def _title(score: "Score") -> str:
 
 def _name(checkpoint: Path) -> str:
     """A run's name for its checkpoints, else the file's own."""
-    from mnistcli import runs
+    from mnistcli.runs import Run
 
-    run = runs.run_of(checkpoint)
-    return run.name if run else checkpoint.name
+    is_of_run = checkpoint.name in ("best.pth", "last.pth")
+    return Run(checkpoint.parent).name if is_of_run else checkpoint.name

@@ -1,7 +1,6 @@
 """Accuracy against parameters or time: the runs of one network, by seed or fold, make a point."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +11,12 @@ from typing import Literal
 from mnistcli import metrics
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import Score
-from mnistcli.settings import TrainSettings, apart_from_seed_and_fold, changes
+from mnistcli.settings import TrainSettings, apart_from_seed_and_fold, changes, flat
 from mnistcli.tables import read_rows
 
 COLUMNS = ("parameters", "accuracy", "name")
+# What makes the size of a network.
+_SIZES = {"max_params", "width", "channels", "hidden"}
 _NAMES = f"{', '.join(COLUMNS[:-1])} and {COLUMNS[-1]}"
 
 
@@ -57,9 +58,9 @@ def repetitions(settings: Sequence[TrainSettings]) -> list[list[int]]:
 def names(settings: Sequence[TrainSettings]) -> list[str]:
     """What networks are called beside each other: by their recipe, if no other has it.
 
-    Those that share a recipe are told apart by what they change of it.
+    Those that share a recipe are told apart by as few of their settings as do.
     """
-    return _called([(each.recipe, changes(each)) for each in settings])
+    return _told_apart([(each.recipe, flat(each)) for each in settings])
 
 
 def points(
@@ -67,36 +68,60 @@ def points(
 ) -> list[Point]:
     """One point for all that `repetitions` takes together, one name for the points of a line.
 
-    A line joins the `sizes` of a network, or trainings that differ in `epochs`
-    alone. `judged` holds the settings, the cost and the score of every
-    checkpoint; the cost of a point is their mean. The cheapest of the first
-    line comes first.
+    A line joins the sizes of a network, each trained as its recipe says; or
+    trainings that differ in their epochs alone. `judged` holds the settings,
+    the cost and the score of every checkpoint; the cost of a point is their
+    mean. The cheapest of the first line comes first.
     """
     found = list(judged)
     lines: list[tuple[str, dict[str, object]]] = []
     made: list[tuple[int, Point]] = []
     for places in repetitions([settings for settings, _, _ in found]):
         (settings, *_), costs, scores = zip(*(found[place] for place in places), strict=True)
-        varying = {"epochs"} if over == "epochs" else {"max_params", *settings.network}
-        kept = {name: value for name, value in changes(settings).items() if name not in varying}
-        if (settings.recipe, kept) not in lines:
-            lines.append((settings.recipe, kept))
+        line = settings.recipe, _common(settings, over)
+        if line not in lines:
+            lines.append(line)
         accuracies = tuple(score.accuracy for score in scores)
-        number = lines.index((settings.recipe, kept))
-        made.append((number, Point("", fmean(costs), accuracies)))
-    called = _called(lines)
+        made.append((lines.index(line), Point("", fmean(costs), accuracies)))
+    called = _told_apart(lines)
     made.sort(key=lambda each: (each[0], each[1].cost))
     return [replace(point, name=called[number]) for number, point in made]
 
 
-def _called(lines: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:
-    recipes = Counter(recipe for recipe, _ in lines)
-    return [
-        ", ".join([recipe, *(f"{name} {value}" for name, value in changed.items())])
-        if recipes[recipe] > 1
-        else recipe
-        for recipe, changed in lines
-    ]
+def _common(settings: TrainSettings, over: Literal["sizes", "epochs"]) -> dict[str, object]:
+    """The settings that the points of a line have in common."""
+    apart = _SIZES if over == "sizes" else {"epochs"}
+    # A budget brings more than a size.
+    values = changes(settings) if over == "sizes" else flat(settings)
+    return {name: value for name, value in values.items() if name not in apart}
+
+
+def _told_apart(lines: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:
+    """By the recipe and, where several have it, the first settings that tell all of them apart."""
+    called = [recipe for recipe, _ in lines]
+    for recipe in set(called):
+        mine = [place for place, (each, _) in enumerate(lines) if each == recipe]
+        chosen: list[str] = []
+        num_apart = 1
+        for name in dict.fromkeys(name for place in mine for name in lines[place][1]):
+            num = len({_shown(lines[place][1], [*chosen, name]) for place in mine})
+            if num > num_apart:
+                chosen, num_apart = [*chosen, name], num
+        for place in mine:
+            called[place] = ", ".join([recipe, *_shown(lines[place][1], chosen)])
+    return called
+
+
+def _shown(values: Mapping[str, object], names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{name} {_in_words(values[name])}" for name in names if name in values)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def read_points(path: Path) -> list[Point]:

@@ -75,7 +75,7 @@ class Run:
     @property
     def name(self) -> str:
         """The name of its directory, after that of the series it is of."""
-        path = self.path.absolute()
+        path = self.path.resolve()
         return f"{path.parent.name}/{path.name}" if _is_series(path.parent) else path.name
 
     @property
@@ -293,7 +293,7 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(record, dict):
-        raise _damaged(path, "it holds no record")
+        raise _damaged(path, "It holds no record")
     return record
 
 
@@ -360,9 +360,9 @@ def read_metrics(run: Run) -> list[EpochResult]:
     except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise _damaged(path, str(error)) from error
     if not epochs:
-        raise _damaged(path, "it holds no epoch")
+        raise _damaged(path, "It holds no epoch")
     if not all(before.epoch < after.epoch for before, after in itertools.pairwise(epochs)):
-        raise _damaged(path, "its epochs are in no order")
+        raise _damaged(path, "Its epochs are in no order")
     return epochs
 
 
@@ -535,7 +535,8 @@ def find(name: str, out: Path) -> Run:
         if path.is_dir():
             return Run(path)
     known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
-    near = get_close_matches(name, known, n=1)
+    several = [path.parent.name for path in out.glob(f"*/{SERIES_RECORD}")]
+    near = get_close_matches(name, [*known, *several], n=1)
     meant = f"Did you mean {near[0]}? " if near else ""
     newest = f"The newest runs in {out}: {', '.join(known[:5])}"
     raise DataError(
@@ -545,22 +546,32 @@ def find(name: str, out: Path) -> Run:
     )
 
 
-def expanded(names: Sequence[str], out: Path) -> list[str]:
-    """The names, a series among them replaced by its runs that hold a network, in order.
+def expanded(names: Sequence[str], out: Path, *, mark: str) -> tuple[list[str], list[Path]]:
+    """The names, a series among them replaced by its runs in order; and the runs left out.
+
+    Those are left out that lack the file `mark`.
 
     Raises:
-        DataError: a series has none.
+        DataError: all runs of a series lack it.
     """
-    found = []
+    found, lacking = [], []
     for name in names:
         series = find_series(name, out) if name != "last" else None
         if series is None:
             found.append(name)
-        elif not (members := [path for path in _members(series.path) if Run(path).best.exists()]):
-            raise _is_several(series.path)
-        else:
-            found += [str(path) for path in members]
-    return found
+            continue
+        members = _members(series.path)
+        having = [str(path) for path in members if (path / mark).is_file()]
+        if not having:
+            raise DataError(
+                f"No run of the series {series.path} holds a {mark}.",
+                why=f"{len(members)} of its runs have begun; none has finished an epoch, "
+                "or the files are gone.",
+                fix=f"Go on with it: mnist train --resume {series.path}",
+            )
+        found += having
+        lacking += [path for path in members if str(path) not in having]
+    return found, lacking
 
 
 def find_series(name: str, out: Path) -> Run | None:
@@ -688,6 +699,6 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
         f"{path} is damaged.",
-        why=f"{brief(why[:1].upper() + why[1:])}.",
+        why=f"{brief(why)}.",
         fix="Mend or remove that file, or name another run.",
     )

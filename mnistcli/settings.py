@@ -220,33 +220,37 @@ def apart_from_seed_and_fold(settings: TrainSettings) -> str:
     return settings.model_copy(update={"seed": 0, "fold": fold}).model_dump_json()
 
 
-def changes(settings: TrainSettings) -> dict[str, object]:
-    """The settings that are not their recipe's own under the same budget.
+def flat(settings: TrainSettings) -> dict[str, object]:
+    """What tells trainings apart but their seed and fold, by name; the network comes first.
 
-    Those of tables (the network, the augmentation) stand for themselves. Data
-    set, seed, number of the fold and where it is computed are left out.
+    The settings of tables stand for themselves, those of the distillation
+    behind its name. Of folds there is their number.
     """
-    budget = {"max_params": settings.max_params} if settings.max_params else {}
-    own = resolve({"recipe": settings.recipe, **budget}, environ={}).settings
-    usual = _flat(own)
-    found = {name: value for name, value in _flat(settings).items() if value != usual[name]}
-    if budget:
-        # The budget chose it.
-        found.pop(registry.architecture(settings.arch).budget_setting or "", None)
-        if budget != {"max_params": registry.recipe(settings.recipe).training.get("max_params")}:
-            found |= budget
-    return found
+    values = settings.model_dump(exclude={"recipe", "model", "seed", "fold"})
+    network, augmentation = settings.network, values.pop("augmentation")
+    taught = {f"distillation.{name}": value for name, value in values.pop("distillation").items()}
+    folds = settings.fold and settings.fold.of
+    return {
+        "max_params": values.pop("max_params"),
+        **network,
+        "folds": folds,
+        **values,
+        **augmentation,
+        **taught,
+    }
 
 
-def _flat(settings: TrainSettings) -> dict[str, object]:
-    apart = {"recipe", "dataset", "seed", "fold", "device", "precision", "max_params", "until"}
-    values = settings.model_dump(exclude=apart)
-    for table in ("model", "augmentation", "distillation"):
-        values.update(values.pop(table))
-    values["folds"] = settings.fold and settings.fold.of
-    if settings.fold:  # which leaves no choice of it
-        values["val_size"] = TrainSettings.model_fields["val_size"].default
-    return values
+def changes(settings: TrainSettings) -> dict[str, object]:
+    """What of `flat` is not the recipe's own under the same budget; all if there is no recipe."""
+    own: dict[str, object] = {}
+    if settings.recipe in registry.RECIPES:
+        budget = {"max_params": settings.max_params} if settings.max_params else {}
+        own = flat(resolve({"recipe": settings.recipe, **budget}, environ={}).settings)
+    return {
+        name: value
+        for name, value in flat(settings).items()
+        if name not in own or value != own[name]
+    }
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def test_over_epochs_a_line_joins_trainings_of_one_network() -> None:
     assert [(each.name, each.cost) for each in made] == [
         ("cnn-small, max_params 1000", 30.0),
         ("cnn-small, max_params 1000", 60.0),
-        ("cnn-small, lr 0.1, max_params 2000", 50.0),
+        ("cnn-small, max_params 2000", 50.0),
         ("sprint", 5.0),
     ]
     assert {each.name for each in frontier.points(judged[:3:2], over="sizes")} == {
@@ -101,20 +101,51 @@ def test_over_epochs_a_line_joins_trainings_of_one_network() -> None:
     }
 
 
-def test_networks_of_one_recipe_are_told_apart_by_what_they_change() -> None:
+def test_networks_of_one_recipe_are_told_apart_by_the_fewest_settings() -> None:
     fold = {"number": 2, "of": 5}
     found = [
-        settings(recipe="mlp-50-50", seed=3, dataset="digits", device="cpu"),
+        settings(recipe="mlp-50-50", seed=3),
         settings(recipe="mlp-50-50", lr=0.1, schedule="constant"),
         settings(recipe="mlp-50-50", val_size=0, fold=fold),
         settings(recipe="sprint", epochs=3),
     ]
     assert frontier.names(found) == [
-        "mlp-50-50",
-        "mlp-50-50, lr 0.1, schedule constant",
-        "mlp-50-50, folds 5",
+        "mlp-50-50, folds none, lr 0.01",
+        "mlp-50-50, folds none, lr 0.1",
+        "mlp-50-50, folds 5, lr 0.01",
         "sprint",
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "digits"}, {"device": "cpu"}, {"precision": "bfloat16"}, {"until": 99},
+        {"hidden": [60, 60]}, {"teacher": ["x.pth"]}, {"compile": True}, {"augment": True},
+        {"distillation": {"weight": 0.5}}, {"augmentation": {"shift_px": 1}}, {"epochs": 3},
+    ],
+)  # fmt: skip
+def test_no_two_networks_are_called_the_same(change: dict[str, object]) -> None:
+    usual, other = settings(recipe="mlp-50-50"), settings(recipe="mlp-50-50", **change)
+    first, second = frontier.names([usual, other])
+    assert first != second
+    judged = [(usual, 10.0, score(100)), (other, 10.0, score(100))]
+    is_size, is_length = "hidden" in change, "epochs" in change
+    assert len({each.name for each in frontier.points(judged, over="sizes")}) == 2 - is_size
+    assert len({each.name for each in frontier.points(judged, over="epochs")}) == 2 - is_length
+
+
+def test_a_recipe_that_is_gone_still_makes_a_point() -> None:
+    gone = settings(width=18).model_copy(update={"recipe": "cnn-tiny"})
+    other = settings(recipe="mlp-50-50").model_copy(update={"recipe": "cnn-small"})
+    judged = [(gone, 964, score(110)), (settings(), 7_976, score(50)), (other, 42_310, score(300))]
+    for made in (frontier.points(judged, over="sizes"), frontier.points(judged, over="epochs")):
+        assert [each.name.partition(",")[0] for each in made] == [
+            "cnn-tiny",
+            "cnn-small",
+            "cnn-small",
+        ]
+        assert len({each.name for each in made}) == 3
 
 
 def test_mean_and_deviation_of_a_point() -> None:

@@ -105,6 +105,12 @@ def test_runs_are_called_by_their_name_where_that_is_enough(two: tuple[str, str]
     assert judgements.short_names([first, second, third]) == [two[0], "other", "elsewhere/small"]
 
 
+def test_a_pipe_has_room_for_long_names(two: tuple[str, str], mnist: Mnist) -> None:
+    name = "a-network-whose-name-would-be-broken-where-there-are-eighty-columns"
+    shutil.copytree(two[0], f"runs/{name}")
+    assert f"\n{name} " in mnist("eval", name, two[1], *ON_DIGITS).stdout
+
+
 def test_two_checkpoints_on_the_command_line(two: tuple[str, str], mnist: Mnist) -> None:
     result = mnist("eval", *two, *ON_DIGITS, "--ensemble", "--corrupt", "blur")
     assert result.exit_code == 0

@@ -263,6 +263,29 @@ def test_a_band_to_below_no_loss_stays_on_the_page() -> None:
     assert low > 0
 
 
+def test_a_band_ends_at_all_right() -> None:
+    figure = plots.curves_of_repetitions({"near": [history([1.0]), history([0.98])]})
+    (band,) = figure.axes[1].collections
+    assert band.get_paths()[0].get_extents().intervaly[1] == 100
+
+
+def test_of_equal_means_the_one_of_the_lower_loss_is_marked() -> None:
+    losses = (0.3, 0.1, 0.2)
+    seeds = [
+        [replace(each, val_loss=loss) for each, loss in zip(history(got), losses, strict=True)]
+        for got in ([0.98, 0.98, 0.98], [0.99, 0.99, 0.99])
+    ]
+    accuracy = plots.curves_of_repetitions({"equal": seeds}).axes[1]
+    (mark,) = (line for line in accuracy.lines if line.get_marker() == MARKERS[0])
+    assert_allclose(np.asarray(mark.get_xydata()), [[2, 98.5]])
+
+
+def test_a_single_run_is_named() -> None:
+    figure = plots.curves({"five/seed-0": saturating(3)})
+    assert "five/seed-0" in texts(figure)
+    assert not overlaps(figure)
+
+
 def test_seeds_without_validation_have_no_band_and_no_accuracy() -> None:
     figure = plots.curves_of_repetitions({"blind": [history([None, None]), history([None, None])]})
     assert "blind, n = 2" in texts(figure)
@@ -370,7 +393,7 @@ def test_the_frontier_shows_means_bars_and_what_is_beside() -> None:
     assert_allclose(np.asarray(small.get_xydata()), [[1_000, 1.0], [8_000, 0.4]])
     assert np.asarray(large.get_ydata()) > 0  # which a logarithmic axis needs
     low, high = ax.get_ylim()
-    assert low > 1 > 0.4 > high  # the more accurate, the higher
+    assert low > 2 > 0.1 > high  # the more accurate, the higher; with all of the bars
     bars = ax.collections[0]
     assert isinstance(bars, LineCollection)
     assert_allclose(bars.get_segments()[0], [[1_000, 0.1], [1_000, 2.0]])

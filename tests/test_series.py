@@ -456,6 +456,7 @@ def test_the_runs_of_a_series_are_found_and_the_series_is_told_from_them(
     assert "runs/many is a series of runs, not one." in result.stderr
     assert "Name one, runs/many/seed-0; all together: mnist eval runs/many" in result.stderr
     assert "The newest runs in runs: many/seed-1, many/seed-0" in mnist("eval", "mani").stderr
+    assert "Did you mean many? " in mnist("eval", "mamy").stderr
     assert "Did you mean many/seed-1? " in mnist("eval", "many/seed-11").stderr
     assert options.complete_run("many") == ["many", "many/seed-0", "many/seed-1"]
 
@@ -468,17 +469,23 @@ def test_a_series_stands_for_its_runs(mnist: Mnist, many: Path) -> None:
         for name, runs_named in (("series.png", ["many"]), ("runs.png", both)):
             assert mnist("plot", *runs_named, "-k", kind, "-o", name, "-q").exit_code == 0
         assert Path("series.png").read_bytes() == Path("runs.png").read_bytes()
-    assert "2 were named" in mnist("plot", "many", "-k", "confusion").stderr
+    assert "These are 2." in mnist("plot", "many", "-k", "confusion").stderr
     seven = Path(__file__).parents[1] / "docs" / "images" / "digit.png"
     read = [mnist("predict", seven, "--json", "-c", "many").stdout]
     read.append(mnist("predict", seven, "--json", "-c", both[0], "-c", both[1]).stdout)
     assert read[0] == read[1] != ""
     (many / "seed-1" / "best.pth").unlink()
+    left_out = "Left out: runs/many/seed-1, which holds no best.pth."
+    assert left_out in mnist("eval", "many", "-q").stderr
+    assert "Left out" not in mnist("plot", "many", "-q").stderr  # epochs are all it needs
     assert json.loads(mnist("eval", "many", "--json").stdout)["checkpoint"].endswith(
         "seed-0/best.pth"
     )
     (many / "seed-0" / "best.pth").unlink()
-    assert "is a series of runs, not one." in mnist("eval", "many").stderr
+    none = mnist("eval", "many")
+    assert none.exit_code == 3
+    assert "No run of the series runs/many holds a best.pth." in none.stderr
+    assert "mnist train --resume runs/many" in none.stderr
     lost = mnist("eval", both[0])
     assert "The run has finished an epoch: the file was removed or moved." in lost.stderr
 

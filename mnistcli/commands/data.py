@@ -81,6 +81,20 @@ def judge(
     return judging.judge(models, material, how=how, device=chosen.value)
 
 
+def named(names: "Sequence[str]", out: Path, *, mark: str = "best.pth") -> list[str]:
+    """The names, for a series those of its runs; says which lack the file `mark`.
+
+    Raises:
+        DataError: all runs of a series lack it.
+    """
+    from mnistcli import console, runs
+
+    found, lacking = runs.expanded(names, out, mark=mark)
+    for path in lacking:
+        console.note(f"Left out: {path}, which holds no {mark}.")
+    return found
+
+
 def keep(score: "Score") -> None:
     """Keep a score in its run; where that cannot be written, say so and go on."""
     from mnistcli import console, runs

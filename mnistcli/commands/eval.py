@@ -14,7 +14,8 @@ def evaluate(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A .pth file, a run's directory or name, or `last`; several are compared.",
+            help="A .pth file, a run's directory or name, or `last`; several are compared. "
+            "A series stands for its runs.",
             metavar="CHECKPOINT…",
             show_default="the bundled cnn-small",
             autocompletion=complete_run,
@@ -96,7 +97,7 @@ def evaluate(
     judged_split = data.pick_split(split)
     worse = () if corrupt is None else corruptions.pick(corrupt)
     how = Judging(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=worse)
-    paths = [runs.find_checkpoint(name, out) for name in runs.expanded(names or [], out)]
+    paths = [runs.find_checkpoint(name, out) for name in data.named(names or [], out)]
     if not paths:
         console.note("No run was named: this is the bundled network.")
         paths = [runs.find_checkpoint(None, out)]

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.commands import options
-from mnistcli.commands.data import pick_split
+from mnistcli.commands import data, options
 from mnistcli.commands.options import OUTPUT, complete_run, one_of
 from mnistcli.commands.sources import KINDS, Source
 from mnistcli.errors import SettingsError, unknown_name
@@ -26,8 +25,8 @@ def plot(
     run_names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Runs, by directory or name; curves, frontier and time draw several on one "
-            "figure. Where weights are all that is needed, checkpoint files too.",
+            help="Runs, by directory or name, and series of runs; curves, frontier and time draw "
+            "several on one figure. Where weights are all that is needed, checkpoint files too.",
             metavar="RUN…",
             show_default="the newest; for frontier and time all",
             autocompletion=complete_run,
@@ -97,7 +96,8 @@ def plot(
     """
     from mnistcli import plots, render, runs
 
-    names = runs.expanded(run_names or [], out)
+    mark = "metrics.csv" if kind == "curves" else "best.pth"
+    names = data.named(run_names or [], out, mark=mark)
     _check_kind(kind, num_named=len(names), beside=beside, first=first)
     if output == "-" and (json or quiet):
         raise SettingsError(
@@ -110,7 +110,7 @@ def plot(
         names=names,
         out=out,
         beside=beside,
-        split=pick_split(split),
+        split=data.pick_split(split),
         dataset=dataset,
         wanted_data_dir=data_dir,
         first=first,
@@ -136,7 +136,7 @@ def _check_kind(kind: str, *, num_named: int, beside: Path | None, first: int) -
     if kind not in OF_SEVERAL and num_named > 1:
         raise SettingsError(
             f"{kind} is drawn from one run.",
-            why=f"{num_named} were named.",
+            why=f"These are {num_named}.",
             fix="Name one run, or draw their curves: --kind curves",
         )
     if beside and kind != "frontier":

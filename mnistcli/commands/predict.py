@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.commands import options
+from mnistcli.commands import data, options
 from mnistcli.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def predict(
     chunks = gathering.read_pictures(names, single=single, keep_steps=show)
     # The first is asked for before torch loads: other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
-    named = runs.expanded(checkpoints, out) if checkpoints else [None]
+    named = data.named(checkpoints, out) if checkpoints else [None]
     paths = [runs.find_checkpoint(each, out) for each in named]
 
     import torch

@@ -87,9 +87,11 @@ def _repetitions(found: "dict[str, Run]") -> dict[str, list[str]]:
     common = iter(frontier.names([settings[first] for first, *others in groups if others]))
     named = {}
     for first, *others in groups:
-        named[next(common) if others else names[first]] = [
-            names[place] for place in (first, *others)
-        ]
+        name = names[first]
+        # A run may be called as its recipe.
+        if others and (together := next(common)) not in names:
+            name = together
+        named[name] = [names[place] for place in (first, *others)]
     return named
 
 
@@ -207,12 +209,17 @@ def _time(source: Source) -> "Figure":
 
 def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
     """The checkpoints of all that was named, with their scores on one data set."""
-    from mnistcli import checkpoints, judging, runs
+    from mnistcli import checkpoints, runs
 
     paths = [runs.find_checkpoint(name, source.out) for name in source.names]
     models = [checkpoints.load_model(path) for path in paths]
-    if source.dataset is None:
-        judging.pick_dataset(models)
+    sets = sorted({loaded.card.settings.dataset for loaded in models})
+    if source.dataset is None and len(sets) > 1:
+        raise SettingsError(
+            f"These runs learnt different data sets: {', '.join(sets)}.",
+            why="Accuracies on one do not compare with those on another.",
+            fix="Name the runs of one; mnist runs shows which learnt what.",
+        )
     return [(loaded, _score(source, loaded.path, loaded)) for loaded in models]
 
 

@@ -15,7 +15,7 @@ from mnistcli.plots.style import COLOURS, CROSS, GREY, MARK, MARKERS, STYLE, inc
 
 @mpl.rc_context(STYLE)
 def frontier(points: Sequence[Point], *, beside: Sequence[Point] = (), title: str) -> Figure:
-    """Accuracy in % against parameters: each recipe a line over its sizes, bars of one SD.
+    """Accuracy in % against parameters: points of one name joined, bars of one SD.
 
     Both axes are logarithmic, the accuracy's in the errors: halving them is one
     step everywhere.
@@ -44,7 +44,7 @@ def _figure(points: Sequence[Point], beside: Sequence[Point], *, title: str, axi
         seeds = sorted({len(each.accuracies) for each in mine})
         count = f"n = {seeds[0]}" if len(seeds) == 1 else f"n = {seeds[0]} to {seeds[-1]}"
         label = f"{name}, {'mean ± SD, ' if seeds[-1] > 1 else ''}{count}"
-        marks[label] = _draw_recipe(ax, mine, number)
+        marks[label] = _draw_line(ax, mine, number)
     for number, each in enumerate(beside, start=1):
         # Their names would run into each other, so that they stand below, by number.
         place = (each.cost, _error_percent(each))
@@ -60,8 +60,8 @@ def _figure(points: Sequence[Point], beside: Sequence[Point], *, title: str, axi
     return figure
 
 
-def _draw_recipe(ax: Axes, points: Sequence[Point], number: int) -> Line2D:
-    """Draw the points of a recipe with their bars; returns what a legend shows for it."""
+def _draw_line(ax: Axes, points: Sequence[Point], number: int) -> Line2D:
+    """Draw the points of one name with their bars; returns what a legend shows for it."""
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     costs = [each.cost for each in points]
     errors = [_error_percent(each) for each in points]
@@ -90,15 +90,14 @@ def _finish(ax: Axes, points: Sequence[Point], *, axis: str) -> None:
     ax.set_xlabel(axis)
     ax.set_ylabel("accuracy (%)")
     ax.set(xscale="log", yscale="log")
-    errors = [_error_percent(each) for each in points]
     costs = [each.cost for each in points]
     ends = [end for each in points for end in _bar(each)]
     ax.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
-    ax.set_ylim(max(*errors, *ends) * 1.4, min(*errors, *ends) / 1.4)
+    ax.set_ylim(max(ends) * 1.4, min(ends) / 1.4)
     ax.xaxis.set_major_locator(
         LogLocator(subs=(1, 2, 5) if max(costs) < 300 * min(costs) else (1,))
     )
-    is_near = max(errors) < 20 * min(errors)
+    is_near = max(ends) < 20 * min(ends)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 7) if is_near else (1, 2, 5)))
     for each in (ax.xaxis, ax.yaxis):
         each.set_minor_locator(NullLocator())

@@ -122,6 +122,12 @@ def test_what_cannot_be_judged_ends_in_a_message(
     assert not result.stdout
 
 
+def test_the_bundled_network_is_judged_by_its_name_alone(mnist: Mnist) -> None:
+    """`mnist eval $(…)` that found no run must not pass for an answer."""
+    result = mnist("eval", "--dataset", "digits", "-q")
+    assert "No run was named: this is the bundled network." in result.stderr
+
+
 def test_the_bundled_weights_read_other_peoples_digits(mnist: Mnist) -> None:
     """Scikit-learn's digits come from other writers and another scanner than MNIST's."""
     result = mnist("eval", "--dataset", "digits", "-q")

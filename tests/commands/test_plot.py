@@ -127,8 +127,9 @@ def test_runs_of_several_seeds_are_one_curve(mnist: Mnist, run: Path) -> None:
     reseeded(run, "fast-too", lr=0.5, seed=1)
     assert mnist("plot", "mine", "second", "faster", "fast-too", "-o", "z.svg").exit_code == 0
     drawn = Path("z.svg").read_text()
-    assert "cnn-26k, epochs 3, n = 2" in drawn
-    assert "cnn-26k, epochs 3, lr 0.5, n = 2" in drawn
+    lr = runs.read_settings(Run(run)).lr
+    assert f"cnn-26k, lr {lr}, n = 2" in drawn
+    assert "cnn-26k, lr 0.5, n = 2" in drawn
 
 
 def test_folds_are_one_curve_and_a_copy_another(mnist: Mnist, run: Path) -> None:
@@ -141,6 +142,24 @@ def test_folds_are_one_curve_and_a_copy_another(mnist: Mnist, run: Path) -> None
     drawn = Path("y.svg").read_text()
     assert "cnn-26k, n = 2" in drawn
     assert re.search(r"\d %  copy", drawn)
+
+
+def test_a_run_called_as_its_recipe_stays_beside_seeds_of_it(mnist: Mnist, run: Path) -> None:
+    reseeded(run, "second", seed=1)
+    reseeded(run, "cnn-26k", lr=0.5)
+    assert mnist("plot", "mine", "second", "cnn-26k", "-o", "x.svg").exit_code == 0
+    drawn = Path("x.svg").read_text()
+    assert "mine, n = 2" in drawn
+    assert re.search(r"\d %  cnn-26k", drawn)
+
+
+def test_runs_of_two_data_sets_are_no_one_frontier(mnist: Mnist, run: Path) -> None:
+    reseeded(run, "other", dataset="mnist")
+    result = mnist("plot", "-k", "frontier")
+    assert result.exit_code == 2
+    assert "These runs learnt different data sets: digits, mnist." in result.stderr
+    assert mnist("plot", "mine", "-k", "frontier").exit_code == 0
+    assert mnist("plot", "-k", "frontier", "--dataset", "digits").exit_code == 0
 
 
 def test_a_run_that_is_named_twice_is_one_point(mnist: Mnist, run: Path) -> None:
