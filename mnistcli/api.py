@@ -216,7 +216,7 @@ def load_model(name: AnyPath | None = None, *, out: AnyPath = "runs") -> LoadedM
         out: the directory runs lie in.
 
     Raises:
-        DataError: it is missing, damaged, or no checkpoint of this tool.
+        DataError: it is missing, damaged, or no checkpoint that this version reads.
     """
     wanted = None if name is None else str(name)
     return checkpoints.load_model(runs.find_checkpoint(wanted, Path(out)))

@@ -74,9 +74,9 @@ def is_whole(tensor: "torch.Tensor") -> bool:
 def unusable(path: Path, why: str) -> DataError:
     """The error about a file that is none of ours."""
     return DataError(
-        f"{path} is no checkpoint of this tool.",
+        f"{path} is no checkpoint that this version reads.",
         why=why,
-        fix="Name a .pth file or a run that mnist train wrote.",
+        fix="Name a .pth file or a run that this version of mnist train wrote.",
     )
 
 

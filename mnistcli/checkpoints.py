@@ -92,7 +92,7 @@ def load_model(path: Path) -> LoadedModel:
     """The network in a checkpoint file. No code in the file is ever run.
 
     Raises:
-        DataError: the file is missing, damaged, or no checkpoint of this tool.
+        DataError: the file is missing, damaged, or no checkpoint that this version reads.
     """
     content = archives.load(path)
     # Whatever else a file may hold, it is not asked for its items.
@@ -100,15 +100,19 @@ def load_model(path: Path) -> LoadedModel:
         raise archives.unusable(path, "It does not hold a card and weights.")
     try:
         card = CheckpointCard.model_validate(content["card"])
-        network = _fill(card, content["weights"])
     except ValidationError as error:
         why = f"Its card is wrong: {brief(first_problem(error))}."
         raise archives.unusable(path, why) from error
-    except (RuntimeError, MnistError) as error:
+    try:
+        network = _fill(card, content["weights"])
+    except MnistError as error:
+        raise archives.unusable(path, f"{brief(str(error).rstrip('. '))}.") from error
+    except RuntimeError as error:
         # PyTorch names the first thing that does not fit on its second line.
         lines = [line.strip() for line in str(error).splitlines()]
-        why = brief(lines[min(1, len(lines) - 1)].rstrip(". "))
-        raise archives.unusable(path, f"{why}.") from error
+        what = brief(lines[min(1, len(lines) - 1)].rstrip(". "))
+        why = f"Its weights are not those of its {card.settings.arch}: {what}."
+        raise archives.unusable(path, why) from error
     return LoadedModel(path, network, card)
 
 

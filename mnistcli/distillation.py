@@ -36,15 +36,16 @@ class Teacher:
         return self
 
     def may_know(self, settings: TrainSettings) -> bool:
-        """Whether any was trained on images that a run of `settings` validates on.
+        """Whether any may have been trained on images that a run of `settings` validates on.
 
-        That is so of the same data set, unless it was divided alike.
+        That is so of the same data set, unless it was divided alike and had no
+        teacher itself: how that one was trained is not known.
         """
         if not settings.holds_out:
             return False
         taught = [model.card.settings for model in self.models]
         same = [each for each in taught if each.dataset == settings.dataset]
-        return any(each.division != settings.division for each in same)
+        return any(each.teacher or each.division != settings.division for each in same)
 
     @torch.no_grad()
     def probabilities(self, images_NHW: Tensor, temperature: float) -> Tensor:

@@ -171,10 +171,10 @@ def _share_batch_norm(model: nn.Module) -> None:
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                shared = _SharedBatchNorm(
-                    child.num_features, eps=child.eps, momentum=child.momentum
-                )
-                shared.to(child.weight).load_state_dict(child.state_dict())
+                shared = _SharedBatchNorm(child.num_features)
+                # All that the layer is and holds, even where its scale is no parameter;
+                # the layer itself is dropped.
+                vars(shared).update(vars(child))
                 setattr(parent, name, shared)
 
 
@@ -191,14 +191,16 @@ class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (of 1-d
         others = [axis for axis in range(x.ndim) if axis != 1]
         like_C = [1, -1, *[1] * (x.ndim - 2)]
         # Under autocast in float32, as the usual batch norm does it.
-        wide = x.to(self.weight.dtype)
+        wide = x.to(self.bias.dtype)
         ones = wide.new_full((1,), wide.numel() / wide.shape[1])
         sums = _Total.apply(torch.cat([wide.sum(dim=others), ones]))
         num, mean_C = sums[-1].detach(), sums[:-1] / sums[-1].detach()
         centred = wide - mean_C.view(like_C)
         variance_C = _Total.apply(centred.square().sum(dim=others)) / num
         self._remember(mean_C.detach(), variance_C.detach() * num / (num - 1))
-        scale_C = self.weight * (variance_C + self.eps).rsqrt()
+        scale_C = (variance_C + self.eps).rsqrt()
+        if self.weight is not None:
+            scale_C = self.weight * scale_C
         normalised: Tensor = (centred * scale_C.view(like_C) + self.bias.view(like_C)).to(x.dtype)
         return normalised
 

@@ -146,7 +146,8 @@ def _train_epoch(
         totals += torch.stack([loss * num_here, num_right])
         if on_step:
             on_step(Step(step, steps, num_seen_here, totals))
-    bad_S = workers.total((~losses_S.isfinite()).float())
+    # Where any process has a bad one: argmax takes the first of equals.
+    bad_S = (workers.total((~losses_S.isfinite()).float()) > 0).float()
     loss_sum, num_right_sum, first_bad, num_bad = torch.cat(
         [workers.total(totals), torch.stack([bad_S.argmax(), bad_S.count_nonzero()])]
     ).tolist()

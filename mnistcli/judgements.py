@@ -27,7 +27,6 @@ from mnistcli.console import (
 from mnistcli.frontier import repetitions
 from mnistcli.judging import Judgement
 from mnistcli.metrics import ClassScore, Score, Spread, macro_mean, spread
-from mnistcli.runs import Run
 
 
 def show(judged: Sequence[Judgement], pairs: Sequence[Pair], *, as_json: bool, quiet: bool) -> None:
@@ -204,19 +203,13 @@ def _side_by_side(judged: Sequence[Judgement], names: Sequence[str]) -> Table:
 
 def short_names(checkpoints: Sequence[str]) -> list[str]:
     """What runs are called for their best checkpoints; the paths of other files."""
-    found = [_run_of_best(Path(each)) for each in checkpoints]
+    found = [runs.run_of_best(Path(each)) for each in checkpoints]
     names = iter(runs.called([run for run in found if run]))
     shown = [
         next(names) if run else checkpoint
         for checkpoint, run in zip(checkpoints, found, strict=True)
     ]
     return [printable(each) for each in shown]
-
-
-def _run_of_best(checkpoint: Path) -> Run | None:
-    """The run whose best checkpoint it is, if it is one's."""
-    run = runs.run_of(checkpoint)
-    return run if run and run.best == checkpoint else None
 
 
 def _print_calibrations(judged: Sequence[Judgement], names: Sequence[str]) -> None:

@@ -42,7 +42,7 @@ def keep_freed_memory() -> None:
 
 
 def command_seconds() -> float:
-    """Wall time since this process was started; where only Linux could say, since it loaded this.
+    """Wall time since this process was started; on other systems than Linux, since it loaded this.
 
     That leaves out the start of the interpreter, some 20 ms.
     """

@@ -187,7 +187,7 @@ def find_sheet(contrast_HW: Grey) -> Mask | None:
     """The inside of a sheet of paper that lies on a table, (H, W); None where none is seen.
 
     It differs from the table as ink does from paper, but is one large part that
-    fills its box, which no digit does.
+    fills its box, and is written on. Thick digits fill theirs too.
     """
     if max(contrast_HW.shape) < SMALLEST_PAGE_PX:
         return None
@@ -203,7 +203,23 @@ def find_sheet(contrast_HW: Grey) -> Mask | None:
     sheet_HW = np.zeros(contrast_HW.shape, dtype=bool)
     sheet_HW[rows, columns] = inside_HW
     inner_HW = ndimage.binary_erosion(sheet_HW, iterations=2 + max(sheet_HW.shape) // 100)
-    return inner_HW if inner_HW.any() else None
+    return inner_HW if inner_HW.any() and _is_written_on(inner_HW, contrast_HW) else None
+
+
+def _is_written_on(inner_HW: Mask, contrast_HW: Grey) -> bool:
+    """Whether what stands out inside is writing: clear of the edge, in strokes that leave paper.
+
+    Inside a thick digit it is the blurred edge, which is all around, or the
+    hole, which is as wide as the stroke.
+    """
+    offset_HW = np.abs(contrast_HW - quantile(contrast_HW[inner_HW], 0.5))
+    ink_HW = inner_HW & (offset_HW > quantile(offset_HW[inner_HW], 0.995) / 2)
+    if (ink_HW & ~ndimage.binary_erosion(inner_HW)).any():
+        return False
+    stroke_px, paper_px = (
+        ndimage.distance_transform_edt(each_HW).max() for each_HW in (ink_HW, inner_HW & ~ink_HW)
+    )
+    return bool(2 * stroke_px < paper_px)
 
 
 def without_table(grey_HW: Grey, sheet_HW: Mask) -> Grey:

@@ -126,7 +126,9 @@ def settings(
     for name, value in {**model, **values}.items():
         shown = json.dumps(value) if isinstance(value, dict) else _plain(value)
         source = "budget" if name == "width" and name not in sources else "default"
-        table.add_row(name, Text(shown), Text(sources.get(name, source)))
+        fields = [each for key, each in sources.items() if key.startswith(f"{name}.")]
+        given_by = ", ".join(dict.fromkeys(fields)) or sources.get(name, source)
+        table.add_row(name, Text(shown), Text(given_by))
     header(stdout(), plan, *([("runs", layout.in_words(plan.settings))] if layout else []))
     stdout().print(table)
 

@@ -50,7 +50,7 @@ from mnistcli.files import (
 )
 from mnistcli.machine import num_cores
 from mnistcli.metrics import EpochResult, JudgedSplit, Score
-from mnistcli.settings import CHANGEABLE, TrainSettings, first_problem
+from mnistcli.settings import TrainSettings, differing, first_problem
 
 if TYPE_CHECKING:
     from torch import nn
@@ -387,8 +387,8 @@ def keep_score(score: Score) -> Path | None:
     Raises:
         RunError: the run directory cannot be written.
     """
-    run = run_of(Path(score.checkpoint))
-    if score.tta or run is None or run.best != Path(score.checkpoint):
+    run = run_of_best(Path(score.checkpoint))
+    if score.tta or run is None:
         return None
     name = _score_name(score.dataset, score.split)
     write_record(run, name, {"schema_version": SCHEMA_VERSION, **asdict(score)})
@@ -503,11 +503,7 @@ def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
     except ValidationError as error:
         why = f"state.pth is damaged: {first_problem(error)}"
         raise _not_resumable(run, why) from error
-    then, now = (
-        each.model_dump(mode="json", exclude=set(CHANGEABLE)) for each in (saved.settings, settings)
-    )
-    changed = [name for name in now if now[name] != then[name]]
-    if changed:
+    if changed := differing(settings, saved.settings):
         why = f"settings.json is not what it was trained with: {', '.join(changed)} differs"
         raise _not_resumable(run, why)
     return saved
@@ -535,8 +531,7 @@ def find(name: str, out: Path) -> Run:
         if path.is_dir():
             return Run(path)
     known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
-    several = [path.parent.name for path in out.glob(f"*/{SERIES_RECORD}")]
-    near = get_close_matches(name, [*known, *several], n=1)
+    near = get_close_matches(name, [*known, *(path.name for path in _all_series(out))], n=1)
     meant = f"Did you mean {near[0]}? " if near else ""
     newest = f"The newest runs in {out}: {', '.join(known[:5])}"
     raise DataError(
@@ -645,16 +640,26 @@ def run_of(checkpoint: Path) -> Run | None:
     return Run(checkpoint.parent) if (checkpoint.parent / "settings.json").is_file() else None
 
 
+def run_of_best(checkpoint: Path) -> Run | None:
+    """The run whose best checkpoint a file is, if it is one's."""
+    run = run_of(checkpoint)
+    return run if run and run.best == checkpoint else None
+
+
+def _all_series(out: Path) -> list[Path]:
+    """The directories of the series in `out`."""
+    return [path.parent for path in out.glob(f"*/{SERIES_RECORD}")]
+
+
 def all_runs(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> list[Run]:
     """The runs in `out`, and in the series in it, that have the first of the files `marks`.
 
     The one comes first in which any of them was written last. Runs have
     `metrics.csv` if they have finished an epoch.
     """
-    places = [out, *(path.parent for path in out.glob(f"*/{SERIES_RECORD}"))]
     found = [
         Run(path.parent)
-        for place in places
+        for place in (out, *_all_series(out))
         for path in place.glob(f"*/{marks[0]}")
         if path.is_file()
     ]

@@ -28,6 +28,7 @@ from mnistcli.settings import (
     Fold,
     TrainSettings,
     continued,
+    differing,
     first_problem,
 )
 
@@ -280,11 +281,7 @@ def _fill(series: Series, examples: Examples) -> None:
 
 
 def _check_same(run: Run, before: TrainSettings, settings: TrainSettings) -> None:
-    found, wanted = (
-        each.model_dump(mode="json", exclude=set(CHANGEABLE)) for each in (before, settings)
-    )
-    changed = [name for name in wanted if found[name] != wanted[name]]
-    if changed:
+    if changed := differing(settings, before):
         raise DataError(
             f"{run.path} is no run of this series.",
             why=f"Its settings are others: {', '.join(changed)} differs.",

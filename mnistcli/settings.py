@@ -98,7 +98,7 @@ class CnnSmallModel(_Frozen):
     """A member of `cnn-small`: its width."""
 
     arch: Literal["cnn-small"] = "cnn-small"
-    width: int | None = Field(None, ge=1, le=8192, description="None: the widest that fits")
+    width: int | None = Field(None, ge=1, le=32_768, description="None: the widest that fits")
 
 
 ModelSettings = Annotated[
@@ -175,7 +175,7 @@ class TrainSettings(_Frozen):
     compile: bool = Field(default=False, description="let PyTorch compile the training step")
     max_params: int | None = Field(None, ge=1, le=1_000_000_000)
     until: float | None = Field(
-        None, gt=0, le=100, description="stop at this validation accuracy in %; None: never"
+        None, ge=1, le=100, description="stop at this validation accuracy in %; None: never"
     )
 
     @model_validator(mode="after")
@@ -241,11 +241,15 @@ def flat(settings: TrainSettings) -> dict[str, object]:
 
 
 def changes(settings: TrainSettings) -> dict[str, object]:
-    """What of `flat` is not the recipe's own under the same budget; all if there is no recipe."""
+    """What of `flat` is not the recipe's own for the same size; all if there is no recipe."""
     own: dict[str, object] = {}
     if settings.recipe in registry.RECIPES:
         budget = {"max_params": settings.max_params} if settings.max_params else {}
-        own = flat(resolve({"recipe": settings.recipe, **budget}, environ={}).settings)
+        name = registry.architecture(settings.arch).budget_setting
+        size = {name: settings.network[name]} if name else {}
+        own = flat(resolve({"recipe": settings.recipe, **budget, **size}, environ={}).settings)
+        # The size is no recipe's own.
+        own |= dict.fromkeys(size)
     return {
         name: value
         for name, value in flat(settings).items()
@@ -257,7 +261,9 @@ def changes(settings: TrainSettings) -> dict[str, object]:
 class Resolved:
     """Settings and, for every field that is not a built-in default, where its value came from.
 
-    A source reads "recipe cnn-small", "environment", "flag" or the path of a file.
+    For a table that is where its strongest field did; each field has a source
+    of its own too, as "augmentation.shift_px". A source reads "recipe cnn-small",
+    "environment", "flag" or the path of a file.
     """
 
     settings: TrainSettings
@@ -273,12 +279,14 @@ def resolve(
 ) -> Resolved:
     """Built-in defaults < recipe < config file < `MNIST_*` environment < flags.
 
-    `flags` holds only what was given; its key `arch` picks the architecture's
+    The recipe's training may depend on the size of the network, so that is
+    found first. `flags` holds only what was given; its key `arch` picks the architecture's
     default recipe. `environ` is usually `os.environ`. Given as "flag", a setting
     is called `--batch-size` in messages; given as "" it is `batch_size`.
 
     Raises:
         SettingsError: an unknown name, key or value; one line a field.
+        GateError: `max_params` is below the smallest network of the architecture.
     """
     in_file = read_config(config) if config else {}
     # Strongest first.
@@ -289,16 +297,53 @@ def resolve(
     ]
     recipe, recipe_source = _pick_recipe(layers)
     _check_same_network(recipe, in_file, file=str(config), source=recipe_source)
-    layers.append((f"recipe {recipe.name}", {**recipe.training, **recipe.model}))
+    named = {"recipe": recipe.name, "arch": recipe.arch}
+
+    def combined() -> Resolved:
+        values, sources = _merged(layers)
+        values.update(named)
+        sources.update(dict.fromkeys(named, recipe_source))
+        _drop_weaker_size(values, sources, order=[source for source, _ in layers])
+        return Resolved(_validate(values, sources), sources)
+
+    own = f"recipe {recipe.name}"
+    layers.append((own, {**recipe.training, **recipe.model}))
+    resolved = combined()
+    step = recipe.step(_size(resolved.settings)) if recipe.by_size else None
+    if step is None:
+        return resolved
+    width = registry.architecture(recipe.arch).budget_setting
+    layers.insert(-1, (f"{own}, {width} up to {step}", recipe.by_size[step]))
+    return combined()
+
+
+def _merged(
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What layers, the strongest first, say together, tables field by field; and which say it."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for source, layer in reversed(layers):
         for name, value in layer.items():
-            values[name], sources[name] = value, source
-    for name, value in (("recipe", recipe.name), ("arch", recipe.arch)):
-        values[name], sources[name] = value, recipe_source
-    _drop_weaker_size(values, sources, order=[source for source, _ in layers])
-    return Resolved(_validate(values, sources), sources)
+            weaker = values.get(name)
+            sources[name] = source
+            if name in _TABLES and isinstance(value, Mapping):
+                values[name] = {**(weaker if isinstance(weaker, Mapping) else {}), **value}
+                sources.update({f"{name}.{key}": source for key in value})
+            else:
+                values[name] = value
+    return values, sources
+
+
+def _size(settings: TrainSettings) -> int:
+    """The network's `budget_setting`: as it is set, or the largest that fits `max_params`."""
+    name = registry.architecture(settings.arch).budget_setting
+    assert name is not None
+    size: int | None = getattr(settings.model, name)
+    if size is None:
+        assert settings.max_params is not None
+        return registry.widest(settings.arch, settings.max_params)
+    return size
 
 
 # The settings that are tables of settings, beside the model.
@@ -310,6 +355,12 @@ _TABLES: dict[str, type[BaseModel]] = {
 
 # What may change when a run goes on: how far, and on what it is computed.
 CHANGEABLE = ("epochs", "until", "device", "precision", "compile")
+
+
+def differing(one: TrainSettings, other: TrainSettings) -> list[str]:
+    """The names of the settings that differ, but for CHANGEABLE ones."""
+    ours, theirs = (each.model_dump(mode="json", exclude=set(CHANGEABLE)) for each in (one, other))
+    return [name for name in ours if ours[name] != theirs[name]]
 
 
 def continued(before: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
@@ -455,7 +506,7 @@ def fit_budget(settings: TrainSettings) -> TrainSettings:
         return settings
     width = registry.architecture(settings.arch).budget_setting
     if width and getattr(model, width) is None:
-        chosen = model.model_copy(update={width: registry.widest(model.arch, budget)})
+        chosen = model.model_copy(update={width: _size(settings)})
         return settings.model_copy(update={"model": chosen})
     num_params = registry.num_params(settings.arch, settings.network)
     if num_params > budget:

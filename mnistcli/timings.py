@@ -135,7 +135,9 @@ def _show(machine: "Machine", wanted: "Wanted", rows: "Sequence[Row]") -> None:
             console.print(Text(printable(finding), style="red"), soft_wrap=True)
     console.print(f"\nImages per second: the median of {wanted.repeats}, and their range.")
     if any(_does_more(bench) for bench, _ in measured):
-        console.print("+ also augments pictures or averages weights; the usual loop never does.")
+        console.print(
+            "+ augments pictures or averages weights as well, which the usual loop never does."
+        )
     if wanted.reference and measured:
         console.print()
         console.print(_usual_table(measured))

@@ -18,8 +18,9 @@ from mnistcli.settings import fit_budget, resolve
 from mnistcli.state import TrainState
 
 # Batch norm, augmentation, averaging, parts of unequal size, fewer to validate on than usual.
+# Few channels: augmented pictures are float32, and Adam can make a step of a rounding in them.
 CASES: list[dict[str, Any]] = [
-    {"recipe": "cnn-small", "batch_size": 33, "label_smoothing": 0.1, "ema": 0.9},
+    {"recipe": "cnn-small", "width": 18, "batch_size": 33, "label_smoothing": 0.1, "ema": 0.9},
     {"recipe": "cnn-26k", "optimizer": "sgd", "schedule": "onecycle", "augment": True},
     {"recipe": "ann", "hidden": [12, 9], "dropout": 0.0, "batch_size": 35},
     {"recipe": "cnn-deep", "channels": [4, 8], "dropout": 0.0, "batch_size": 50, "val_size": 7},

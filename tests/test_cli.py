@@ -272,13 +272,14 @@ def test_every_documented_command_line_works(line: str, mnist: Mnist, trained: P
 
 def prepare(trained: Path) -> None:
     by_hand = ("slow", "again", "quick", "five/seed-1")
-    for name in (*by_hand, "mlp-50-50-0", "sprint-0", "cnn-small-20261121-015350"):
+    for name in (*by_hand, "mlp-50-50-0", "sprint-0", "small-8000-0", "cnn-small-20261121-224131"):
         shutil.copytree(trained, Path("runs", name))
     Path("scans").mkdir()
     Path("docs", "images").mkdir(parents=True)
     for name in ("digit.png", "scan.png", "photo.jpg", "scans/1.png", "docs/images/digit.png"):
         shutil.copy(REPOSITORY / "docs" / "images" / "digit.png", name)
     shutil.copy(REPOSITORY / "docs" / "images" / "year.jpg", "docs/images")
+    shutil.copy(REPOSITORY / "docs" / "public-records.csv", "docs")
     Path("labels.csv").write_text("file,label\nscans/1.png,7\n")
 
 

@@ -336,6 +336,19 @@ def test_a_thick_bar_is_a_one_and_no_sheet() -> None:
     assert answer(Image.fromarray(bar_HW)) == "1"
 
 
+@pytest.mark.parametrize("margin_px", [4, 20])
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_thick_digit_is_no_sheet(label: int, margin_px: int) -> None:
+    bunch = load_digits()
+    for ink_HW in bunch.images[bunch.target == label][:40]:
+        ink = Image.fromarray((255 - 15 * ink_HW).astype(np.uint8))
+        page = Image.new("L", (80 + 2 * margin_px,) * 2, 255)
+        page.paste(ink.resize((80, 80), Image.Resampling.BICUBIC), (margin_px, margin_px))
+        grey_HW = (array(page) / 255).astype(np.float32)
+        contrast_HW = paper.contrast_to(paper.find_paper(grey_HW), grey_HW)
+        assert paper.find_sheet(contrast_HW) is None
+
+
 @pytest.mark.parametrize("height", [101, 103, 149, 119, 250])
 def test_a_hairline_is_never_lost(height: int) -> None:
     page_HW = np.full((400, 500), 255, np.uint8)

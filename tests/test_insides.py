@@ -68,7 +68,7 @@ def test_feature_maps_are_what_the_network_passes_on(loaded: LoadedModel) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "num_stages"), [("cnn-small", 5), ("cnn-deep", 8), ("sprint", 2), ("cnn-linear", 2)]
+    ("name", "num_stages"), [("cnn-small", 7), ("cnn-deep", 8), ("sprint", 2), ("cnn-linear", 2)]
 )
 def test_every_convolution_is_a_stage(loaded: LoadedModel, name: str, num_stages: int) -> None:
     model = recipe(loaded, name)

@@ -52,7 +52,7 @@ def test_every_checkpoint_is_judged_as_it_is_alone(
 ) -> None:
     both = judged(models, few, Judging())
     assert both == [judged([loaded], few, Judging())[0] for loaded in models]
-    assert [each.num_params for each in both] == [7_976, 26_698]
+    assert [each.num_params for each in both] == [7_894, 26_698]
     assert [each.recipe for each in both] == ["cnn-small", "cnn-26k"]
     for each, loaded in zip(both, models, strict=True):
         assert each.score.checkpoint == str(loaded.path)
@@ -74,7 +74,7 @@ def test_an_ensemble_is_the_mean_of_the_probabilities(
     )
     for mistake in together.score.mistakes:
         assert mistake.probability == pytest.approx(mean_NK[mistake.index].max().item())
-    assert together.num_params == 7_976 + 26_698
+    assert together.num_params == 7_894 + 26_698
     assert together.members == tuple(str(loaded.path) for loaded in models)
     assert (together.score.checkpoint, together.recipe) == ("ensemble", "")
 

@@ -109,6 +109,28 @@ def test_pooling_before_the_relu_gives_the_bits_of_pooling_after_it(pool: str) -
         assert torch.equal(ours, theirs)
 
 
+def test_cnn_small_averages_what_it_reads_at_nine_places() -> None:
+    """Without the padding it reads one place of 28x28 pixels: here, each of nine in turn."""
+    torch.manual_seed(0)
+    model = registry.build("cnn-small", {"width": 12})
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = 1.0  # one batch makes it know what it meets
+    model(torch.rand(32, 1, 28, 28))
+    model.eval()
+    picture_NCHW = torch.rand(1, 1, 28, 28)
+    averaged_NK = model(picture_NCHW)
+    wide_NCHW = F.pad(picture_NCHW, (2, 2, 2, 2), mode="replicate")
+    stem = next(model.children())
+    assert isinstance(stem, nn.Sequential)
+    assert isinstance(stem[0], nn.Conv2d)
+    stem[0].padding_mode, stem[0].padding = "zeros", (0, 0)
+    places = [(top, left) for top in (0, 2, 4) for left in (0, 2, 4)]
+    read_NK = [model(wide_NCHW[..., top : top + 28, left : left + 28]) for top, left in places]
+    torch.testing.assert_close(averaged_NK, torch.cat(read_NK).mean(dim=0, keepdim=True))
+    assert not torch.allclose(read_NK[0], read_NK[8], atol=1e-3)
+
+
 def test_there_is_one_file_an_architecture() -> None:
     named = {arch.factory.split(":")[0] for arch in registry.ARCHITECTURES.values()}
     files = {f"mnistcli.models.{path.stem}" for path in MODEL_FILES if path.stem != "__init__"}

@@ -235,9 +235,9 @@ def test_what_a_training_means(
     # The first epoch, which waits for libraries, is not counted where there are others.
     speed = 100.0 if num_epochs == 1 else 2700.0
     assert check.facts["images_per_second"] == speed
-    assert check.facts["estimated_train_seconds"] == pytest.approx(45 * 54_000 / speed)
+    assert check.facts["estimated_train_seconds"] == pytest.approx(30 * 54_000 / speed)
     if num_epochs == 12:
-        assert "2,700 images/s (mnist train: about 15 min)" in check.finding
+        assert "2,700 images/s (mnist train: about 10 min)" in check.finding
 
 
 def test_a_gpu_that_trains_wrong_is_told_from_the_processor(plan: training.Plan) -> None:

@@ -13,7 +13,7 @@ import torch._dynamo  # shapes on meta load it; it makes its own cache directory
 
 from mnistcli import layers, registry
 from mnistcli.errors import GateError, SettingsError
-from mnistcli.settings import fit_budget, resolve
+from mnistcli.settings import Augmentation, fit_budget, resolve
 
 NUM_PARAMS = {
     "ann": 4_855_818,
@@ -22,7 +22,7 @@ NUM_PARAMS = {
     "cnn-linear": 62_346,
     "cnn-26k": 26_698,
     "cnn-15k": 15_106,
-    "cnn-small": 7_976,
+    "cnn-small": 7_894,
     "mlp-120-84": 105_214,
     "mlp-50-50": 42_310,
     "cnn-10-20": 21_840,
@@ -56,8 +56,15 @@ STATED = [
     ),
     ("cnn-deep", {"channels": [16, 32, 64, 128], "dropout": 0.1}, 295_002),
     ("cnn-deep", {"channels": [64, 256, 512, 1024], "dropout": 0.1}, 18_487_114),
-    ("cnn-small", {"width": 16}, 7_976),
+    ("cnn-small", {"width": 18}, 964),
+    ("cnn-small", {"width": 30}, 1_960),
+    ("cnn-small", {"width": 55}, 4_960),
+    ("cnn-small", {"width": 73}, 7_894),
 ]
+
+
+# The budgets that the docstring of cnn-small names, and the widest network under each.
+WIDEST = {1000: 18, 2000: 30, 5000: 55, 8000: 73}
 
 
 def docstring(arch: str) -> str:
@@ -98,13 +105,31 @@ def test_a_docstring_states_the_true_number_of_parameters(
     arch: str, model: Mapping[str, object], num_params: int
 ) -> None:
     assert registry.num_params(arch, model) == num_params
-    assert f"{num_params:,}" in docstring(arch)
+    assert re.search(rf"\b{num_params:,}\b", docstring(arch))
 
 
 @pytest.mark.parametrize("arch", registry.ARCHITECTURES)
 def test_a_docstring_states_no_number_that_is_not_checked(arch: str) -> None:
-    stated = set(re.findall(r"\d{1,3}(?:,\d{3})+", docstring(arch))) - {"8,000"}
-    assert stated == {f"{num:,}" for family, _, num in STATED if family == arch}
+    budgets = {f"{budget:,}" for budget in WIDEST} if arch == "cnn-small" else set()
+    stated = set(re.findall(r"\d{1,3}(?:,\d{3})+", docstring(arch))) - budgets
+    counted = {f"{num:,}" for family, _, num in STATED if family == arch}
+    assert stated == {num for num in counted if "," in num}
+
+
+@pytest.mark.parametrize(("budget", "width"), WIDEST.items())
+def test_the_widest_fits_and_the_next_does_not(budget: int, width: int) -> None:
+    assert registry.widest("cnn-small", budget) == width
+    assert registry.num_params("cnn-small", {"width": width}) <= budget
+    assert registry.num_params("cnn-small", {"width": width + 1}) > budget
+
+
+def test_the_recipe_changes_at_the_widest_under_each_smaller_budget() -> None:
+    assert sorted(registry.recipe("cnn-small").by_size) == [18, 30, 55]
+
+
+def test_the_default_augmentation_is_the_settings_own() -> None:
+    recipe = registry.recipe("cnn-small")
+    assert recipe.by_size[30]["augmentation"] == Augmentation().model_dump()
 
 
 def test_counting_allocates_nothing_and_draws_nothing() -> None:
@@ -122,16 +147,16 @@ def test_a_network_is_built_from_the_global_generator() -> None:
     assert not torch.equal(built(1), built(2))
 
 
-@pytest.mark.parametrize("budget", [100, 500, 2000, 4506, 7975, 7976, 8000, 26_698, 1_000_000])
+@pytest.mark.parametrize("budget", [100, 500, 2000, 4960, 7893, 7894, 8000, 26_698, 1_000_000])
 def test_the_widest_network_fits_and_the_next_does_not(budget: int) -> None:
     width = registry.widest("cnn-small", budget)
     assert registry.num_params("cnn-small", {"width": width}) <= budget
     assert registry.num_params("cnn-small", {"width": width + 1}) > budget
 
 
-def test_the_widest_network_under_8000_parameters_has_7976() -> None:
-    assert registry.widest("cnn-small", 8000) == 16
-    assert registry.widest("cnn-small", 7975) == 15
+def test_the_widest_network_under_8000_parameters_has_7894() -> None:
+    assert registry.widest("cnn-small", 8000) == 73
+    assert registry.widest("cnn-small", 7893) == 72
 
 
 def test_a_wider_network_never_has_fewer_parameters() -> None:

@@ -195,7 +195,7 @@ def test_a_malicious_checkpoint_is_refused_and_never_run(tmp_path: Path, zipped:
         torch.save(content, tmp_path / "evil.pth")
     else:
         (tmp_path / "evil.pth").write_bytes(pickle.dumps(content))
-    with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
+    with pytest.raises(DataError, match="no checkpoint that this version reads") as refused:
         checkpoints.load_model(tmp_path / "evil.pth")
     assert refused.value.exit_code == 3
     assert ("could run code" if zipped else "of another kind") in refused.value.why
@@ -219,7 +219,7 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{}, [], 5, {"card": {}}, {"card": 3, "weights": {}}, None])
 def test_another_programs_checkpoint_is_an_error(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(DataError, match="no checkpoint of this tool"):
+    with pytest.raises(DataError, match="no checkpoint that this version reads"):
         checkpoints.load_model(tmp_path / "other.pth")
 
 
@@ -245,7 +245,7 @@ def spoil(path: Path, change: Any) -> None:
 )
 def test_a_checkpoint_that_does_not_fit_is_an_error(trained: Path, change: Any, why: str) -> None:
     spoil(trained / "best.pth", change)
-    with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
+    with pytest.raises(DataError, match="no checkpoint that this version reads") as refused:
         checkpoints.load_model(trained / "best.pth")
     assert why in refused.value.why
 
@@ -358,7 +358,7 @@ THIN = torch.zeros(1).expand
 )
 def test_a_forged_checkpoint_is_an_error(trained: Path, change: Any, why: str) -> None:
     spoil(trained / "best.pth", change)
-    with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
+    with pytest.raises(DataError, match="no checkpoint that this version reads") as refused:
         checkpoints.load_model(trained / "best.pth")
     assert why in refused.value.why
     assert len(refused.value.why) < 500
@@ -366,8 +366,8 @@ def test_a_forged_checkpoint_is_an_error(trained: Path, change: Any, why: str) -
 
 def test_a_negative_variance_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "best.pth").write_bytes(checkpoints.BUNDLED.read_bytes())
-    spoil(tmp_path / "best.pth", lambda c: c["weights"]["features.1.running_var"].fill_(-1))
-    with pytest.raises(DataError, match="no checkpoint of this tool") as refused:
+    spoil(tmp_path / "best.pth", lambda c: c["weights"]["norms.0.running_var"].fill_(-1))
+    with pytest.raises(DataError, match="no checkpoint that this version reads") as refused:
         checkpoints.load_model(tmp_path / "best.pth")
     assert "no finite numbers" in refused.value.why
 
@@ -375,7 +375,7 @@ def test_a_negative_variance_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [torch.zeros(3), torch.tensor(3), torch.Size([1])])
 def test_a_tensor_alone_is_no_checkpoint(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(DataError, match="no checkpoint of this tool"):
+    with pytest.raises(DataError, match="no checkpoint that this version reads"):
         checkpoints.load_model(tmp_path / "x.pth")
 
 
@@ -387,7 +387,7 @@ def test_tensors_that_are_larger_than_their_file_take_no_memory(trained: Path) -
         content["weights"] = {name: THIN(each.shape) for name, each in outline.items()}
 
     spoil(trained / "best.pth", thin)
-    with pytest.raises(DataError, match="no checkpoint of this tool"):  # not 32 GB later
+    with pytest.raises(DataError, match="no checkpoint that this version reads"):  # not 32 GB later
         checkpoints.load_model(trained / "best.pth")
 
 

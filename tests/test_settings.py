@@ -25,14 +25,14 @@ BOUNDS: list[tuple[str, str, float, float, float, float]] = [
     ("ema", "cnn", 0, 0.9999, -0.001, 1),
     ("val_size", "cnn", 0, 59_999, -0.001, 60_000),
     ("seed", "cnn", 0, 2**32 - 1, -1, 2**32),
-    ("max_params", "cnn-small", 1, 1_000_000_000, 0, 1_000_000_001),
+    ("max_params", "cnn", 1, 1_000_000_000, 0, 1_000_000_001),
     ("kernel_size", "cnn", 1, 28, 0, 29),
     ("padding", "cnn", 0, 14, -1, 15),
     ("dropout", "cnn", 0, 0.999, -0.001, 1),
     ("dropout", "mlp", 0, 0.999, -0.001, 1),
     ("dropout", "ann", 0, 0.999, -0.001, 1),
     ("dropout", "cnn-deep", 0, 0.999, -0.001, 1),
-    ("width", "cnn-small", 1, 8192, 0, 8193),
+    ("width", "cnn-small", 1, 32_768, 0, 32_769),
 ]
 # How the bounds read, by name.
 WORDS = {
@@ -49,7 +49,7 @@ WORDS = {
     "kernel_size": "a whole number at least 1 and at most 28",
     "padding": "a whole number at least 0 and at most 14",
     "dropout": "a number at least 0 and below 1",
-    "width": "a whole number at least 1 and at most 8,192",
+    "width": "a whole number at least 1 and at most 32,768",
 }
 NESTED_BOUNDS = [
     ("rotate_degrees", 180, 180.1, "a number at least 0 and at most 180"),
@@ -225,11 +225,13 @@ def test_settings_come_from_json_and_toml(tmp_path: Path, name: str, text: str) 
     assert (chosen.network["hidden"], chosen.network["dropout"]) == ((9,), 0.5)
 
 
-def test_a_nested_table_keeps_the_defaults_of_what_it_leaves_out(tmp_path: Path) -> None:
+def test_a_nested_table_leaves_what_it_does_not_name(tmp_path: Path) -> None:
     config = written(tmp_path / "c.toml", "[augmentation]\nshift_px = 3\n")
+    of_recipe = resolve({}, environ={}).settings.augmentation
     augmentation = resolve({}, config=config, environ={}).settings.augmentation
-    assert augmentation == Augmentation(shift_px=3)
-    assert augmentation.rotate_degrees == Augmentation().rotate_degrees
+    assert augmentation == of_recipe.model_copy(update={"shift_px": 3})
+    plain = resolve({"recipe": "cnn-26k"}, config=config, environ={}).settings.augmentation
+    assert plain == Augmentation(shift_px=3)
 
 
 EVERYTHING_CHANGED: dict[str, Any] = {
@@ -519,7 +521,7 @@ def test_settings_are_frozen() -> None:
             setattr(model, name, 1)
 
 
-@pytest.mark.parametrize(("budget", "width"), [(8000, 16), (7975, 15)])
+@pytest.mark.parametrize(("budget", "width"), [(8000, 73), (7893, 72)])
 def test_a_budget_fills_in_the_widest_width(budget: int, width: int) -> None:
     chosen = fit_budget(flagged(max_params=budget))
     assert chosen.network == {"width": width}
@@ -531,8 +533,8 @@ def test_a_width_that_was_given_is_kept() -> None:
 
 
 def test_a_width_over_the_budget_is_refused() -> None:
-    with pytest.raises(GateError, match="7,976 parameters, more than 7,000"):
-        fit_budget(flagged(width=16, max_params=7000))
+    with pytest.raises(GateError, match="7,894 parameters, more than 7,000"):
+        fit_budget(flagged(width=73, max_params=7000))
 
 
 def test_a_network_of_fixed_size_over_the_budget_is_refused() -> None:
@@ -585,14 +587,76 @@ def test_any_environment_gives_settings_or_an_error_of_ours(environ: dict[str, s
 
 
 def test_the_stronger_of_a_width_and_a_budget_wins(tmp_path: Path) -> None:
-    wide = resolve({"arch": "cnn-small", "width": 32}, environ={}).settings
-    assert (wide.network, wide.max_params) == ({"width": 32}, None)
-    config = written(tmp_path / "c.json", '{"model": {"arch": "cnn-small", "width": 16}}')
-    small = fit_budget(resolve({"max_params": 2000}, config=config, environ={}).settings)
-    assert registry.num_params("cnn-small", small.network) <= 2000
-    both = resolve({"arch": "cnn-small", "width": 32, "max_params": 8000}, environ={}).settings
+    wide = resolve({"arch": "cnn-small", "width": 80}, environ={}).settings
+    assert (wide.network, wide.max_params) == ({"width": 80}, None)
+    config = written(tmp_path / "c.json", '{"model": {"arch": "cnn-small", "width": 73}}')
+    replayed = written(tmp_path / "d.json", '{"recipe": "cnn-small", "model": {"width": 73}}')
+    in_environ = {"MNIST_ARCH": "cnn-small", "MNIST_WIDTH": "73"}
+    for file, environ in ((config, {}), (replayed, {}), (None, in_environ)):
+        small = resolve({"max_params": 2000}, config=file, environ=environ).settings
+        assert (fit_budget(small).network, small.max_params) == ({"width": 30}, 2000)
+        narrow = resolve({"width": 18}, config=file, environ=environ).settings
+        assert (narrow.network, narrow.max_params) == ({"width": 18}, None)
+    both = resolve({"arch": "cnn-small", "width": 80, "max_params": 8000}, environ={}).settings
     with pytest.raises(GateError, match="more than 8,000"):
         fit_budget(both)
+
+
+STRONGER, MILD = (
+    Augmentation(rotate_degrees=12, scale_fraction=0.15, shear_degrees=8, shift_px=2),
+    Augmentation(rotate_degrees=5, scale_fraction=0.05, shear_degrees=3, shift_px=1),
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "epochs", "lr", "augmentation", "source"),
+    [
+        ({"max_params": 10**9}, 30, 0.015, STRONGER, ""),
+        ({"max_params": 8000}, 30, 0.015, STRONGER, ""),
+        ({"max_params": 5200}, 30, 0.015, STRONGER, ""),
+        ({"max_params": 5001}, 36, 0.02, STRONGER, ", width up to 55"),
+        ({"width": 55}, 36, 0.02, STRONGER, ", width up to 55"),
+        ({"max_params": 2001}, 64, 0.035, Augmentation(), ", width up to 30"),
+        ({"width": 30, "max_params": 8000}, 64, 0.035, Augmentation(), ", width up to 30"),
+        ({"max_params": 1001}, 90, 0.06, MILD, ", width up to 18"),
+        ({"width": 1}, 90, 0.06, MILD, ", width up to 18"),
+    ],
+)
+def test_a_smaller_network_trains_longer_in_larger_steps(
+    size: dict[str, int], epochs: int, lr: float, augmentation: Augmentation, source: str
+) -> None:
+    resolved = resolve({"arch": "cnn-small", **size}, environ={})
+    chosen = resolved.settings
+    assert (chosen.epochs, chosen.lr, chosen.augmentation) == (epochs, lr, augmentation)
+    for name in ("epochs", "lr"):
+        assert resolved.sources[name] == f"recipe cnn-small{source}"
+    assert resolved.sources["batch_size"] == "recipe cnn-small"
+
+
+def test_a_size_alone_is_the_only_change_to_a_recipe() -> None:
+    assert settings.changes(flagged(width=18)) == {"width": 18}
+    small = fit_budget(flagged(max_params=1000, epochs=9))
+    assert settings.changes(small) == {"width": 18, "epochs": 9}
+
+
+def test_the_widest_that_may_be_asked_for_can_be_read_back() -> None:
+    largest = fit_budget(flagged(max_params=10**9))
+    assert TrainSettings.model_validate_json(largest.model_dump_json()) == largest
+
+
+def test_only_the_recipes_own_settings_follow_the_size(tmp_path: Path) -> None:
+    assert flagged(max_params=2000, epochs=9).epochs == 9
+    config = written(tmp_path / "c.toml", "epochs = 7\n[augmentation]\nshift_px = 3\n")
+    resolved = resolve({"max_params": 1000}, config=config, environ={})
+    mine = resolved.settings
+    assert (mine.epochs, mine.augmentation.shift_px) == (7, 3)
+    assert mine.augmentation.rotate_degrees == 5
+    assert resolved.sources["augmentation.shift_px"] == str(config)
+    others = resolved.sources["augmentation.rotate_degrees"]
+    assert others == "recipe cnn-small, width up to 18"
+    assert resolve({}, config=config, environ={}).settings.augmentation.rotate_degrees == 12
+    assert resolve({}, environ={"MNIST_MAX_PARAMS": "2000"}).settings.epochs == 64
+    assert flagged(recipe="cnn-26k", max_params=30_000).epochs == 10
 
 
 def test_a_file_with_another_recipes_network_is_refused(tmp_path: Path) -> None:

@@ -95,6 +95,18 @@ def named(names: "Sequence[str]", out: Path, *, mark: str = "best.pth") -> list[
     return found
 
 
+def find_checkpoints(names: "Sequence[str] | None", out: Path) -> list[Path]:
+    """The checkpoints that are meant, of a series those of its runs; unnamed, the bundled one.
+
+    Raises:
+        DataError: there is no such file or run, or it has no checkpoint.
+    """
+    from mnistcli import runs
+
+    found = named(names, out) if names else [None]
+    return [runs.find_checkpoint(each, out) for each in found]
+
+
 def keep(score: "Score") -> None:
     """Keep a score in its run; where that cannot be written, say so and go on."""
     from mnistcli import console, runs

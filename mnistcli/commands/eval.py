@@ -61,7 +61,8 @@ def evaluate(
             "--min-accuracy",
             help="Fail (exit 5) if a checkpoint is below this accuracy in percent.",
             metavar="P",
-            min=0,
+            # 0.97 would be a share, and passed by any network.
+            min=1,
             max=100,
         ),
     ] = None,
@@ -89,7 +90,6 @@ def evaluate(
         datasets,
         judgements,
         metrics,
-        runs,
     )
     from mnistcli.commands import data
     from mnistcli.judging import Judging
@@ -97,10 +97,9 @@ def evaluate(
     judged_split = data.pick_split(split)
     worse = () if corrupt is None else corruptions.pick(corrupt)
     how = Judging(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=worse)
-    paths = [runs.find_checkpoint(name, out) for name in data.named(names or [], out)]
-    if not paths:
+    paths = data.find_checkpoints(names, out)
+    if not names:
         console.note("No run was named: this is the bundled network.")
-        paths = [runs.find_checkpoint(None, out)]
     judged = data.judge(
         [checkpoints.load_model(path) for path in paths],
         how,

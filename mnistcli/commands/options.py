@@ -135,8 +135,8 @@ MaxParams = Annotated[
     str | None,
     setting(
         "--max-params",
-        help="The parameter budget. cnn-small takes the widest width that fits; "
-        "a network of fixed size that does not fit is refused (exit 5).",
+        help="The parameter budget. cnn-small takes the widest width that fits; a network of "
+        "fixed size that does not fit is refused (exit 5).",
         metavar="N",
         panel=MODEL,
     ),
@@ -183,7 +183,13 @@ Dropout = Annotated[
 ]
 Width = Annotated[
     str | None,
-    setting("--width", help="Width of cnn-small, instead of a budget's.", metavar="N", panel=MODEL),
+    setting(
+        "--width",
+        help="Width of cnn-small, instead of a budget's. Where nothing else sets them, its recipe "
+        "has the epochs, rate and augmentation that suit the width.",
+        metavar="N",
+        panel=MODEL,
+    ),
 ]
 BatchSize = Annotated[
     str | None,

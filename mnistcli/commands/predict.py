@@ -96,7 +96,7 @@ def predict(
     $ mnist predict scans --recursive --json
     $ mnist predict photo.jpg -c runs/quick --show
     """
-    from mnistcli import gathering, labels, render, runs
+    from mnistcli import gathering, labels, render
     from mnistcli.checkpoints import load_model
 
     style = _style(json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None)
@@ -109,8 +109,7 @@ def predict(
     chunks = gathering.read_pictures(names, single=single, keep_steps=show)
     # The first is asked for before torch loads: other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
-    named = data.named(checkpoints, out) if checkpoints else [None]
-    paths = [runs.find_checkpoint(each, out) for each in named]
+    paths = data.find_checkpoints(checkpoints, out)
 
     import torch
 

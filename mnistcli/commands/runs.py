@@ -87,7 +87,7 @@ def list_runs(
             help="Only runs of this validation accuracy in percent, or a higher one.",
             metavar="P",
             rich_help_panel=CHOICE,
-            min=0,
+            min=1,
             max=100,
         ),
     ] = None,

@@ -231,8 +231,7 @@ def _score(source: Source, checkpoint: Path, loaded: "LoadedModel | None" = None
     from mnistcli import checkpoints, runs
     from mnistcli.commands import data
 
-    run = runs.run_of(checkpoint)
-    if run and run.best == checkpoint:
+    if run := runs.run_of_best(checkpoint):
         kept = runs.read_score(run, source.dataset or runs.read_settings(run).dataset, source.split)
         if kept and kept.bins:  # which older versions did not keep
             return kept

@@ -78,7 +78,7 @@ def test_a_bound_that_is_no_number_is_not_met(mnist: Mnist, trained: Path) -> No
 def test_a_record_is_no_checkpoint(mnist: Mnist, trained: Path) -> None:
     result = mnist("eval", trained / "metrics.csv")
     assert result.exit_code == 3
-    assert "is no checkpoint of this tool" in result.stderr
+    assert "is no checkpoint that this version reads" in result.stderr
 
 
 def test_other_classes_are_not_judged(mnist: Mnist, trained: Path) -> None:
@@ -107,6 +107,7 @@ def test_a_score_that_cannot_be_kept_is_printed_all_the_same(mnist: Mnist, train
         (["--split", "train"], 2, "There is no split 'train'"),
         (["--dataset", "mnits"], 2, "Did you mean mnist?"),
         (["--min-accuracy", "101"], 2, "--min-accuracy"),
+        (["--min-accuracy", "0.97"], 2, "--min-accuracy"),
         (["--dataset", "digits", "--split", "val"], 2, "no validation split of digits"),
         (["--offline", "--data-dir", "nowhere"], 3, "mnist download"),
         (["--device", "tpu"], 2, "tpu"),

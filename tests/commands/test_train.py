@@ -138,7 +138,7 @@ def test_a_dry_run_shows_values_and_sources_and_writes_nothing(
     monkeypatch.setenv("MNIST_EPOCHS", "4")
     result = mnist("train", "--arch", "cnn-small", "--lr", "0.5", "--dry-run", "--json")
     record = json.loads(result.stdout)
-    assert record["settings"]["model"] == {"arch": "cnn-small", "width": 16}
+    assert record["settings"]["model"] == {"arch": "cnn-small", "width": 73}
     assert record["settings"]["epochs"] == 4
     assert record["sources"]["epochs"] == "environment"
     assert record["sources"]["lr"] == "flag"
@@ -364,7 +364,10 @@ def test_a_run_that_stopped_early_goes_on_when_more_is_asked(mnist: Mnist) -> No
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--until", "101"), "--until: 101 will not do; it must be a number above 0 and at most"),
+        (
+            ("--until", "101"),
+            "--until: 101 will not do; it must be a number at least 1 and at most",
+        ),
         (("--until", "90", "--val-size", "0"), "until needs a val_size above 0"),
     ],
 )
