@@ -50,7 +50,7 @@ def test_a_run_tells_what_its_records_hold(trained: Path) -> None:
     assert found.epochs == runs.read_metrics(Run(trained))
     assert found.seconds == pytest.approx(sum(each.seconds for each in found.epochs))
     assert found.score is None
-    assert found.written >= (trained / "metrics.csv").stat().st_mtime
+    assert found.written >= (trained / "metrics.csv").stat().st_mtime_ns / 1e9
 
 
 def test_the_runs_of_a_series_are_found_one_level_deeper(trained: Path) -> None:
