@@ -30,9 +30,9 @@ class Teacher:
     digest: str
 
     def to(self, device: torch.device) -> "Teacher":
-        """The same networks, moved to `device` and laid out for it."""
+        """The same networks, moved to `device`."""
         for model in self.models:
-            model.network.to(device).to(memory_format=torch.channels_last)
+            model.network.to(device)
         return self
 
     def may_know(self, settings: TrainSettings) -> bool:
@@ -51,7 +51,10 @@ class Teacher:
     def probabilities(self, images_NHW: Tensor, temperature: float) -> Tensor:
         """The mean of the softened probabilities, float32 (N, K), of pictures in 0..255."""
         each_NK = [
-            F.softmax(model.network(_seen_by(model, images_NHW)).float() / temperature, dim=1)
+            F.softmax(
+                model.network(normalise(images_NHW, model.normalisation)).float() / temperature,
+                dim=1,
+            )
             for model in self.models
         ]
         return torch.stack(each_NK).mean(dim=0)
@@ -88,7 +91,3 @@ def loss(logits_NK: Tensor, taught_NK: Tensor, temperature: float) -> Tensor:
     """
     log_probabilities_NK = F.log_softmax(logits_NK / temperature, dim=1)
     return temperature**2 * F.kl_div(log_probabilities_NK, taught_NK, reduction="batchmean")
-
-
-def _seen_by(model: checkpoints.LoadedModel, images_NHW: Tensor) -> Tensor:
-    return normalise(images_NHW, model.normalisation).to(memory_format=torch.channels_last)

@@ -21,6 +21,7 @@ from mnistcli.batches import (
     Examples,
     Normalisation,
     draw_maps,
+    in_parts,
     normalise,
     num_steps,
     shuffled,
@@ -33,8 +34,6 @@ from mnistcli.state import TrainState
 
 # Called after every step.
 OnStep = Callable[["Step"], None]
-
-EVALUATION_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def _train_step(
         num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
         maps_N23 = draw_maps(num, size_px, how=settings.augmentation, generator=state.augmenting)
         seen_NHW = warp(seen_NHW, maps_N23[mine])
-    x_NCHW = normalise(seen_NHW, normalisation).to(memory_format=torch.channels_last)
+    x_NCHW = normalise(seen_NHW, normalisation)
     with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):
         logits_NK = state.parallel(x_NCHW)
         taught_NK = None
@@ -249,10 +248,7 @@ def evaluate(model: nn.Module, examples: Examples, normalisation: Normalisation)
     # Tensor cores would round the inputs of a float32 convolution to 10 bits (TF32).
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         logits_NK = torch.cat(
-            [
-                model(normalise(images_NHW, normalisation))
-                for images_NHW in examples.images_NHW.split(EVALUATION_BATCH)
-            ]
+            [model(normalise(part, normalisation)) for part in in_parts(examples.images_NHW)]
         )
     model.train(was_training)
     loss = F.cross_entropy(logits_NK, examples.labels_N).item()

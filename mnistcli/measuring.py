@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mnistcli import datasets, engine, inventory, training
+from mnistcli import batches, datasets, engine, inventory, training
 from mnistcli.batches import Examples
 from mnistcli.bench import EPOCH_IMAGES, Bench, Machine, Wanted
 from mnistcli.machine import keep_freed_memory
@@ -94,9 +94,8 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
     ours = _Engine(plan, folder)
     share = wanted.seconds / (wanted.repeats + 1)  # one is to warm up
     num_trained = sample_size(ours.train, ours.batch_size, share)
-    num_evaluated = sample_size(
-        ours.evaluate, engine.EVALUATION_BATCH, share, most=EVALUATED_IMAGES
-    )
+    at_once = batches.part_size(ours.state.device)
+    num_evaluated = sample_size(ours.evaluate, at_once, share, most=EVALUATED_IMAGES)
     ours.evaluate(num_evaluated)
     inference = [num_evaluated / ours.evaluate(num_evaluated) for _ in range(wanted.repeats)]
     latencies = [ours.evaluate(1) for _ in range(LATENCY_SAMPLES + 1)][1:]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistcli.batches import normalise
+from mnistcli.batches import in_parts, normalise
 from mnistcli.checkpoints import LoadedModel
 from mnistcli.errors import SettingsError
 from mnistcli.images import DigitImage, Ways, stroke_width_px
@@ -25,7 +25,6 @@ CUT_GAIN = 2.5
 # Of MNIST's training digits, 99.9 % have between these means of ink (0..1), and strokes
 # between these widths, as `images.stroke_width_px` measures them.
 USUAL_INK, USUAL_STROKE_PX = (0.033, 0.305), (1.26, 5.36)
-BATCH_SIZE = 1000
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def check_ensemble(models: Sequence[LoadedModel]) -> None:
 def classify(
     models: Sequence[LoadedModel], pictures: Sequence[Sequence[Ways]]
 ) -> list[list[Prediction]]:
-    """The predictions for every picture's digits, computed `BATCH_SIZE` at a time on the CPU.
+    """The predictions for every picture's digits, computed on the CPU.
 
     The probabilities are the mean over the networks. Ink that may be several
     digits is cut where that makes them more like digits: the log-sum-exp of the
@@ -119,10 +118,10 @@ def run(
     models: Sequence[LoadedModel], images_NHW: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The mean of the networks' probabilities (N, K), and of the log-sum-exps of their logits."""
-    batches = torch.from_numpy(images_NHW).split(BATCH_SIZE)
+    parts = in_parts(torch.from_numpy(images_NHW))
     logits_MNK = torch.stack(
         [
-            torch.cat([model.network(normalise(each, model.normalisation)) for each in batches])
+            torch.cat([model.network(normalise(part, model.normalisation)) for part in parts])
             for model in models
         ]
     )

@@ -256,7 +256,7 @@ def loss_scaling(name: str) -> Check:
         """Make a step with the loss times `factor`; whether it changed a weight."""
         before = [weight.detach().clone() for weight in state.model.parameters()]
         with torch.autocast(target.type, state.dtype):
-            logits_NK = state.model(x_NCHW.to(memory_format=torch.channels_last))
+            logits_NK = state.model(x_NCHW)
         loss = F.cross_entropy(logits_NK.float(), examples.labels_N)
         state.optimizer.zero_grad()
         state.scaler.scale(loss * factor).backward()

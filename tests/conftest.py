@@ -198,7 +198,7 @@ def lay_series(trained: Path, series: Path, *, seeds: range, num_laid: int) -> N
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `mnist bench` measure in this process, which has loaded torch, and only a little."""
-    from mnistcli import engine, measuring, processes
+    from mnistcli import batches, measuring, processes
 
     def call(function: str, argument: object) -> Any:
         module_name, name = function.split(":")
@@ -206,7 +206,7 @@ def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return json.loads(json.dumps(carry_out(json.loads(json.dumps(argument)))))
 
     monkeypatch.setattr(processes, "call", call)
-    monkeypatch.setattr(engine, "EVALUATION_BATCH", 20)
+    monkeypatch.setattr(batches, "part_size", lambda _device: 20)
     monkeypatch.setattr(measuring, "LATENCY_SAMPLES", 1)
 
 

@@ -473,7 +473,7 @@ def test_an_evaluation_in_parts_equals_one_in_a_piece(monkeypatch: pytest.Monkey
     settings, test = chosen(), some_digits(50, "test")
     model = started(settings, test).model
     whole = evaluate(model, test, normalisation(settings))
-    monkeypatch.setattr(engine, "EVALUATION_BATCH", 7)
+    monkeypatch.setattr(batches, "part_size", lambda _device: 7)
     parts = evaluate(model, test, normalisation(settings))
     torch.testing.assert_close(parts.probabilities_NK, whole.probabilities_NK)
     assert parts.loss == pytest.approx(whole.loss)
