@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -447,10 +448,27 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that are nearly the name of a setting's, and that name."""
+    known = _variables()
+    nearest = {
+        name: get_close_matches(name.upper(), known, n=1, cutoff=0.9)
+        for name in environ
+        if name.upper().startswith("MNIST_") and name not in known
+    }
+    return {name: near[0] for name, near in nearest.items() if near}
+
+
+def _variables() -> dict[str, str]:
+    """The settings that environment variables set, by the names of these."""
     names = [*TrainSettings.model_fields, "arch", *MODEL_FIELDS]
-    found = {name: environ.get(f"MNIST_{name.upper()}") for name in names}
-    return {name: value for name, value in found.items() if value}
+    return {f"MNIST_{name.upper()}": name for name in names}
+
+
+def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: environ[variable] for variable, name in _variables().items() if environ.get(variable)
+    }
 
 
 def _pick_recipe(

@@ -94,7 +94,7 @@ def plot(
     $ mnist plot runs/quick runs/slow -o curves.svg
     $ mnist plot last --kind mistakes -o - > mistakes.png
     """
-    from mnistcli import plots, render, runs
+    from mnistcli import plots, render
 
     mark = "metrics.csv" if kind == "curves" else "best.pth"
     names = data.named(run_names or [], out, mark=mark)
@@ -115,9 +115,7 @@ def plot(
         wanted_data_dir=data_dir,
         first=first,
     )
-    if not source.names and kind in OF_ALL:
-        source.names += [str(run.path) for run in runs.all_runs(out, marks=("best.pth",))]
-    if not source.names and kind not in OF_DATA:
+    if not source.names and kind not in (*OF_DATA, *OF_ALL):
         source.names.append("last")
     figure = KINDS[kind](source)
     if output == "-":

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistcli.errors import SettingsError
+from mnistcli.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,7 +212,7 @@ def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
     from mnistcli import checkpoints, runs
 
     paths = [runs.find_checkpoint(name, source.out) for name in source.names]
-    models = [checkpoints.load_model(path) for path in paths]
+    models = [checkpoints.load_model(path) for path in paths] or _all_readable(source.out)
     sets = sorted({loaded.card.settings.dataset for loaded in models})
     if source.dataset is None and len(sets) > 1:
         raise SettingsError(
@@ -223,12 +223,29 @@ def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
     return [(loaded, _score(source, loaded.path, loaded)) for loaded in models]
 
 
+def _all_readable(out: Path) -> "list[LoadedModel]":
+    """The best checkpoints of all runs in `out`; says which cannot be read.
+
+    Raises:
+        DataError: there is none.
+    """
+    from mnistcli import checkpoints, console, runs
+
+    models = []
+    for run in runs.all_runs(out, marks=("best.pth",)):
+        try:
+            models.append(checkpoints.load_model(run.best))
+        except DataError as error:
+            console.note(f"Left out: {run.path}. {error.what} {error.why}".strip())
+    return models or [checkpoints.load_model(runs.find_checkpoint("last", out))]
+
+
 def _score(source: Source, checkpoint: Path, loaded: "LoadedModel | None" = None) -> "Score":
     """What `mnist eval` has kept of a run's best checkpoint; else the checkpoint judged now.
 
     It is loaded to be judged, unless it is `loaded` already.
     """
-    from mnistcli import checkpoints, runs
+    from mnistcli import checkpoints, console, runs
     from mnistcli.commands import data
 
     if run := runs.run_of_best(checkpoint):
@@ -236,6 +253,7 @@ def _score(source: Source, checkpoint: Path, loaded: "LoadedModel | None" = None
         if kept and kept.bins:  # which older versions did not keep
             return kept
         runs.find_checkpoint(str(run.path), run.path.parent)  # says so if there is none
+    console.note(f"Not judged yet: {checkpoint}. Judging it on {source.split} images.")
     judged = data.judge(
         [loaded or checkpoints.load_model(checkpoint)],
         dataset=source.dataset,

@@ -250,6 +250,7 @@ def train(
     $ mnist train --resume last
     """
     from mnistcli import (
+        console,
         datasets,
         distributed,
         machine,
@@ -279,12 +280,15 @@ def train(
             given["teacher"] = [str(runs.find_checkpoint(each, out)) for each in teacher]
         if layout:
             given |= layout.flags
+        for wrong, near in settings.misspelt(os.environ).items():
+            console.note(f"{wrong} sets nothing. Did you mean {near}?")
         resolved = settings.resolve(given, config=config, environ=os.environ)
         if dry_run:
             if layout:
                 series.check(resolved.settings, layout)
             plan = training.plan(resolved.settings)
-            render.settings(plan, resolved.sources, layout=layout, as_json=json)
+            if json or not quiet:
+                render.settings(plan, resolved.sources, layout=layout, as_json=json)
             raise typer.Exit
         if layout:
             return series.started(resolved.settings, layout=layout, name=name, out=out)

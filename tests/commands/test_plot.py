@@ -90,6 +90,18 @@ def test_the_frontier_of_all_runs(mnist: Mnist, run: Path) -> None:
     assert (run / "eval-digits-test.json").exists()
 
 
+def test_the_frontier_of_all_runs_leaves_out_what_cannot_be_read(mnist: Mnist, run: Path) -> None:
+    (reseeded(run, "other", seed=1) / "best.pth").write_bytes(b"no checkpoint")
+    result = mnist("plot", "--kind", "frontier", "-q")
+    assert (result.exit_code, result.stdout) == (0, "frontier.png\n"), result.stderr
+    left_out, judged = result.stderr.splitlines()
+    assert left_out.startswith("Left out: runs/other. ")
+    assert judged == "Not judged yet: runs/mine/best.pth. Judging it on test images."
+    assert mnist("plot", "other", "--kind", "frontier").exit_code == 3
+    (run / "best.pth").write_bytes(b"no checkpoint either")
+    assert mnist("plot", "--kind", "frontier").exit_code == 3
+
+
 def test_the_frontier_takes_checkpoint_files(mnist: Mnist, run: Path) -> None:
     result = mnist("plot", "runs/mine/last.pth", "--kind", "frontier", "-q")
     assert (result.exit_code, result.stdout) == (0, "frontier.png\n"), result.stderr

@@ -145,6 +145,18 @@ def test_a_dry_run_shows_values_and_sources_and_writes_nothing(
     assert record["sources"]["ema"] == "recipe cnn-small"
     assert not list(Path().iterdir())
     assert "environment" in mnist("train", "--dry-run").stdout
+    assert not mnist("train", "--dry-run", "-q").stdout
+
+
+def test_a_misspelt_variable_is_noted(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {"MNIST_DATA_DIR": "data", "MNIST_ROOT": "data", "MNIST_LR": "0.5"}
+    for name, value in {"MNIST_EPOCH": "4", "mnist_epochs": "5", **others}.items():
+        monkeypatch.setenv(name, value)
+    told = mnist("train", "--dry-run", "-q").stderr.splitlines()
+    assert told == [
+        "MNIST_EPOCH sets nothing. Did you mean MNIST_EPOCHS?",
+        "mnist_epochs sets nothing. Did you mean MNIST_EPOCHS?",
+    ]
 
 
 @pytest.mark.parametrize(
