@@ -3,7 +3,9 @@
 Everything is computed in float64, so that one process and several must agree to many digits.
 """
 
+import itertools
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from mnistcli import batches, datasets, distributed, engine, registry
 from mnistcli.distributed import Workers
+from mnistcli.errors import RunError
 from mnistcli.settings import fit_budget, resolve
 from mnistcli.state import TrainState
 
@@ -88,6 +91,24 @@ def batch_norms(workers: Workers) -> list[float]:
     return [float((a - b).abs().max()) for a, b in pairs]
 
 
+def bad_step(workers: Workers) -> str:
+    """What is said where the last process alone has a bad loss in step 3, and all in step 4."""
+    numbers, loss = itertools.count(1), engine._loss
+
+    def bad(*args: Any) -> Tensor:
+        is_bad = next(numbers) == 3 and workers.rank == workers.count - 1
+        return loss(*args) * (math.nan if is_bad else 1)
+
+    vars(engine)["_loss"] = bad
+    try:
+        losses_of({"recipe": "cnn-26k", "batch_size": 33}, workers)
+    except RunError as error:
+        return error.what
+    finally:
+        vars(engine)["_loss"] = loss
+    return ""
+
+
 def main() -> None:
     """Print the losses of every case and, of several processes, how batch norm differs."""
     in_float64()
@@ -95,6 +116,7 @@ def main() -> None:
         found = {
             "curves": [losses_of(case, workers) for case in CASES],
             "batch_norm": batch_norms(workers) if workers.count > 1 else [],
+            "bad_step": bad_step(workers),
         }
         if workers.leads:
             sys.stdout.write(json.dumps(found))

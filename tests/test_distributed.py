@@ -118,6 +118,8 @@ def alone(_children_once: Children) -> Any:
 def test_several_processes_train_as_one_does(num: int, alone: Any, children: Children) -> None:
     found = json.loads(all_ended(children.together(num, prepare=WORKER))[0].stdout)
     assert max(found["batch_norm"]) < 1e-12
+    assert found["bad_step"] == alone["bad_step"]
+    assert "infinite in step 3 of epoch 1" in alone["bad_step"]
     for case, one, several in zip(
         distributed_worker.CASES, alone["curves"], found["curves"], strict=True
     ):
