@@ -29,7 +29,7 @@ from mnistcli.batches import (
 )
 from mnistcli.errors import RunError
 from mnistcli.metrics import EpochResult
-from mnistcli.settings import TrainSettings
+from mnistcli.settings import Augmentation, TrainSettings
 from mnistcli.state import TrainState
 
 # Called after every step.
@@ -128,6 +128,8 @@ def _train_epoch(
 ) -> _TrainedOn:
     """Train on every batch once, of several processes each on its share of it."""
     settings, device, workers = state.settings, state.device, state.workers
+    number = state.num_epochs_done + 1
+    how = settings.augmentation.in_epoch(number, of=settings.epochs) if settings.augment else None
     steps = num_steps(len(train), settings.batch_size)
     totals = torch.zeros(2, device=device)
     losses_S = torch.zeros(steps, device=device)
@@ -137,7 +139,7 @@ def _train_epoch(
     for step, (images_NHW, labels_N) in enumerate(batches, start=1):
         num = len(labels_N)
         mine = workers.share(num)
-        loss, num_right = _train_step(state, images_NHW, labels_N, normalisation, mine)
+        loss, num_right = _train_step(state, images_NHW, labels_N, normalisation, mine, how)
         num_here = mine.stop - mine.start
         num_seen += num
         num_seen_here += num_here
@@ -160,17 +162,18 @@ def _train_step(
     labels_N: Tensor,
     normalisation: Normalisation,
     mine: slice,
+    how: Augmentation | None,
 ) -> tuple[Tensor, Tensor]:
     """One step on the part `mine` of a batch; the part's mean loss, and how many were right.
 
-    The random maps are drawn for the whole batch, so that every picture meets
-    the same one however many processes there are.
+    The pictures are augmented where it is said `how`. The random maps are drawn for the
+    whole batch, so that every picture meets the same one however many processes there are.
     """
     settings, device, workers = state.settings, state.device, state.workers
     seen_NHW, wanted_N = images_NHW[mine], labels_N[mine]
-    if settings.augment:
+    if how:
         num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
-        maps_N23 = draw_maps(num, size_px, how=settings.augmentation, generator=state.augmenting)
+        maps_N23 = draw_maps(num, size_px, how=how, generator=state.augmenting)
         seen_NHW = warp(seen_NHW, maps_N23[mine])
     x_NCHW = normalise(seen_NHW, normalisation)
     with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):

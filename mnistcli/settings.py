@@ -117,13 +117,31 @@ MODEL_FIELDS = tuple(
 )
 
 
+# The share of a training's epochs after which augmentation begins to fade.
+FADES_AFTER = 0.4
+
+
 class Augmentation(_Frozen):
-    """Random affine maps, drawn uniformly and independently for every image of a batch."""
+    """Random affine maps, drawn uniformly and independently for every image of a batch.
+
+    `final_strength` is the share of the ranges that is left in the last epoch.
+    Below 1, so that the network ends on pictures like those it is judged on
+    (He et al., Data Augmentation Revisited, 2019).
+    """
 
     rotate_degrees: float = Field(9.0, ge=0, le=180)
     scale_fraction: float = Field(0.1, ge=0, lt=1)
     shear_degrees: float = Field(5.0, ge=0, le=60)
     shift_px: float = Field(1.5, ge=0, le=14)
+    final_strength: float = Field(1.0, ge=0, le=1)
+
+    def in_epoch(self, number: int, *, of: int) -> "Augmentation":
+        """The ranges in epoch `number` of `of`, counted from 1: they narrow linearly."""
+        done = (number - 1) / max(1, of - 1)
+        faded = max(0.0, done - FADES_AFTER) / (1 - FADES_AFTER)
+        strength = 1 - faded * (1 - self.final_strength)
+        ranges = self.model_dump(exclude={"final_strength"})
+        return self.model_copy(update={name: strength * most for name, most in ranges.items()})
 
 
 class Distillation(_Frozen):

@@ -56,6 +56,7 @@ NESTED_BOUNDS = [
     ("scale_fraction", 0.999, 1, "a number at least 0 and below 1"),
     ("shear_degrees", 60, 60.1, "a number at least 0 and at most 60"),
     ("shift_px", 14, 14.1, "a number at least 0 and at most 14"),
+    ("final_strength", 1, 1.1, "a number at least 0 and at most 1"),
 ]
 every_bound = pytest.mark.parametrize(
     ("name", "arch", "least", "most", "below", "above"),
@@ -603,7 +604,9 @@ def test_the_stronger_of_a_width_and_a_budget_wins(tmp_path: Path) -> None:
 
 
 STRONGER, MILD = (
-    Augmentation(rotate_degrees=12, scale_fraction=0.15, shear_degrees=8, shift_px=2),
+    Augmentation(
+        rotate_degrees=12, scale_fraction=0.15, shear_degrees=8, shift_px=2, final_strength=0.3
+    ),
     Augmentation(rotate_degrees=5, scale_fraction=0.05, shear_degrees=3, shift_px=1),
 )
 
