@@ -603,6 +603,28 @@ def test_the_stronger_of_a_width_and_a_budget_wins(tmp_path: Path) -> None:
         fit_budget(both)
 
 
+@pytest.mark.parametrize(
+    ("number", "of", "strength"),
+    [
+        (1, 1, 1),
+        (1, 11, 1),
+        (5, 11, 1),
+        (6, 11, 0.875),
+        (8, 11, 0.625),
+        (11, 11, 0.25),
+        (2, 2, 0.25),
+    ],
+)
+def test_augmentation_fades_after_two_fifths(number: int, of: int, strength: float) -> None:
+    whole = Augmentation(rotate_degrees=12, shift_px=2, final_strength=0.25)
+    left = whole.in_epoch(number, of=of)
+    assert left.rotate_degrees == pytest.approx(12 * strength)
+    assert left.shift_px == pytest.approx(2 * strength)
+    assert left.scale_fraction == pytest.approx(0.1 * strength)
+    lasting = Augmentation(rotate_degrees=12)
+    assert lasting.in_epoch(number, of=of) == lasting
+
+
 STRONGER, MILD = (
     Augmentation(
         rotate_degrees=12, scale_fraction=0.15, shear_degrees=8, shift_px=2, final_strength=0.3
