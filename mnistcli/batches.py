@@ -136,14 +136,15 @@ def shuffled(
         yield chosen.images_NHW, chosen.labels_N
 
 
-def part_size(device: torch.device) -> int:
-    """How many images to evaluate at once, for speed: on a CPU what its caches hold."""
+def evaluation_batch_size(device: torch.device) -> int:
+    """How many images to evaluate at once, for speed."""
+    # A CPU's caches hold what convolutions make of 100 (docs/performance.md; two cores).
     return 100 if device.type == "cpu" else 1000
 
 
-def in_parts(images_NHW: Tensor) -> tuple[Tensor, ...]:
-    """The images in `part_size`s, in order; nothing is copied."""
-    return torch.split(images_NHW, part_size(images_NHW.device))
+def evaluation_batches(images_NHW: Tensor) -> tuple[Tensor, ...]:
+    """The images (N, H, W), `evaluation_batch_size` at a time, in order; nothing is copied."""
+    return torch.split(images_NHW, evaluation_batch_size(images_NHW.device))
 
 
 def normalise(images_NHW: Tensor, normalisation: Normalisation) -> Tensor:
@@ -151,7 +152,7 @@ def normalise(images_NHW: Tensor, normalisation: Normalisation) -> Tensor:
 
     Pictures of another size than `input_px` are resized by bilinear
     interpolation. Training, evaluation and prediction all come through here;
-    what comes out lies in memory as convolutions read it fastest (`channels_last`).
+    what comes out is laid out as most convolutions are fastest (`channels_last`).
     """
     x_NCHW = images_NHW.unsqueeze(1).float()
     if x_NCHW.shape[-1] != normalisation.input_px:

@@ -145,8 +145,6 @@ def _fill(card: CheckpointCard, weights: object) -> "nn.Module":
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise DataError("Its weights are not finite")
     network.eval().requires_grad_(requires_grad=False)
-    # As `normalise` lays out what the network is given.
-    network.to(memory_format=torch.channels_last)
     if not _answers(network, card):
         raise DataError("With its weights the network gives no finite numbers")
     return network

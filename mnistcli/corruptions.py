@@ -18,6 +18,7 @@ from mnistcli.batches import warp
 from mnistcli.errors import unknown_name
 
 SEED = 0
+# Fixed: what is drawn at random depends on it.
 BATCH_SIZE = 1000
 # Strokes are thinned and thickened on pictures enlarged by this factor, in steps of half a pixel.
 ENLARGED = 4

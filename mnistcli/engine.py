@@ -21,7 +21,7 @@ from mnistcli.batches import (
     Examples,
     Normalisation,
     draw_maps,
-    in_parts,
+    evaluation_batches,
     normalise,
     num_steps,
     shuffled,
@@ -128,8 +128,9 @@ def _train_epoch(
 ) -> _TrainedOn:
     """Train on every batch once, of several processes each on its share of it."""
     settings, device, workers = state.settings, state.device, state.workers
-    number = state.num_epochs_done + 1
-    how = settings.augmentation.in_epoch(number, of=settings.epochs) if settings.augment else None
+    number, how = state.num_epochs_done + 1, None
+    if settings.augment:
+        how = settings.augmentation.in_epoch(number, of=settings.epochs)
     steps = num_steps(len(train), settings.batch_size)
     totals = torch.zeros(2, device=device)
     losses_S = torch.zeros(steps, device=device)
@@ -139,7 +140,9 @@ def _train_epoch(
     for step, (images_NHW, labels_N) in enumerate(batches, start=1):
         num = len(labels_N)
         mine = workers.share(num)
-        loss, num_right = _train_step(state, images_NHW, labels_N, normalisation, mine, how)
+        loss, num_right = _train_step(
+            state, images_NHW, labels_N, normalisation, mine=mine, how=how
+        )
         num_here = mine.stop - mine.start
         num_seen += num
         num_seen_here += num_here
@@ -161,17 +164,18 @@ def _train_step(
     images_NHW: Tensor,
     labels_N: Tensor,
     normalisation: Normalisation,
+    *,
     mine: slice,
     how: Augmentation | None,
 ) -> tuple[Tensor, Tensor]:
     """One step on the part `mine` of a batch; the part's mean loss, and how many were right.
 
-    The pictures are augmented where it is said `how`. The random maps are drawn for the
+    The pictures are augmented as `how` says, if it does. The random maps are drawn for the
     whole batch, so that every picture meets the same one however many processes there are.
     """
     settings, device, workers = state.settings, state.device, state.workers
     seen_NHW, wanted_N = images_NHW[mine], labels_N[mine]
-    if how:
+    if how is not None:
         num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
         maps_N23 = draw_maps(num, size_px, how=how, generator=state.augmenting)
         seen_NHW = warp(seen_NHW, maps_N23[mine])
@@ -251,7 +255,10 @@ def evaluate(model: nn.Module, examples: Examples, normalisation: Normalisation)
     # Tensor cores would round the inputs of a float32 convolution to 10 bits (TF32).
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         logits_NK = torch.cat(
-            [model(normalise(part, normalisation)) for part in in_parts(examples.images_NHW)]
+            [
+                model(normalise(part, normalisation))
+                for part in evaluation_batches(examples.images_NHW)
+            ]
         )
     model.train(was_training)
     loss = F.cross_entropy(logits_NK, examples.labels_N).item()

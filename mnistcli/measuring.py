@@ -94,7 +94,7 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
     ours = _Engine(plan, folder)
     share = wanted.seconds / (wanted.repeats + 1)  # one is to warm up
     num_trained = sample_size(ours.train, ours.batch_size, share)
-    at_once = batches.part_size(ours.state.device)
+    at_once = batches.evaluation_batch_size(ours.state.device)
     num_evaluated = sample_size(ours.evaluate, at_once, share, most=EVALUATED_IMAGES)
     ours.evaluate(num_evaluated)
     inference = [num_evaluated / ours.evaluate(num_evaluated) for _ in range(wanted.repeats)]

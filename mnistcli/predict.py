@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistcli.batches import in_parts, normalise
+from mnistcli.batches import evaluation_batches, normalise
 from mnistcli.checkpoints import LoadedModel
 from mnistcli.errors import SettingsError
 from mnistcli.images import DigitImage, Ways, stroke_width_px
@@ -118,7 +118,7 @@ def run(
     models: Sequence[LoadedModel], images_NHW: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The mean of the networks' probabilities (N, K), and of the log-sum-exps of their logits."""
-    parts = in_parts(torch.from_numpy(images_NHW))
+    parts = evaluation_batches(torch.from_numpy(images_NHW))
     logits_MNK = torch.stack(
         [
             torch.cat([model.network(normalise(part, model.normalisation)) for part in parts])

@@ -124,9 +124,10 @@ FADES_AFTER = 0.4
 class Augmentation(_Frozen):
     """Random affine maps, drawn uniformly and independently for every image of a batch.
 
-    `final_strength` is the share of the ranges that is left in the last epoch.
-    Below 1, so that the network ends on pictures like those it is judged on
-    (He et al., Data Augmentation Revisited, 2019).
+    `final_strength` is the share of the ranges that is left in the last of
+    several epochs. With less than 1 the network ends on pictures like those it
+    is judged on; to end without augmentation is He et al.'s (Data Augmentation
+    Revisited, 2019), to narrow the ranges slowly is ours.
     """
 
     rotate_degrees: float = Field(9.0, ge=0, le=180)
@@ -136,12 +137,16 @@ class Augmentation(_Frozen):
     final_strength: float = Field(1.0, ge=0, le=1)
 
     def in_epoch(self, number: int, *, of: int) -> "Augmentation":
-        """The ranges in epoch `number` of `of`, counted from 1: they narrow linearly."""
+        """The ranges in epoch `number` of `of`, counted from 1, as they are: to fade no more.
+
+        They narrow linearly after `FADES_AFTER` of the training.
+        """
         done = (number - 1) / max(1, of - 1)
         faded = max(0.0, done - FADES_AFTER) / (1 - FADES_AFTER)
         strength = 1 - faded * (1 - self.final_strength)
         ranges = self.model_dump(exclude={"final_strength"})
-        return self.model_copy(update={name: strength * most for name, most in ranges.items()})
+        left = {name: strength * most for name, most in ranges.items()}
+        return self.model_copy(update={**left, "final_strength": 1.0})
 
 
 class Distillation(_Frozen):
@@ -365,6 +370,7 @@ def _size(settings: TrainSettings) -> int:
     return size
 
 
+_RANGES = Augmentation.model_fields.keys() - {"final_strength"}
 # The settings that are tables of settings, beside the model.
 _TABLES: dict[str, type[BaseModel]] = {
     "augmentation": Augmentation,
@@ -448,6 +454,10 @@ def read_config(path: Path) -> dict[str, Any]:
             why=f"It holds a {type(values).__name__} where a table of names and values belongs.",
             fix="The settings.json of any run shows the form.",
         )
+    augmentation = values.get("augmentation")
+    if isinstance(augmentation, dict) and augmentation.keys() >= _RANGES:
+        # A run's from before it could fade does not, whatever its recipe says by now.
+        augmentation.setdefault("final_strength", 1.0)
     model = values.pop("model", {})
     if isinstance(model, dict) and "model" in model:
         raise SettingsError(
@@ -467,14 +477,20 @@ def _read_text(path: Path) -> str:
 
 
 def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that are nearly the name of a setting's, and that name."""
-    known = _variables()
-    nearest = {
-        name: get_close_matches(name.upper(), known, n=1, cutoff=0.9)
-        for name in environ
-        if name.upper().startswith("MNIST_") and name not in known
-    }
-    return {name: near[0] for name, near in nearest.items() if near}
+    """Environment variables that set nothing but are nearly called as one that does, with that.
+
+    Of those that only a flag can say, the flag.
+    """
+    known = {"MNIST_DATA_DIR", *_variables()}
+    settable = sorted(known - {f"MNIST_{name.upper()}" for name in ("model", *_TABLES)})
+    found = {name: flag for name, flag in _ONLY_FLAGS.items() if name in environ}
+    for name in sorted(environ.keys() - known - found.keys()):
+        if name.startswith("MNIST_") and (near := get_close_matches(name, settable, 1, 0.9)):
+            found[name] = near[0]
+    return found
+
+
+_ONLY_FLAGS = {"MNIST_SEEDS": "--seeds", "MNIST_FOLDS": "--folds"}
 
 
 def _variables() -> dict[str, str]:

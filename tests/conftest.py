@@ -206,7 +206,7 @@ def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return json.loads(json.dumps(carry_out(json.loads(json.dumps(argument)))))
 
     monkeypatch.setattr(processes, "call", call)
-    monkeypatch.setattr(batches, "part_size", lambda _device: 20)
+    monkeypatch.setattr(batches, "evaluation_batch_size", lambda _device: 20)
     monkeypatch.setattr(measuring, "LATENCY_SAMPLES", 1)
 
 

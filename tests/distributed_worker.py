@@ -110,7 +110,7 @@ def bad_step(workers: Workers) -> str:
 
 
 def main() -> None:
-    """Print the losses of every case and, of several processes, how batch norm differs."""
+    """Print the losses of every case, how batch norm differs, and where a loss was bad first."""
     in_float64()
     with distributed.joined() as workers:
         found = {

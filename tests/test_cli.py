@@ -20,7 +20,7 @@ from tests.conftest import REPOSITORY, Mnist
 COMMANDS = (
     *("train", "eval", "predict", "summary", "runs", "plot", "download", "doctor", "bench"),
 )
-# What starts as a command does, and what that takes on the idle machine of docs/performance.md.
+# What starts as a command does, and what it takes where, idle, `mnist --help` takes 0.12 s.
 YARDSTICK = [
     sys.executable,
     "-c",
@@ -129,12 +129,11 @@ def test_to_import_the_package_loads_nothing_of_it() -> None:
 def test_help_takes_under_a_fifth_of_a_second(arguments: list[str]) -> None:
     script = Path(sys.executable).with_name("mnist")
     command = [str(script)] if script.exists() else [sys.executable, "-m", "mnistcli"]
-    pairs = [
-        (processor_seconds([*command, *arguments]), processor_seconds(YARDSTICK)) for _ in range(8)
-    ]
-    # The best of several: a busy machine is slower at times, at no time faster.
-    found, yardstick = map(min, zip(*pairs, strict=True))
-    assert found < 0.2 * max(1, yardstick / YARDSTICK_SECONDS)
+    is_quick = any(processor_seconds([*command, *arguments]) < 0.2 for _ in range(4))
+    # A slower or a busy machine takes as many times longer over both.
+    assert (
+        is_quick or fastest([*command, *arguments]) / fastest(YARDSTICK) < 0.2 / YARDSTICK_SECONDS
+    )
 
 
 def test_garbage_is_looked_for_seldom_and_not_at_the_end() -> None:
@@ -156,6 +155,10 @@ def test_a_library_that_counts_what_is_left_at_the_end_finds_nothing() -> None:
     code = "import triton._C.libtriton\nfrom mnistcli.cli import main\nmain(['--version'])\n"
     result = run_python(code)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def fastest(command: list[str]) -> float:
+    return min(processor_seconds(command) for _ in range(8))
 
 
 def processor_seconds(command: list[str]) -> float:

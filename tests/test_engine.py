@@ -486,11 +486,13 @@ def test_an_evaluation_computes_in_float32_whatever_training_does() -> None:
     assert set(dtypes) == {(True, torch.bfloat16), (False, torch.float32)}
 
 
-def test_an_evaluation_in_parts_equals_one_in_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_evaluation_batches_equals_one_in_a_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     settings, test = chosen(), some_digits(50, "test")
     model = started(settings, test).model
     whole = evaluate(model, test, normalisation(settings))
-    monkeypatch.setattr(batches, "part_size", lambda _device: 7)
+    monkeypatch.setattr(batches, "evaluation_batch_size", lambda _device: 7)
     parts = evaluate(model, test, normalisation(settings))
     torch.testing.assert_close(parts.probabilities_NK, whole.probabilities_NK)
     assert parts.loss == pytest.approx(whole.loss)

@@ -59,7 +59,7 @@ def trained(device: str, precision: str, **flags: Any) -> tuple[TrainState, list
 
 @functools.cache
 def best_accuracy(device: str, precision: str) -> float:
-    # Many small steps of few epochs: float16 is slow on most CPUs.
+    # Few epochs, since float16 is slow on most CPUs; small batches make up the steps.
     _, epochs = trained(device, precision, epochs=5, batch_size=32)
     return max(epoch.val_accuracy or 0.0 for epoch in epochs)
 

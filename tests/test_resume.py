@@ -198,10 +198,10 @@ WHILE_COMPUTING = """
 from mnistcli import engine
 from itertools import count
 step, steps = engine._train_step, count(1)
-def train_step(*args):
+def train_step(*args, **named):
     if next(steps) == 13:
         os.kill(os.getpid(), {number})
-    return step(*args)
+    return step(*args, **named)
 engine._train_step = train_step
 """
 

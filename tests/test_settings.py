@@ -12,7 +12,14 @@ from pydantic import ValidationError
 
 from mnistcli import registry, settings
 from mnistcli.errors import GateError, MnistError, SettingsError
-from mnistcli.settings import Augmentation, TrainSettings, fit_budget, read_config, resolve
+from mnistcli.settings import (
+    Augmentation,
+    TrainSettings,
+    fit_budget,
+    misspelt,
+    read_config,
+    resolve,
+)
 
 # Name, an architecture that has it, the least, the most and values just beyond each.
 BOUNDS: list[tuple[str, str, float, float, float, float]] = [
@@ -623,6 +630,38 @@ def test_augmentation_fades_after_two_fifths(number: int, of: int, strength: flo
     assert left.scale_fraction == pytest.approx(0.1 * strength)
     lasting = Augmentation(rotate_degrees=12)
     assert lasting.in_epoch(number, of=of) == lasting
+
+
+def test_a_record_from_before_augmentation_could_fade_does_not(tmp_path: Path) -> None:
+    record = resolve({"recipe": "cnn-small"}, environ={}).settings.model_dump(mode="json")
+    del record["augmentation"]["final_strength"]
+    config = written(tmp_path / "settings.json", json.dumps(record))
+    replayed = resolve({}, config=config, environ={}).settings
+    assert replayed.augmentation.final_strength == 1
+    assert replayed == TrainSettings.model_validate(record)
+    few = written(tmp_path / "few.json", '{"augmentation": {"shift_px": 3}}')
+    assert resolve({}, config=few, environ={}).settings.augmentation.final_strength == 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    {
+        "MNIST_EPOCH": "MNIST_EPOCHS",
+        "MNIST_BATCHSIZE": "MNIST_BATCH_SIZE",
+        "MNIST_DATADIR": "MNIST_DATA_DIR",
+        "MNIST_SEEDS": "--seeds",
+        "MNIST_FOLDS": "--folds",
+        "MNIST_EPOCHS": None,
+        "MNIST_DATA_DIR": None,
+        "MNIST_MODELS": None,
+        "MNIST_AUGMENTATIONS": None,
+        "MNIST_ROOT": None,
+        "MNIST": None,
+        "EPOCHS": None,
+    }.items(),
+)
+def test_nearly_a_variable_of_a_setting(name: str, near: str | None) -> None:
+    assert misspelt({name: "7"}) == ({name: near} if near else {})
 
 
 STRONGER, MILD = (

@@ -122,6 +122,7 @@ def bench(
     from mnistcli import timings
     from mnistcli.bench import PRECISIONS, Row, Wanted, measure, picks, prepare
 
+    options.note_misspelt_variables()
     more = options.given_settings(ctx)
     for name in ("arch", "recipe", "precision"):
         more.pop(name, None)

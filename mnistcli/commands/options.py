@@ -4,6 +4,7 @@ Values that are settings stay text here: `settings` checks them, with their boun
 knows where else a value may come from.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,6 +88,14 @@ def given_settings(ctx: typer.Context) -> dict[str, Any]:
         for name, value in ctx.params.items()
         if value not in (None, [], ()) and name not in NOT_SETTINGS
     }
+
+
+def note_misspelt_variables() -> None:
+    """Say which environment variables were probably meant to set something."""
+    from mnistcli import console, settings
+
+    for name, near in settings.misspelt(os.environ).items():
+        console.note(f"{name} sets nothing. Did you mean {near}?")
 
 
 class ListCommand(TyperCommand):

@@ -5,12 +5,12 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mnistcli.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from matplotlib.figure import Figure
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from mnistcli.metrics import JudgedSplit, Score
     from mnistcli.runs import Run
     from mnistcli.settings import TrainSettings
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -208,11 +211,18 @@ def _time(source: Source) -> "Figure":
 
 
 def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
-    """The checkpoints of all that was named, with their scores on one data set."""
+    """The checkpoints of all that was named, with their scores on one data set.
+
+    Nothing named means all runs; of these, what cannot be read is left out.
+    """
     from mnistcli import checkpoints, runs
 
+    each = _each if source.names else _each_that_can_be_read
     paths = [runs.find_checkpoint(name, source.out) for name in source.names]
-    models = [checkpoints.load_model(path) for path in paths] or _all_readable(source.out)
+    if not source.names:
+        paths = [run.best for run in runs.all_runs(source.out, marks=("best.pth",))]
+    paths = paths or [runs.find_checkpoint("last", source.out)]  # says that there is none
+    models = each(checkpoints.load_model, paths)
     sets = sorted({loaded.card.settings.dataset for loaded in models})
     if source.dataset is None and len(sets) > 1:
         raise SettingsError(
@@ -220,24 +230,34 @@ def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
             why="Accuracies on one do not compare with those on another.",
             fix="Name the runs of one; mnist runs shows which learnt what.",
         )
-    return [(loaded, _score(source, loaded.path, loaded)) for loaded in models]
+    return each(lambda loaded: (loaded, _score(source, loaded.path, loaded)), models)
 
 
-def _all_readable(out: Path) -> "list[LoadedModel]":
-    """The best checkpoints of all runs in `out`; says which cannot be read.
+def _each(read: "Callable[[Item], Found]", items: "Sequence[Item]") -> "list[Found]":
+    return [read(item) for item in items]
+
+
+def _each_that_can_be_read(
+    read: "Callable[[Item], Found]", items: "Sequence[Item]"
+) -> "list[Found]":
+    """What is read of each; says which are left out.
 
     Raises:
-        DataError: there is none.
+        DataError, SettingsError: none can be read; what is wrong with the first.
     """
-    from mnistcli import checkpoints, console, runs
+    from mnistcli import console
 
-    models = []
-    for run in runs.all_runs(out, marks=("best.pth",)):
+    found, problems = [], []
+    for item in items:
         try:
-            models.append(checkpoints.load_model(run.best))
-        except DataError as error:
-            console.note(f"Left out: {run.path}. {error.what} {error.why}".strip())
-    return models or [checkpoints.load_model(runs.find_checkpoint("last", out))]
+            found.append(read(item))
+        except (DataError, SettingsError) as error:
+            problems.append(error)
+    if not found:
+        raise problems[0]
+    for problem in problems:
+        console.note(f"Left out: {problem.what} {problem.why}".rstrip())
+    return found
 
 
 def _score(source: Source, checkpoint: Path, loaded: "LoadedModel | None" = None) -> "Score":
@@ -245,21 +265,21 @@ def _score(source: Source, checkpoint: Path, loaded: "LoadedModel | None" = None
 
     It is loaded to be judged, unless it is `loaded` already.
     """
-    from mnistcli import checkpoints, console, runs
+    from mnistcli import checkpoints, console, datasets, runs
     from mnistcli.commands import data
 
     if run := runs.run_of_best(checkpoint):
-        kept = runs.read_score(run, source.dataset or runs.read_settings(run).dataset, source.split)
+        learnt = loaded.card.settings if loaded else runs.read_settings(run)
+        kept = runs.read_score(run, source.dataset or learnt.dataset, source.split)
         if kept and kept.bins:  # which older versions did not keep
             return kept
         runs.find_checkpoint(str(run.path), run.path.parent)  # says so if there is none
-    console.note(f"Not judged yet: {checkpoint}. Judging it on {source.split} images.")
+    loaded = loaded or checkpoints.load_model(checkpoint)
+    name = source.dataset or loaded.card.settings.dataset
+    data.ready(datasets.dataset(name), source.data_dir, offline=True)
+    console.note(f"{checkpoint} has no score on {source.split} images of {name}: judging it.")
     judged = data.judge(
-        [loaded or checkpoints.load_model(checkpoint)],
-        dataset=source.dataset,
-        split=source.split,
-        data_dir=source.data_dir,
-        offline=True,
+        [loaded], dataset=name, split=source.split, data_dir=source.data_dir, offline=True
     )
     score = judged[0].score
     data.keep(score)

@@ -62,6 +62,7 @@ def summary(
         described = layers.describe(loaded.card.settings)
         render.network(described, loaded=loaded, as_json=json, quiet=quiet)
     elif flags:
+        options.note_misspelt_variables()
         resolved = settings.resolve(flags, environ=os.environ)
         described = layers.describe(settings.fit_budget(resolved.settings))
         render.network(described, as_json=json, quiet=quiet)

@@ -250,7 +250,6 @@ def train(
     $ mnist train --resume last
     """
     from mnistcli import (
-        console,
         datasets,
         distributed,
         machine,
@@ -280,8 +279,7 @@ def train(
             given["teacher"] = [str(runs.find_checkpoint(each, out)) for each in teacher]
         if layout:
             given |= layout.flags
-        for wrong, near in settings.misspelt(os.environ).items():
-            console.note(f"{wrong} sets nothing. Did you mean {near}?")
+        options.note_misspelt_variables()
         resolved = settings.resolve(given, config=config, environ=os.environ)
         if dry_run:
             if layout:

@@ -92,14 +92,19 @@ def test_the_frontier_of_all_runs(mnist: Mnist, run: Path) -> None:
 
 def test_the_frontier_of_all_runs_leaves_out_what_cannot_be_read(mnist: Mnist, run: Path) -> None:
     (reseeded(run, "other", seed=1) / "best.pth").write_bytes(b"no checkpoint")
+    (reseeded(run, "third", seed=2) / "eval-digits-test.json").write_bytes(b"no score")
     result = mnist("plot", "--kind", "frontier", "-q")
     assert (result.exit_code, result.stdout) == (0, "frontier.png\n"), result.stderr
-    left_out, judged = result.stderr.splitlines()
-    assert left_out.startswith("Left out: runs/other. ")
-    assert judged == "Not judged yet: runs/mine/best.pth. Judging it on test images."
-    assert mnist("plot", "other", "--kind", "frontier").exit_code == 3
+    weights, judged, score = result.stderr.splitlines()
+    assert weights.startswith("Left out: runs/other/best.pth is no checkpoint")
+    assert judged == "runs/mine/best.pth has no score on test images of digits: judging it."
+    assert score.startswith("Left out: runs/third/eval-digits-test.json is damaged")
+    for name in ("other", "third"):
+        assert mnist("plot", name, "--kind", "frontier").exit_code == 3
     (run / "best.pth").write_bytes(b"no checkpoint either")
-    assert mnist("plot", "--kind", "frontier").exit_code == 3
+    result = mnist("plot", "--kind", "frontier")
+    assert result.exit_code == 3
+    assert "third/eval-digits-test.json" in result.stderr
 
 
 def test_the_frontier_takes_checkpoint_files(mnist: Mnist, run: Path) -> None:

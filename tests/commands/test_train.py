@@ -145,18 +145,21 @@ def test_a_dry_run_shows_values_and_sources_and_writes_nothing(
     assert record["sources"]["ema"] == "recipe cnn-small"
     assert not list(Path().iterdir())
     assert "environment" in mnist("train", "--dry-run").stdout
-    assert not mnist("train", "--dry-run", "-q").stdout
+    quietly = mnist("train", "--dry-run", "-q")
+    assert (quietly.exit_code, quietly.stdout, quietly.stderr) == (0, "", "")
+    assert json.loads(mnist("train", "--dry-run", "-q", "--json").stdout)["settings"]
 
 
 def test_a_misspelt_variable_is_noted(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
     others = {"MNIST_DATA_DIR": "data", "MNIST_ROOT": "data", "MNIST_LR": "0.5"}
-    for name, value in {"MNIST_EPOCH": "4", "mnist_epochs": "5", **others}.items():
+    for name, value in {"MNIST_EPOCH": "4", "MNIST_SEEDS": "5", **others}.items():
         monkeypatch.setenv(name, value)
-    told = mnist("train", "--dry-run", "-q").stderr.splitlines()
-    assert told == [
+    told = [
+        "MNIST_SEEDS sets nothing. Did you mean --seeds?",
         "MNIST_EPOCH sets nothing. Did you mean MNIST_EPOCHS?",
-        "mnist_epochs sets nothing. Did you mean MNIST_EPOCHS?",
     ]
+    for command in (["train", "--dry-run", "-q"], ["summary", "--arch", "mlp", "-q"]):
+        assert mnist(*command).stderr.splitlines() == told
 
 
 @pytest.mark.parametrize(
