@@ -29,7 +29,7 @@ from mnistcli.batches import (
 )
 from mnistcli.errors import RunError
 from mnistcli.metrics import EpochResult
-from mnistcli.settings import Augmentation, TrainSettings
+from mnistcli.settings import TrainSettings
 from mnistcli.state import TrainState
 
 # Called after every step.
@@ -128,9 +128,6 @@ def _train_epoch(
 ) -> _TrainedOn:
     """Train on every batch once, of several processes each on its share of it."""
     settings, device, workers = state.settings, state.device, state.workers
-    number, how = state.num_epochs_done + 1, None
-    if settings.augment:
-        how = settings.augmentation.in_epoch(number, of=settings.epochs)
     steps = num_steps(len(train), settings.batch_size)
     totals = torch.zeros(2, device=device)
     losses_S = torch.zeros(steps, device=device)
@@ -140,9 +137,7 @@ def _train_epoch(
     for step, (images_NHW, labels_N) in enumerate(batches, start=1):
         num = len(labels_N)
         mine = workers.share(num)
-        loss, num_right = _train_step(
-            state, images_NHW, labels_N, normalisation, mine=mine, how=how
-        )
+        loss, num_right = _train_step(state, images_NHW, labels_N, normalisation, mine)
         num_here = mine.stop - mine.start
         num_seen += num
         num_seen_here += num_here
@@ -164,20 +159,18 @@ def _train_step(
     images_NHW: Tensor,
     labels_N: Tensor,
     normalisation: Normalisation,
-    *,
     mine: slice,
-    how: Augmentation | None,
 ) -> tuple[Tensor, Tensor]:
     """One step on the part `mine` of a batch; the part's mean loss, and how many were right.
 
-    The pictures are augmented as `how` says, if it does. The random maps are drawn for the
-    whole batch, so that every picture meets the same one however many processes there are.
+    The random maps are drawn for the whole batch, so that every picture meets
+    the same one however many processes there are.
     """
     settings, device, workers = state.settings, state.device, state.workers
     seen_NHW, wanted_N = images_NHW[mine], labels_N[mine]
-    if how is not None:
+    if settings.augment:
         num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
-        maps_N23 = draw_maps(num, size_px, how=how, generator=state.augmenting)
+        maps_N23 = draw_maps(num, size_px, how=settings.augmentation, generator=state.augmenting)
         seen_NHW = warp(seen_NHW, maps_N23[mine])
     x_NCHW = normalise(seen_NHW, normalisation)
     with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):
@@ -256,8 +249,8 @@ def evaluate(model: nn.Module, examples: Examples, normalisation: Normalisation)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         logits_NK = torch.cat(
             [
-                model(normalise(part, normalisation))
-                for part in evaluation_batches(examples.images_NHW)
+                model(normalise(batch_NHW, normalisation))
+                for batch_NHW in evaluation_batches(examples.images_NHW)
             ]
         )
     model.train(was_training)

@@ -99,8 +99,6 @@ def augmented(
         f"turned by up to {how.rotate_degrees:g}°, sheared by {how.shear_degrees:g}°, "
         f"scaled by {100 * how.scale_fraction:g} %, shifted by {how.shift_px:g} px"
     )
-    if how.final_strength < 1:
-        changes += f"\nin the last epoch by {100 * how.final_strength:g} % of that"
     return plots.augmented(
         images_NHW.numpy(),
         versions_MHW.numpy().reshape(len(labels), num_versions, *images_NHW.shape[1:]),

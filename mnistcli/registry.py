@@ -133,21 +133,18 @@ _STRONGER: Mapping[str, float] = {
     "scale_fraction": 0.15,
     "shear_degrees": 8.0,
     "shift_px": 2.0,
-    "final_strength": 0.3,
 }
 _DEFAULT: Mapping[str, float] = {
     "rotate_degrees": 9.0,
     "scale_fraction": 0.1,
     "shear_degrees": 5.0,
     "shift_px": 1.5,
-    "final_strength": 1.0,
 }
 _MILD: Mapping[str, float] = {
     "rotate_degrees": 5.0,
     "scale_fraction": 0.05,
     "shear_degrees": 3.0,
     "shift_px": 1.0,
-    "final_strength": 1.0,
 }
 
 RECIPES: dict[str, Recipe] = {

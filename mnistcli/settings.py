@@ -117,36 +117,13 @@ MODEL_FIELDS = tuple(
 )
 
 
-# The share of a training's epochs after which augmentation begins to fade.
-FADES_AFTER = 0.4
-
-
 class Augmentation(_Frozen):
-    """Random affine maps, drawn uniformly and independently for every image of a batch.
-
-    `final_strength` is the share of the ranges that is left in the last of
-    several epochs. With less than 1 the network ends on pictures like those it
-    is judged on; to end without augmentation is He et al.'s (Data Augmentation
-    Revisited, 2019), to narrow the ranges slowly is ours.
-    """
+    """Random affine maps, drawn uniformly and independently for every image of a batch."""
 
     rotate_degrees: float = Field(9.0, ge=0, le=180)
     scale_fraction: float = Field(0.1, ge=0, lt=1)
     shear_degrees: float = Field(5.0, ge=0, le=60)
     shift_px: float = Field(1.5, ge=0, le=14)
-    final_strength: float = Field(1.0, ge=0, le=1)
-
-    def in_epoch(self, number: int, *, of: int) -> "Augmentation":
-        """The ranges in epoch `number` of `of`, counted from 1, as they are: to fade no more.
-
-        They narrow linearly after `FADES_AFTER` of the training.
-        """
-        done = (number - 1) / max(1, of - 1)
-        faded = max(0.0, done - FADES_AFTER) / (1 - FADES_AFTER)
-        strength = 1 - faded * (1 - self.final_strength)
-        ranges = self.model_dump(exclude={"final_strength"})
-        left = {name: strength * most for name, most in ranges.items()}
-        return self.model_copy(update={**left, "final_strength": 1.0})
 
 
 class Distillation(_Frozen):
@@ -370,7 +347,6 @@ def _size(settings: TrainSettings) -> int:
     return size
 
 
-_RANGES = Augmentation.model_fields.keys() - {"final_strength"}
 # The settings that are tables of settings, beside the model.
 _TABLES: dict[str, type[BaseModel]] = {
     "augmentation": Augmentation,
@@ -454,10 +430,6 @@ def read_config(path: Path) -> dict[str, Any]:
             why=f"It holds a {type(values).__name__} where a table of names and values belongs.",
             fix="The settings.json of any run shows the form.",
         )
-    augmentation = values.get("augmentation")
-    if isinstance(augmentation, dict) and augmentation.keys() >= _RANGES:
-        # A run's from before it could fade does not, whatever its recipe says by now.
-        augmentation.setdefault("final_strength", 1.0)
     model = values.pop("model", {})
     if isinstance(model, dict) and "model" in model:
         raise SettingsError(
@@ -476,6 +448,10 @@ def _read_text(path: Path) -> str:
     return text
 
 
+# What several runs are made by is no setting of one.
+_ONLY_FLAGS = {"MNIST_SEEDS": "--seeds", "MNIST_FOLDS": "--folds"}
+
+
 def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
     """Environment variables that set nothing but are nearly called as one that does, with that.
 
@@ -488,9 +464,6 @@ def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
         if name.startswith("MNIST_") and (near := get_close_matches(name, settable, 1, 0.9)):
             found[name] = near[0]
     return found
-
-
-_ONLY_FLAGS = {"MNIST_SEEDS": "--seeds", "MNIST_FOLDS": "--folds"}
 
 
 def _variables() -> dict[str, str]:

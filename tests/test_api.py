@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -129,10 +128,10 @@ def test_a_broken_and_an_interrupted_training_go_on_to_the_same_bits(
     assert training.last.card.epoch == len(training.history) == 1
     whole, steps = engine._train_step, itertools.count()
 
-    def interrupted(*args: Any, **named: Any) -> object:
+    def interrupted(*args: object) -> object:
         if next(steps) == 5:
             raise KeyboardInterrupt
-        return whole(*args, **named)
+        return whole(*args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(engine, "_train_step", interrupted)

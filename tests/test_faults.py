@@ -383,8 +383,8 @@ def spoiling(number: int, spoil: Callable[[TrainState], object]) -> Any:
     """A training step that is followed by `spoil` the `number`-th time."""
     step, steps = engine._train_step, count(1)
 
-    def train_step(state: TrainState, *args: Any, **named: Any) -> Any:
-        done = step(state, *args, **named)
+    def train_step(state: TrainState, *args: Any) -> Any:
+        done = step(state, *args)
         if next(steps) == number:
             spoil(state)
         return done
@@ -537,7 +537,7 @@ def test_a_clock_that_stands_still_gives_every_run_a_name(
 HOLDING = """
 from mnistcli import engine
 step = engine._train_step
-def train_step(*args, **named):
+def train_step(*args):
     open("begun", "w").close()
     time.sleep(600)
 engine._train_step = train_step

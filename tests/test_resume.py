@@ -198,10 +198,10 @@ WHILE_COMPUTING = """
 from mnistcli import engine
 from itertools import count
 step, steps = engine._train_step, count(1)
-def train_step(*args, **named):
+def train_step(*args):
     if next(steps) == 13:
         os.kill(os.getpid(), {number})
-    return step(*args, **named)
+    return step(*args)
 engine._train_step = train_step
 """
 

@@ -63,7 +63,6 @@ NESTED_BOUNDS = [
     ("scale_fraction", 0.999, 1, "a number at least 0 and below 1"),
     ("shear_degrees", 60, 60.1, "a number at least 0 and at most 60"),
     ("shift_px", 14, 14.1, "a number at least 0 and at most 14"),
-    ("final_strength", 1, 1.1, "a number at least 0 and at most 1"),
 ]
 every_bound = pytest.mark.parametrize(
     ("name", "arch", "least", "most", "below", "above"),
@@ -611,39 +610,6 @@ def test_the_stronger_of_a_width_and_a_budget_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "of", "strength"),
-    [
-        (1, 1, 1),
-        (1, 11, 1),
-        (5, 11, 1),
-        (6, 11, 0.875),
-        (8, 11, 0.625),
-        (11, 11, 0.25),
-        (2, 2, 0.25),
-    ],
-)
-def test_augmentation_fades_after_two_fifths(number: int, of: int, strength: float) -> None:
-    whole = Augmentation(rotate_degrees=12, shift_px=2, final_strength=0.25)
-    left = whole.in_epoch(number, of=of)
-    assert left.rotate_degrees == pytest.approx(12 * strength)
-    assert left.shift_px == pytest.approx(2 * strength)
-    assert left.scale_fraction == pytest.approx(0.1 * strength)
-    lasting = Augmentation(rotate_degrees=12)
-    assert lasting.in_epoch(number, of=of) == lasting
-
-
-def test_a_record_from_before_augmentation_could_fade_does_not(tmp_path: Path) -> None:
-    record = resolve({"recipe": "cnn-small"}, environ={}).settings.model_dump(mode="json")
-    del record["augmentation"]["final_strength"]
-    config = written(tmp_path / "settings.json", json.dumps(record))
-    replayed = resolve({}, config=config, environ={}).settings
-    assert replayed.augmentation.final_strength == 1
-    assert replayed == TrainSettings.model_validate(record)
-    few = written(tmp_path / "few.json", '{"augmentation": {"shift_px": 3}}')
-    assert resolve({}, config=few, environ={}).settings.augmentation.final_strength == 0.3
-
-
-@pytest.mark.parametrize(
     ("name", "near"),
     {
         "MNIST_EPOCH": "MNIST_EPOCHS",
@@ -665,9 +631,7 @@ def test_nearly_a_variable_of_a_setting(name: str, near: str | None) -> None:
 
 
 STRONGER, MILD = (
-    Augmentation(
-        rotate_degrees=12, scale_fraction=0.15, shear_degrees=8, shift_px=2, final_strength=0.3
-    ),
+    Augmentation(rotate_degrees=12, scale_fraction=0.15, shear_degrees=8, shift_px=2),
     Augmentation(rotate_degrees=5, scale_fraction=0.05, shear_degrees=3, shift_px=1),
 )
 

@@ -227,7 +227,7 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Show every setting and where it comes from; train nothing.",
+            help="Show every setting and where it comes from, with -q only check them; train nothing.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,

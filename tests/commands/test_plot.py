@@ -207,14 +207,12 @@ def test_checkpoint_files_show_their_insides(mnist: Mnist, run: Path) -> None:
 
 
 def test_augmented_samples_of_a_run_that_augments(mnist: Mnist, run: Path) -> None:
-    augmentation = {"rotate_degrees": 20, "shear_degrees": 0, "shift_px": 2, "final_strength": 0.3}
+    augmentation = {"rotate_degrees": 20, "shear_degrees": 0, "shift_px": 2}
     reseeded(run, "turned", augment=True, augmentation=augmentation)
     result = mnist("plot", "turned", "-k", "augmented", "-o", "x.svg")
     assert result.exit_code == 0, result.stderr
     what = "turned by up to 20°, sheared by 0°, scaled by 10 %, shifted by 2 px"
-    drawn = Path("x.svg").read_text()
-    assert what in drawn
-    assert "in the last epoch by 30 % of that" in drawn
+    assert what in Path("x.svg").read_text()
     result = mnist("plot", "mine", "-k", "augmented")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "runs/mine was trained without augmentation" in result.stderr
