@@ -227,7 +227,8 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Show every setting and where it comes from, with -q only check them; train nothing.",
+            help="Show every setting and where it comes from, with -q only check them; "
+            "train nothing.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
