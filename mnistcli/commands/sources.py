@@ -213,7 +213,8 @@ def _time(source: Source) -> "Figure":
 def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
     """The checkpoints of all that was named, with their scores on one data set.
 
-    Nothing named means all runs; of these, what cannot be read is left out.
+    Nothing named means all runs, those that learnt the data set if one is named;
+    of these, what cannot be read is left out.
     """
     from mnistcli import checkpoints, runs
 
@@ -223,12 +224,15 @@ def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
         paths = [run.best for run in runs.all_runs(source.out, marks=("best.pth",))]
     paths = paths or [runs.find_checkpoint("last", source.out)]  # says that there is none
     models = each(checkpoints.load_model, paths)
+    if source.dataset and not source.names:
+        same = [loaded for loaded in models if loaded.card.settings.dataset == source.dataset]
+        models = same or models
     sets = sorted({loaded.card.settings.dataset for loaded in models})
     if source.dataset is None and len(sets) > 1:
         raise SettingsError(
             f"These runs learnt different data sets: {', '.join(sets)}.",
             why="Accuracies on one do not compare with those on another.",
-            fix="Name the runs of one; mnist runs shows which learnt what.",
+            fix=f"Name the runs of one, or draw all of one: --dataset {sets[0]}",
         )
     return each(lambda loaded: (loaded, _score(source, loaded.path, loaded)), models)
 

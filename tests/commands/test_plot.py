@@ -175,8 +175,12 @@ def test_runs_of_two_data_sets_are_no_one_frontier(mnist: Mnist, run: Path) -> N
     result = mnist("plot", "-k", "frontier")
     assert result.exit_code == 2
     assert "These runs learnt different data sets: digits, mnist." in result.stderr
+    assert "--dataset digits" in result.stderr
     assert mnist("plot", "mine", "-k", "frontier").exit_code == 0
-    assert mnist("plot", "-k", "frontier", "--dataset", "digits").exit_code == 0
+    arguments = ("plot", "-k", "frontier", "--dataset", "digits", "-o", "x.svg")
+    assert mnist(*arguments).exit_code == 0
+    assert "n = 1" in Path("x.svg").read_text()  # the other learnt another data set
+    assert not (run.parent / "other" / "eval-digits-test.json").exists()
 
 
 def test_a_run_that_is_named_twice_is_one_point(mnist: Mnist, run: Path) -> None:
