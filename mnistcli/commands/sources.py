@@ -218,13 +218,15 @@ def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
     """
     from mnistcli import checkpoints, runs
 
-    each = _each if source.names else _each_that_can_be_read
-    paths = [runs.find_checkpoint(name, source.out) for name in source.names]
-    if not source.names:
+    if source.names:
+        each = _each
+        paths = [runs.find_checkpoint(name, source.out) for name in source.names]
+        models = each(checkpoints.load_model, paths)
+    else:
+        each = _each_that_can_be_read
         paths = [run.best for run in runs.all_runs(source.out, marks=("best.pth",))]
-    paths = paths or [runs.find_checkpoint("last", source.out)]  # says that there is none
-    models = each(checkpoints.load_model, paths)
-    if source.dataset and not source.names:
+        # Where there is no run, the last one's error says so.
+        models = each(checkpoints.load_model, paths or [runs.find_checkpoint("last", source.out)])
         same = [loaded for loaded in models if loaded.card.settings.dataset == source.dataset]
         models = same or models
     sets = sorted({loaded.card.settings.dataset for loaded in models})
