@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mnistcli import __version__, archives, registry
-from mnistcli.errors import DataError, MnistError, brief
+from mnistcli.errors import DataError, MnistError, brief, misfit
 from mnistcli.settings import Name, TrainSettings, first_problem
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ def load_model(path: Path) -> LoadedModel:
     except MnistError as error:
         raise archives.unusable(path, f"{brief(str(error).rstrip('. '))}.") from error
     except RuntimeError as error:
-        # PyTorch names the first thing that does not fit on its second line.
-        lines = [line.strip() for line in str(error).splitlines()]
-        what = brief(lines[min(1, len(lines) - 1)].rstrip(". "))
-        why = f"Its weights are not those of its {card.settings.arch}: {what}."
+        why = f"Its weights are not those of its {card.settings.arch}: {misfit(error)}."
         raise archives.unusable(path, why) from error
     return LoadedModel(path, network, card)
 

@@ -65,6 +65,13 @@ def brief(text: object) -> str:
     return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED]}…"
 
 
+def misfit(error: Exception) -> str:
+    """What PyTorch says of weights or a state that do not fit, shortened, without its full stop."""
+    # It names the first thing that does not fit on its second line.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return brief(lines[min(1, len(lines) - 1)].rstrip(". ")) if lines else type(error).__name__
+
+
 def unknown_name(kind: str, name: str, known: "Iterable[str]") -> SettingsError:
     """The error for a name that is in no registry, with the nearest one that is."""
     known = sorted(known)

@@ -13,7 +13,7 @@ from mnistcli import optimizers, registry
 from mnistcli.batches import num_steps
 from mnistcli.distillation import Teacher
 from mnistcli.distributed import ALONE, Workers
-from mnistcli.errors import DataError, brief
+from mnistcli.errors import DataError, misfit
 from mnistcli.precision import DTYPES
 from mnistcli.settings import TrainSettings
 
@@ -208,11 +208,9 @@ class TrainState:
             AttributeError,
             ArithmeticError,
         ) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            why = brief(lines[min(1, len(lines) - 1)] if lines else type(error).__name__)
             raise DataError(
                 "The state of the training does not fit its settings.",
-                why=f"{why.rstrip('. ')}.",
+                why=f"{misfit(error)}.",
                 fix="Train anew: mnist train --config RUN/settings.json",
             ) from error
 
