@@ -85,7 +85,7 @@ class Training:
         GateError: the network does not fit `max_params`.
         SettingsError: the split or the batch is too small to train on.
         DeviceError: the device or precision does not work here.
-        DataError: the data set or a teacher is missing or damaged.
+        DataError: the data set is missing or damaged.
     """
 
     def __init__(
@@ -111,7 +111,6 @@ class Training:
         Raises:
             RunError: the loss is not finite, the memory does not suffice, or
                 another loop over the same training has begun meanwhile.
-            DeviceError: the network is to be compiled, and cannot be here.
         """
         if self.is_finished:
             return

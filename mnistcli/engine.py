@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnistcli import distillation
 from mnistcli.batches import (
     Examples,
     Normalisation,
@@ -175,11 +174,7 @@ def _train_step(
     x_NCHW = normalise(seen_NHW, normalisation)
     with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):
         logits_NK = state.parallel(x_NCHW)
-        taught_NK = None
-        if state.teacher:
-            temperature = settings.distillation.temperature
-            taught_NK = state.teacher.probabilities(seen_NHW, temperature)
-    loss = _loss(logits_NK.float(), wanted_N, settings, taught_NK)
+    loss = _loss(logits_NK.float(), wanted_N, settings)
     state.optimizer.zero_grad()
     # The gradients are averaged over the processes, whose parts may differ by a picture.
     weight = len(wanted_N) * workers.count / len(labels_N)
@@ -258,22 +253,8 @@ def evaluate(model: nn.Module, examples: Examples, normalisation: Normalisation)
     return Evaluation(loss, logits_NK.softmax(dim=1).cpu(), examples.labels_N.cpu())
 
 
-def _loss(
-    logits_NK: Tensor,
-    labels_N: Tensor,
-    settings: TrainSettings,
-    taught_NK: Tensor | None = None,
-) -> Tensor:
-    """The mean loss of a batch against its labels and, where there are teachers, their answers.
-
-    Both kinds of loss take logits; without smoothing they are equal.
-    """
+def _loss(logits_NK: Tensor, labels_N: Tensor, settings: TrainSettings) -> Tensor:
+    """The mean loss of a batch; both kinds take logits and are equal without smoothing."""
     if settings.loss == "nll":
-        loss = F.nll_loss(F.log_softmax(logits_NK, dim=1), labels_N)
-    else:
-        loss = F.cross_entropy(logits_NK, labels_N, label_smoothing=settings.label_smoothing)
-    if taught_NK is None:
-        return loss
-    weight, temperature = settings.distillation.weight, settings.distillation.temperature
-    taught = distillation.loss(logits_NK, taught_NK, temperature)
-    return (1 - weight) * loss + weight * taught
+        return F.nll_loss(F.log_softmax(logits_NK, dim=1), labels_N)
+    return F.cross_entropy(logits_NK, labels_N, label_smoothing=settings.label_smoothing)

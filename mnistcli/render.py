@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from mnistcli.layers import Network
     from mnistcli.metrics import EpochResult
     from mnistcli.series import Layout
-    from mnistcli.settings import TrainSettings
     from mnistcli.training import Plan, Start
 
 # How often a bar is redrawn: reading the running loss makes a GPU wait.
@@ -320,7 +319,6 @@ def training(
     announce(
         console,
         start.plan,
-        runs=[start.plan.settings],
         sizes=(num_train, num_val),
         where=("run", printable(str(start.run.path))),
         workers=workers,
@@ -335,12 +333,11 @@ def announce(
     console: Console,
     plan: "Plan",
     *,
-    runs: Iterable["TrainSettings"],
     sizes: tuple[int, int],
     where: tuple[str, str],
     workers: "Workers",
 ) -> None:
-    """The header of a training of `runs`, the first of which is planned.
+    """The header of a training.
 
     `sizes` are the numbers of images to train on and to validate, `where` is
     the line that says what is made.
@@ -350,19 +347,7 @@ def announce(
     if workers.count > 1:
         lines.append(("processes", f"{workers.count}, each with its share of every batch"))
     header(console, plan, *lines)
-    _note_teacher(console, plan, runs)
     console.print()
-
-
-def _note_teacher(console: Console, plan: "Plan", runs: Iterable["TrainSettings"]) -> None:
-    """Say so if the images that `runs` validate on may be known to a teacher."""
-    if plan.teacher and any(plan.teacher.may_know(each) for each in runs):
-        console.print(
-            "A teacher may have been trained on images that are held out here: "
-            "validation accuracies may flatter; mnist eval judges by the test set.",
-            style="yellow",
-            soft_wrap=True,
-        )
 
 
 def _where_it_goes_on(start: "Start") -> str:

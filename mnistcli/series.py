@@ -305,14 +305,8 @@ def check(settings: TrainSettings, layout: Layout) -> None:
     """Refuse settings whose runs could not be made or compared; `settings` are the first run's.
 
     Raises:
-        SettingsError: a seed is too large, nothing is held out, or folds have a teacher.
+        SettingsError: a seed is too large, or nothing is held out.
     """
-    if layout.by == "folds" and settings.teacher:
-        raise SettingsError(
-            "--teacher cannot be used with --folds.",
-            why="A teacher was trained on images that some of the folds hold out.",
-            fix="Use --seeds instead of --folds, or leave out --teacher.",
-        )
     if not settings.holds_out:
         raise SettingsError(
             "The runs of a series are compared by their validation accuracy.",

@@ -27,6 +27,8 @@ MAX_CONFIG = 16_384
 MAX_SEED = 2**32 - 1
 # Of a series, and so folds of a training set.
 MAX_RUNS = 100
+# Settings of earlier versions, which files may still hold; none of them changes a network.
+RETIRED = frozenset(("compile", "teacher", "distillation"))
 # Wrong settings that a message names.
 MAX_LINES = 20
 
@@ -34,11 +36,6 @@ MAX_LINES = 20
 def split_list(value: object) -> object:
     """The parts of a text such as "120,84" or "120 84"; anything else as it is."""
     return value.replace(",", " ").split() if isinstance(value, str) else value
-
-
-def as_tuple(value: object) -> object:
-    """A text as a tuple of one; anything else as it is."""
-    return (value,) if isinstance(value, str) else value
 
 
 def check_printable(text: str) -> str:
@@ -126,13 +123,6 @@ class Augmentation(_Frozen):
     shift_px: float = Field(1.5, ge=0, le=14)
 
 
-class Distillation(_Frozen):
-    """How much of the loss is the teachers', and the temperature that softens their answers."""
-
-    weight: float = Field(0.9, gt=0, le=1)
-    temperature: float = Field(2.0, gt=0, le=100)
-
-
 class Fold(_Frozen):
     """Which of the `of` parts of a shuffled training set is held out; `number` counts from 1."""
 
@@ -161,10 +151,6 @@ class TrainSettings(_Frozen):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: bool = False
     augmentation: Augmentation = Augmentation()
-    teacher: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
-        (), max_length=16, description="checkpoint files whose answers are learnt too"
-    )
-    distillation: Distillation = Distillation()
     ema: float = Field(0.0, ge=0, lt=1, description="decay a step of the averaged weights; 0: none")
     val_size: float = Field(
         0.1, ge=0, le=59_999, description="below 1 a fraction of the training set, else a count"
@@ -173,11 +159,17 @@ class TrainSettings(_Frozen):
     seed: int = Field(0, ge=0, le=MAX_SEED)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    compile: bool = Field(default=False, description="let PyTorch compile the training step")
     max_params: int | None = Field(None, ge=1, le=1_000_000_000)
     until: float | None = Field(
         None, ge=1, le=100, description="stop at this validation accuracy in %; None: never"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_retired(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if name not in RETIRED}
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:
@@ -224,12 +216,10 @@ def apart_from_seed_and_fold(settings: TrainSettings) -> str:
 def flat(settings: TrainSettings) -> dict[str, object]:
     """What tells trainings apart but their seed and fold, by name; the network comes first.
 
-    The settings of tables stand for themselves, those of the distillation
-    behind its name. Of folds there is their number.
+    The settings of tables stand for themselves. Of folds there is their number.
     """
     values = settings.model_dump(exclude={"recipe", "model", "seed", "fold"})
     network, augmentation = settings.network, values.pop("augmentation")
-    taught = {f"distillation.{name}": value for name, value in values.pop("distillation").items()}
     folds = settings.fold and settings.fold.of
     return {
         "max_params": values.pop("max_params"),
@@ -237,7 +227,6 @@ def flat(settings: TrainSettings) -> dict[str, object]:
         "folds": folds,
         **values,
         **augmentation,
-        **taught,
     }
 
 
@@ -350,12 +339,11 @@ def _size(settings: TrainSettings) -> int:
 # The settings that are tables of settings, beside the model.
 _TABLES: dict[str, type[BaseModel]] = {
     "augmentation": Augmentation,
-    "distillation": Distillation,
     "fold": Fold,
 }
 
 # What may change when a run goes on: how far, and on what it is computed.
-CHANGEABLE = ("epochs", "until", "device", "precision", "compile")
+CHANGEABLE = ("epochs", "until", "device", "precision")
 
 
 def differing(one: TrainSettings, other: TrainSettings) -> list[str]:
@@ -630,8 +618,6 @@ def _bounds(name: str, arch: str) -> str:
         return f"{at_least} whole numbers from 1 to 65,536"
     if name in ("model", *_TABLES):
         return "a table of settings"
-    if name == "teacher":
-        return "up to 16 checkpoint files"
     if get_origin(field.annotation) is Literal:
         return f"one of {', '.join(get_args(field.annotation))}"
     if field.annotation is bool:

@@ -108,7 +108,6 @@ def training(
     announce(
         console,
         series.plan,
-        runs=series.runs.values(),
         sizes=(num_train, num_val),
         where=("runs", which),
         workers=workers,

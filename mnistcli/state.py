@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torch.optim import Optimizer, lr_scheduler
 
 from mnistcli import optimizers, registry
 from mnistcli.batches import num_steps
-from mnistcli.distillation import Teacher
 from mnistcli.distributed import ALONE, Workers
 from mnistcli.errors import DataError, misfit
 from mnistcli.precision import DTYPES
@@ -138,20 +137,15 @@ class TrainState:
         device: str,
         precision: str,
         workers: Workers = ALONE,
-        teacher: Teacher | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
         self.workers = workers
-        self.teacher = teacher.to(torch.device(device)) if teacher else None
         self.device = torch.device(device)
         self.dtype = DTYPES[precision]
         self.model = registry.build(settings.arch, settings.network)
         self.model.to(self.device).to(memory_format=torch.channels_last)
-        parallel = workers.parallel(self.model)
-        # What is trained; the network itself, which is judged, is never compiled.
-        self.parallel: Callable[[Tensor], Tensor]
-        self.parallel = torch.compile(parallel) if settings.compile else parallel
+        self.parallel = workers.parallel(self.model)
         self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
         self.optimizer = _optimizer(self.model, settings)
         steps = num_steps(num_examples, settings.batch_size)
@@ -184,7 +178,6 @@ class TrainState:
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict()["state"],
             "scaler": self.scaler.state_dict(),
-            "teacher": self.teacher.digest if self.teacher else None,
             "device": self.device.type,
             "generators": [generator.get_state() for generator in self._generators()],
         }
@@ -215,8 +208,8 @@ class TrainState:
             ) from error
 
     def _load(self, saved: Mapping[str, Any]) -> None:
-        if saved["teacher"] != (self.teacher.digest if self.teacher else None):
-            raise ValueError("its teachers are no longer the ones it learnt from")
+        if saved.get("teacher"):
+            raise ValueError("it was trained with --teacher, which this version does not have")
         self.model.load_state_dict(saved["model"])
         if self.average:
             self.average.load_state_dict(saved["average"])

@@ -12,14 +12,13 @@ from mnistcli import (
     batches,
     checkpoints,
     datasets,
-    distillation,
     engine,
     precision,
     registry,
     runs,
 )
 from mnistcli.distributed import ALONE, Workers, lost_in_words
-from mnistcli.errors import DataError, DeviceError, RunError, SettingsError, brief
+from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.files import uninterrupted
 from mnistcli.machine import memory_bytes
 from mnistcli.metrics import EpochResult, best, has_reached, is_finished
@@ -31,8 +30,7 @@ from mnistcli.state import TrainState
 class Plan:
     """A training run before its data are loaded or anything is written.
 
-    Its settings are complete: a width chosen by the budget is filled in. The
-    networks that teach are all that is loaded.
+    Its settings are complete: a width chosen by the budget is filled in.
     """
 
     settings: TrainSettings
@@ -40,7 +38,6 @@ class Plan:
     device: precision.Choice
     precision: precision.Choice
     dataset: datasets.Dataset
-    teacher: distillation.Teacher | None = None
 
     @property
     def normalisation(self) -> batches.Normalisation:
@@ -56,7 +53,6 @@ class Plan:
             device=self.device.value,
             precision=self.precision.value,
             workers=workers,
-            teacher=self.teacher,
         )
 
     def card(self, epoch: EpochResult) -> checkpoints.CheckpointCard:
@@ -135,10 +131,8 @@ def plan(settings: TrainSettings) -> Plan:
 
     Raises:
         GateError: the network does not fit `max_params`.
-        SettingsError: the network does not fit the machine's memory, or a teacher knows
-            other classes.
+        SettingsError: the network does not fit the machine's memory.
         DeviceError: the wanted device or precision does not work here.
-        DataError: a teacher is missing or damaged.
     """
     settings = fit_budget(settings)
     device = precision.pick_device(settings.device)
@@ -155,7 +149,6 @@ def plan(settings: TrainSettings) -> Plan:
             gains_on_cpu=registry.architecture(settings.arch).gains_from_bfloat16,
         ),
         dataset=dataset,
-        teacher=distillation.load(settings.teacher, dataset.classes),
     )
 
 
@@ -215,7 +208,6 @@ def execute(
     Raises:
         RunError: the run directory cannot be written, the loss is not finite, or
             the memory does not suffice.
-        DeviceError: the network is to be compiled, and cannot be here.
         DataError: the state of a resumed run does not fit its settings.
     """
     plan, run, history = start.plan, start.run, start.history
@@ -264,8 +256,7 @@ def _begin(start: Start, state: TrainState, workers: Workers) -> None:
 def _keep_changes(start: Start) -> None:
     """Write the settings that a resumed run takes up.
 
-    A finished one keeps its device, its precision and whether it was compiled:
-    with them it was trained.
+    A finished one keeps its device and its precision: with them it was trained.
     """
     before, settings = runs.read_settings(start.run), start.plan.settings
     if start.is_finished:
@@ -322,13 +313,7 @@ def _check_memory(num_params: int) -> None:
 
 @contextmanager
 def failures_in_words(plan: Plan) -> Iterator[None]:
-    """Raise what PyTorch cannot do here as RunError (memory) or DeviceError (compilation)."""
-    with _out_of_memory_in_words(plan), _uncompilable_in_words(plan.settings):
-        yield
-
-
-@contextmanager
-def _out_of_memory_in_words(plan: Plan) -> Iterator[None]:
+    """Raise RunError where PyTorch finds too little memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -341,24 +326,6 @@ def _out_of_memory_in_words(plan: Plan) -> Iterator[None]:
             why=f"The network has {plan.num_params:,} parameters, "
             f"a batch {plan.settings.batch_size:,} pictures.",
             fix=f"Try --batch-size {max(1, plan.settings.batch_size // 4)}, or a smaller network.",
-        ) from error
-
-
-@contextmanager
-def _uncompilable_in_words(settings: TrainSettings) -> Iterator[None]:
-    if not settings.compile:
-        yield
-        return
-    from torch._dynamo.exc import TorchDynamoException
-
-    try:
-        yield
-    except TorchDynamoException as error:
-        first_line, _, _ = str(error).partition("\n")
-        raise DeviceError(
-            "PyTorch cannot compile the network here.",
-            why=brief(first_line),
-            fix="Leave out --compile, or install a C++ compiler such as g++.",
         ) from error
 
 

@@ -390,7 +390,6 @@ def test_scores_of_a_best_checkpoint_go_with_it_and_stay_with_it(mnist: Mnist) -
 ALLOWED = {
     "epochs",
     "until",
-    "compile",
     "device",
     "precision",
     "data_dir",

@@ -197,18 +197,17 @@ def test_a_dry_run_says_of_how_many_runs_it_shows_the_first(mnist: Mnist) -> Non
     assert not Path("runs").exists()
 
 
-def test_budget_config_teacher_and_until_are_those_of_every_run(mnist: Mnist) -> None:
-    teacher = begin("teacher", epochs=1, seed=1)
+def test_budget_config_and_until_are_those_of_every_run(mnist: Mnist) -> None:
+    before = begin("before", epochs=1, seed=1)
     words = "train --arch cnn-small --max-params 1000 --dataset digits -e 2 --until 1 -q"
-    taught = mnist(*words.split(), "--teacher", teacher, "--seeds", "2", "-n", "many")
-    assert taught.exit_code == 0, taught.stderr
+    trained = mnist(*words.split(), "--seeds", "2", "-n", "many")
+    assert trained.exit_code == 0, trained.stderr
     for each in summary()["runs"]:
         settings = runs.read_settings(Run(MANY / each["directory"]))
-        assert settings.teacher == ("runs/teacher/best.pth",)
         assert settings.max_params == 1000
         assert settings.network["width"]
         assert each["epochs"] == 1  # an accuracy of 1 % is soon reached
-    config = ("train", "--config", teacher / "settings.json")
+    config = ("train", "--config", before / "settings.json")
     assert mnist(*config, "--folds", "2", "-n", "folded", "-q").exit_code == 0
     assert [each["seed"] for each in summary(Path("runs/folded"))["runs"]] == [1, 1]
 
@@ -403,32 +402,6 @@ def test_a_finished_run_takes_up_epochs_and_until_alone(mnist: Mnist, many: Path
         (2, 1, "bfloat16"),
     ]
     assert [each["epochs"] for each in summary()["runs"]] == [1, 1]
-
-
-# Teachers and what they know
-
-
-NOTED = "A teacher may have been trained on images that are held out here"
-
-
-def test_a_teacher_of_another_split_is_noted_once(mnist: Mnist) -> None:
-    teacher = begin("teacher", epochs=1)
-    taught = mnist(*series("--seeds", "2", epochs=1), "--teacher", teacher)
-    assert taught.exit_code == 0
-    assert taught.stderr.count(NOTED) == 1
-    for name, seed, times in (("alike", "0", 0), ("apart", "1", 1)):
-        words = command(epochs=1, teacher=teacher, seed=seed)
-        assert mnist(*words, "--name", name).stderr.count(NOTED) == times
-
-
-def test_folds_take_no_teacher_wherever_it_is_named(mnist: Mnist) -> None:
-    teacher = begin("teacher", epochs=1)
-    begin("taught", epochs=1, teacher=[str(teacher / "best.pth")])
-    for flag, path in (("--teacher", teacher), ("--config", "runs/taught/settings.json")):
-        result = mnist("train", "--dataset", "digits", flag, path, "--folds", "2", "-n", "many")
-        assert result.exit_code == 2
-        assert "--teacher cannot be used with --folds." in result.stderr
-    assert not MANY.exists()
 
 
 # Which run is meant

@@ -107,17 +107,6 @@ def train(
         ),
     ] = None,
     augment: options.Augment = None,
-    teacher: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--teacher",
-            help="A checkpoint or run whose answers are learnt beside the labels "
-            "(distillation); repeat it to average several.",
-            metavar="PATH",
-            rich_help_panel=TRAINING,
-            autocompletion=options.complete_run,
-        ),
-    ] = None,
     ema: options.Ema = None,
     seed: Annotated[
         Value,
@@ -160,14 +149,6 @@ def train(
             panel=TRAINING,
             default="auto",
             complete=one_of(("auto", "float32", "bfloat16", "float16")),
-        ),
-    ] = None,
-    compile: Annotated[  # noqa: A002 (the setting's name)
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Let PyTorch compile the network first; needs a C++ compiler.",
-            rich_help_panel=TRAINING,
         ),
     ] = None,
     config: Annotated[
@@ -276,8 +257,6 @@ def train(
     def started() -> "AbstractContextManager[Start | Series]":
         given = options.given_settings(ctx)
         layout = series.pick_layout(seeds, folds, given=given)
-        if teacher:
-            given["teacher"] = [str(runs.find_checkpoint(each, out)) for each in teacher]
         if layout:
             given |= layout.flags
         options.note_misspelt_variables()

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -394,36 +393,44 @@ def test_until_must_be_something_that_can_be_reached(
     assert words in result.stderr
 
 
-def test_without_a_compiler_compile_is_an_error_and_leaves_nothing(
-    mnist: Mnist, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
-    result = mnist("train", *QUICK, "--recipe", "cnn-15k", "--device", "cpu", "--compile")
-    assert result.exit_code == 4
-    assert "PyTorch cannot compile the network here." in result.stderr
-    assert "Leave out --compile" in result.stderr
-    assert not list(Path("runs").glob("*"))
+def with_retired_settings(settings: dict[str, Any], teacher: tuple[str, ...]) -> dict[str, Any]:
+    """Settings as version 0.1.0 wrote them."""
+    table = {"weight": 0.9, "temperature": 2.0}
+    return {**settings, "compile": False, "teacher": list(teacher), "distillation": table}
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
-def test_a_compiled_network_learns_the_same_and_can_go_on_without_compiler(
-    mnist: Mnist, tmp_path: Path
-) -> None:
-    one_epoch = ("--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "1", "--json")
-    # A process of its own: the compiler writes where temporary files go.
-    compiled = subprocess.run(
-        [sys.executable, "-m", "mnistcli", "train", *one_epoch, "--compile", "--name", "one"],
-        env={
-            **os.environ,
-            "TMPDIR": str(tmp_path),
-            "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    eager = mnist("train", *one_epoch, "--name", "eager").stdout
-    losses = [json.loads(each)["epochs"][0]["train_loss"] for each in (compiled, eager)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    assert set(weights("runs/one/last.pth")) == set(weights("runs/eager/last.pth"))
-    assert mnist("train", "--resume", "one", "--no-compile", "--epochs", "2").exit_code == 0
+def of_an_earlier_version(run: Path, teacher: str | None = None) -> None:
+    """Give the files of a run the settings that have been removed since."""
+    teachers = (teacher,) if teacher else ()
+    path = run / "settings.json"
+    settings = with_retired_settings(json.loads(path.read_text()), teachers)
+    path.write_text(json.dumps(settings))
+    for name in ("best.pth", "last.pth"):
+        content = torch.load(run / name, weights_only=True)
+        content["card"]["settings"] = with_retired_settings(content["card"]["settings"], teachers)
+        torch.save(content, run / name)
+    state = torch.load(run / "state.pth", weights_only=True)
+    state["settings"] = with_retired_settings(state["settings"], teachers)
+    state["state"]["teacher"] = teacher and "digest"
+    torch.save(state, run / "state.pth")
+
+
+def test_a_run_of_an_earlier_version_is_evaluated_replayed_and_resumed(mnist: Mnist) -> None:
+    for name in ("old", "new"):
+        mnist("train", *QUICK, "--name", name)
+    of_an_earlier_version(Path("runs/old"))
+    assert mnist("eval", "old", "-q").stdout == mnist("eval", "new", "-q").stdout
+    assert mnist("train", "--config", "runs/old/settings.json", "--dry-run").exit_code == 0
+    for name in ("old", "new"):
+        assert mnist("train", "--resume", name, "--epochs", "3").exit_code == 0
+    old, new = weights("runs/old/last.pth"), weights("runs/new/last.pth")
+    assert all(torch.equal(old[name], new[name]) for name in new)
+
+
+def test_a_run_that_had_a_teacher_is_evaluated_but_not_resumed(mnist: Mnist) -> None:
+    mnist("train", *QUICK, "--name", "old")
+    of_an_earlier_version(Path("runs/old"), teacher="big.pth")
+    assert mnist("eval", "old").exit_code == 0
+    result = mnist("train", "--resume", "old", "--epochs", "3")
+    assert result.exit_code == 3
+    assert "--teacher" in result.stderr
