@@ -12,10 +12,11 @@ import argparse
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mnistcli import engine, training
-from mnistcli.batches import Examples
-from mnistcli.settings import resolve
+from mnistcli.engine import fit
+from mnistcli.examples import Examples
+from mnistcli.settings import resolve_settings
 from mnistcli.state import TrainState
+from mnistcli.trainer import make_plan
 
 NUM_STEPS, NUM_SHOWN = 50, 14
 
@@ -27,7 +28,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     flags = {"recipe": given.recipe, "precision": given.precision, "device": "cpu", "epochs": 9}
-    plan = training.plan(resolve(flags, environ={}).settings)
+    plan = make_plan(resolve_settings(flags, environ={}).settings)
     num = NUM_STEPS * plan.settings.batch_size
     generator = torch.Generator().manual_seed(0)
     images_NHW = torch.randint(256, (num, 28, 28), generator=generator, dtype=torch.uint8)
@@ -36,7 +37,7 @@ def main() -> None:
         plan.settings, num_examples=num, device="cpu", precision=plan.precision.value
     )
     none = Examples(images_NHW[:0], examples.labels_N[:0])
-    epochs = engine.fit(state, examples, none, plan.normalisation)
+    epochs = fit(state, examples, none, plan.normalization)
     next(epochs)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         epoch = next(epochs)

@@ -18,24 +18,27 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mnistcli import checkpoints, gathering, images, pictures
-from mnistcli.labels import Reading, Score, read_labels
-from mnistcli.predict import classify, text_of
+from mnistcli.batch import read_input
+from mnistcli.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
+from mnistcli.decode import decode_picture
+from mnistcli.picture_labels import LabeledPicture, PictureScores, read_labels
+from mnistcli.pipeline import DigitImage, read_digits
+from mnistcli.predict import predict_digits, predictions_to_text
 
 
-def usual(data: bytes) -> images.DigitImage:
+def usual(data: bytes) -> DigitImage:
     """The one digit that the usual way takes every picture for."""
     with Image.open(io.BytesIO(data)) as picture:
         pixels_HW = np.asarray(picture.convert("L").resize((28, 28)))
     if pixels_HW.mean() > 127:
         pixels_HW = 255 - pixels_HW
-    return images.DigitImage(pixels_HW, (0, 0, 28, 28))
+    return DigitImage(pixels_HW, (0, 0, 28, 28))
 
 
 def labelled_files(directory: Path) -> Iterator[tuple[str, bytes, str]]:
     """The name, content and label of every picture in the directory's label file."""
     for path, label in read_labels(directory / "labels.csv").items():
-        yield path.name, gathering.contents(str(path)), label
+        yield path.name, read_input(str(path)), label
 
 
 def enlarged_digits() -> Iterator[tuple[str, bytes, str]]:
@@ -54,20 +57,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="?", type=Path)
     directory = parser.parse_args().pictures
-    models = [checkpoints.load_model(checkpoints.BUNDLED)]
-    scores = {"usual": Score(), "mnist predict": Score()}
+    models = [load_checkpoint(BUNDLED_CHECKPOINT)]
+    scores = {"usual": PictureScores(), "mnist predict": PictureScores()}
     for name, data, label in labelled_files(directory) if directory else enlarged_digits():
-        picture = pictures.open_picture(data, name=name)
-        found = {"usual": [((usual(data),),)], "mnist predict": images.read_digits(picture)}
+        picture = decode_picture(data, name=name)
+        found = {"usual": [((usual(data),),)], "mnist predict": read_digits(picture)}
         for way, score in scores.items():
-            read = text_of(classify(models, [found[way]])[0])
-            score.readings.append(Reading(name, label, read, picture.width_px, picture.height_px))
+            read = predictions_to_text(predict_digits(models, [found[way]])[0])
+            score.readings.append(
+                LabeledPicture(name, label, read, picture.width_px, picture.height_px)
+            )
     for way, score in scores.items():
         for kind, tally in score.tallies().items():
             low, high = tally.interval
             print(
-                f"{way:14} {kind:24} {tally.num_right:5,} of {tally.num:5,}"
-                f"  {100 * tally.num_right / tally.num:6.2f} %"
+                f"{way:14} {kind:24} {tally.num_correct:5,} of {tally.num:5,}"
+                f"  {100 * tally.num_correct / tally.num:6.2f} %"
                 f"  ({100 * low:.2f} to {100 * high:.2f})"
             )
 

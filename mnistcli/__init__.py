@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mnistcli import figures
     from mnistcli.api import (
         Training,
         configure,
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
         read_history,
         read_picture,
     )
-    from mnistcli.comparison import compare
+    from mnistcli.compare import compare
     from mnistcli.errors import MnistError
 else:
 

@@ -10,29 +10,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnistcli import (
-    checkpoints,
-    corruptions,
-    datasets,
-    engine,
-    gathering,
-    judging,
-    machine,
-    precision,
-    predict,
-    runs,
-    training,
-)
-from mnistcli.batches import Examples
-from mnistcli.checkpoints import LoadedModel
-from mnistcli.datasets import Split
+from mnistcli.batch import process_picture
+from mnistcli.checkpoint import LoadedModel, load_checkpoint, model_snapshot
+from mnistcli.corruptions import parse_corruptions
+from mnistcli.datasets import DataSplit, get_dataset, load_dataset, resolve_data_dir
+from mnistcli.device import pick_device
+from mnistcli.engine import fit
 from mnistcli.errors import RunError, unknown_name
-from mnistcli.files import uninterrupted
-from mnistcli.judging import Judgement, Judging
-from mnistcli.metrics import EpochResult, JudgedSplit, best, is_finished
-from mnistcli.predict import Prediction
-from mnistcli.settings import TrainSettings, resolve
+from mnistcli.evaluate import (
+    EvalOptions,
+    Evaluation,
+    check_comparable,
+    evaluate_models,
+    load_eval_data,
+)
+from mnistcli.examples import Examples
+from mnistcli.files import defer_interrupts
+from mnistcli.machine import keep_freed_memory
+from mnistcli.metrics import EpochResult, EvalSplit, best_epoch, is_finished
+from mnistcli.predict import Prediction, predict_digits
+from mnistcli.runs import find_checkpoint, find_run, read_metrics
+from mnistcli.settings import TrainSettings, resolve_settings
 from mnistcli.state import TrainState
+from mnistcli.trainer import load_training_data, make_plan, translate_errors
 
 AnyPath = str | Path
 
@@ -50,11 +50,11 @@ def configure(recipe: str | None = None, **changes: Any) -> TrainSettings:
     if isinstance(changes.get("model"), Mapping):
         changes |= changes.pop("model")
     given = changes if recipe is None else {"recipe": recipe, **changes}
-    return resolve(given, environ={}, given_as="").settings
+    return resolve_settings(given, environ={}, given_as="").settings
 
 
 def load_examples(
-    dataset: str = "mnist", split: Split = "train", *, data_dir: AnyPath | None = None
+    dataset: str = "mnist", split: DataSplit = "train", *, data_dir: AnyPath | None = None
 ) -> Examples:
     """All training or test examples: images uint8 (N, 28, 28), labels int64 (N,) in 0..9.
 
@@ -64,9 +64,9 @@ def load_examples(
         SettingsError: there is no such data set or split.
         DataError: the data set is missing or damaged.
     """
-    source = datasets.dataset(dataset)
+    source = get_dataset(dataset)
     _check_split(split, ("train", "test"))
-    return datasets.load(source, split, _data_dir(data_dir))
+    return load_dataset(source, split, _data_dir(data_dir))
 
 
 class Training:
@@ -95,11 +95,11 @@ class Training:
         name: str | None = None,
         data_dir: AnyPath | None = None,
     ) -> None:
-        machine.keep_freed_memory()
+        keep_freed_memory()
         self.name = name or settings.recipe
-        self.plan = training.plan(settings)
+        self.plan = make_plan(settings)
         self.history: list[EpochResult] = []
-        self._train, self._val = training.load(self.plan, _data_dir(data_dir))
+        self._train, self._val = load_training_data(self.plan, _data_dir(data_dir))
         self._state: dict[str, Any] | None = None
         self._num_loops = 0
         self._last: LoadedModel | None = None
@@ -116,12 +116,12 @@ class Training:
             return
         self._num_loops += 1
         this_loop = self._num_loops
-        with training.failures_in_words(self.plan):
+        with translate_errors(self.plan):
             state = self.plan.state(len(self._train))
             if self._state:
                 state.load_state_dict(self._state)
-            for epoch in engine.fit(state, self._train, self._val, self.plan.normalisation):
-                with uninterrupted():
+            for epoch in fit(state, self._train, self._val, self.plan.normalization):
+                with defer_interrupts():
                     self._keep(state, epoch)
                 yield epoch
                 if self.is_finished:
@@ -136,9 +136,9 @@ class Training:
     def _keep(self, state: TrainState, epoch: EpochResult) -> None:
         # Copied, since the next epoch may be interrupted in its middle.
         self._state = copy.deepcopy(state.state_dict())
-        self._last = checkpoints.snapshot(state.result, self.plan.card(epoch), name=self.name)
+        self._last = model_snapshot(state.eval_model, self.plan.card(epoch), name=self.name)
         self.history.append(epoch)
-        if best(self.history) is epoch:
+        if best_epoch(self.history) is epoch:
             self._best = self._last
 
     @property
@@ -173,13 +173,13 @@ def judge(
     model: LoadedModel,
     *,
     dataset: str | None = None,
-    split: JudgedSplit = "test",
+    split: EvalSplit = "test",
     tta: bool = False,
     calibrate: bool = False,
     corrupt: str | None = None,
     device: str = "auto",
     data_dir: AnyPath | None = None,
-) -> Judgement:
+) -> Evaluation:
     """What `mnist eval` says of a network, on a split of the data set it was trained on.
 
     Args:
@@ -198,12 +198,12 @@ def judge(
         DeviceError: the device does not work here.
     """
     _check_split(split, ("test", "val"))
-    worse = corruptions.pick(corrupt) if corrupt else ()
-    how = Judging(tta=tta, calibrate=calibrate, corruptions=worse)
-    chosen, name = precision.pick_device(device), dataset or model.card.settings.dataset
-    judging.check([model], how, dataset=name, split=split)
-    material = judging.load([model], how, dataset=name, split=split, data_dir=_data_dir(data_dir))
-    (judged,) = judging.judge([model], material, how=how, device=chosen.value)
+    worse = parse_corruptions(corrupt) if corrupt else ()
+    how = EvalOptions(tta=tta, calibrate=calibrate, corruptions=worse)
+    chosen, name = pick_device(device), dataset or model.card.settings.dataset
+    check_comparable([model], how, dataset=name, split=split)
+    material = load_eval_data([model], how, dataset=name, split=split, data_dir=_data_dir(data_dir))
+    (judged,) = evaluate_models([model], material, how=how, device=chosen.value)
     return judged
 
 
@@ -218,7 +218,7 @@ def load_model(name: AnyPath | None = None, *, out: AnyPath = "runs") -> LoadedM
         DataError: it is missing, damaged, or no checkpoint that this version reads.
     """
     wanted = None if name is None else str(name)
-    return checkpoints.load_model(runs.find_checkpoint(wanted, Path(out)))
+    return load_checkpoint(find_checkpoint(wanted, Path(out)))
 
 
 def read_history(name: AnyPath = "last", *, out: AnyPath = "runs") -> list[EpochResult]:
@@ -227,7 +227,7 @@ def read_history(name: AnyPath = "last", *, out: AnyPath = "runs") -> list[Epoch
     Raises:
         DataError: there is no such run, or its records are damaged.
     """
-    return runs.read_metrics(runs.find(str(name), Path(out)))
+    return read_metrics(find_run(str(name), Path(out)))
 
 
 def read_picture(
@@ -243,14 +243,14 @@ def read_picture(
     Raises:
         DataError: the file cannot be read, or there is no digit in it.
     """
-    found = gathering.read_picture(str(picture), single=single)
+    found = process_picture(str(picture), single=single)
     if found.error:
         raise found.error
-    return predict.classify([model or load_model()], [found.digits])[0]
+    return predict_digits([model or load_model()], [found.digits])[0]
 
 
 def _data_dir(given: AnyPath | None) -> Path:
-    return datasets.pick_data_dir(Path(given) if given else None, os.environ)
+    return resolve_data_dir(Path(given) if given else None, os.environ)
 
 
 def _check_split(split: str, known: tuple[str, ...]) -> None:

@@ -10,22 +10,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mnistcli import processes
 from mnistcli.errors import MnistError
+from mnistcli.processes import call_in_process
 from mnistcli.registry import ARCHITECTURES
 
 # What `mnist train` trains on an epoch: MNIST without the tenth that is held out.
 EPOCH_IMAGES = 54_000
-PRECISIONS = ("float32", "auto")
+DEFAULT_PRECISIONS = ("float32", "auto")
 
 # Called with what is about to be measured, its number from 1, and how many there are.
-OnStart = Callable[["Bench", int, int], None]
+OnBenchStart = Callable[["BenchCase", int, int], None]
 # Carries out a function in another process, as `processes.call`.
 Call = Callable[[str, object], Any]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BenchOptions:
     """What to measure, and for how long.
 
     `picks` are settings as flags name them, one network each, which differ at
@@ -35,7 +35,7 @@ class Wanted:
     """
 
     picks: Sequence[Mapping[str, Any]]
-    precisions: Sequence[str] = PRECISIONS
+    precisions: Sequence[str] = DEFAULT_PRECISIONS
     seconds: float = 3.0
     repeats: int = 5
     reference: bool = False
@@ -44,7 +44,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineInfo:
     """What it is measured on: facts as `mnist doctor --json` has them, and the pictures."""
 
     versions: Mapping[str, Any]
@@ -55,7 +55,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchCase:
     """One network in one number format, before it is measured.
 
     `settings` are those of a training run, complete, as JSON has them.
@@ -103,7 +103,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Usual:
+class ReferenceResult:
     """The usual loop in one number format, images per second.
 
     `ratio` is how many times as fast the engine was, turn by turn.
@@ -115,7 +115,7 @@ class Usual:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What a network does in one number format.
 
     `training` and `inference` are images per second, `latency_seconds` what one
@@ -130,7 +130,7 @@ class Measured:
     num_trained: int
     num_evaluated: int
     peak_bytes: int | None
-    usual: tuple[Usual, ...] = ()
+    usual: tuple[ReferenceResult, ...] = ()
 
     @property
     def epoch_seconds(self) -> float:
@@ -139,14 +139,14 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """A network in one number format with its figures, or the error that ended it."""
 
-    bench: Bench
-    outcome: Measured | MnistError
+    bench: BenchCase
+    outcome: Measurement | MnistError
 
 
-def picks(
+def select_networks(
     archs: Sequence[str], recipes: Sequence[str], more: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """The networks to measure, each with the settings `more`; by default, every architecture."""
@@ -155,7 +155,9 @@ def picks(
     return [{**more, **each} for each in chosen]
 
 
-def prepare(wanted: Wanted, *, call: Call | None = None) -> tuple[Machine, list[Bench]]:
+def prepare_cases(
+    wanted: BenchOptions, *, call: Call | None = None
+) -> tuple[MachineInfo, list[BenchCase]]:
     """The machine, and what is to be measured on it: no network twice in one number format.
 
     Raises:
@@ -163,35 +165,35 @@ def prepare(wanted: Wanted, *, call: Call | None = None) -> tuple[Machine, list[
         GateError: a network does not fit its budget.
         DeviceError: the wanted device or precision does not work here.
     """
-    found = (call or processes.call)("mnistcli.measuring:prepare", asdict(wanted))
-    return Machine(**found["machine"]), [Bench(**each) for each in found["benches"]]
+    found = (call or call_in_process)("mnistcli.measuring:prepare", asdict(wanted))
+    return MachineInfo(**found["machine"]), [BenchCase(**each) for each in found["benches"]]
 
 
-def measure(
-    wanted: Wanted,
-    benches: Sequence[Bench],
+def measure_cases(
+    wanted: BenchOptions,
+    benches: Sequence[BenchCase],
     *,
-    on_start: OnStart,
+    on_start: OnBenchStart,
     call: Call | None = None,
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """A row for every network and number format, as it is done; `call` is for tests."""
-    call = call or processes.call
+    call = call or call_in_process
     for number, bench in enumerate(benches, start=1):
         on_start(bench, number, len(benches))
         task = {"settings": bench.settings, "wanted": asdict(wanted)}
-        outcome: Measured | MnistError
+        outcome: Measurement | MnistError
         try:
-            outcome = _measured(call("mnistcli.measuring:measure", task))
+            outcome = _parse_measurement(call("mnistcli.measuring:measure", task))
         except MnistError as error:
             outcome = error
-        yield Row(bench, outcome)
+        yield BenchRow(bench, outcome)
 
 
-def _measured(found: Mapping[str, Any]) -> Measured:
+def _parse_measurement(found: Mapping[str, Any]) -> Measurement:
     def samples(of: Mapping[str, Any], name: str) -> Samples:
         return Samples(tuple(of[name]))
 
-    return Measured(
+    return Measurement(
         training=samples(found, "training"),
         inference=samples(found, "inference"),
         latency_seconds=samples(found, "latency_seconds"),
@@ -199,7 +201,7 @@ def _measured(found: Mapping[str, Any]) -> Measured:
         num_evaluated=found["num_evaluated"],
         peak_bytes=found["peak_bytes"],
         usual=tuple(
-            Usual(each["precision"], samples(each, "training"), samples(each, "ratio"))
+            ReferenceResult(each["precision"], samples(each, "training"), samples(each, "ratio"))
             for each in found["usual"]
         ),
     )

@@ -17,9 +17,9 @@ NUM_BINS = 15
 # Between these a temperature is looked for. Where no image is misread, lower is always better.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 # 20 / 0.05 halved as often in its logarithm: nine digits.
-NUM_HALVINGS = 40
+NUM_BISECTIONS = 40
 # What float32 may have rounded to 0 is taken for its smallest number: 87 nats.
-LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
+MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def confidence_bins(
     )
     return [
         # Rounding may leave a mean of ones above 1.
-        ConfidenceBin(num, num_right / max(num, 1), min(1.0, total / max(num, 1)))
-        for num, num_right, total in zip(counts, rights, sums, strict=True)
+        ConfidenceBin(num, num_correct / max(num, 1), min(1.0, total / max(num, 1)))
+        for num, num_correct, total in zip(counts, rights, sums, strict=True)
     ]
 
 
@@ -80,7 +80,7 @@ def expected_calibration_error(bins: Sequence[ConfidenceBin]) -> float:
 def cross_entropy(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> float:
     """The mean negative logarithm of the labels' probabilities, in nats."""
     found_N = probabilities_NK[np.arange(len(labels_N)), labels_N].astype(np.float64)
-    return float(-np.log(np.maximum(found_N, LEAST_PROBABILITY)).mean())
+    return float(-np.log(np.maximum(found_N, MIN_PROBABILITY)).mean())
 
 
 def fit_temperature(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> float:
@@ -92,7 +92,7 @@ def fit_temperature(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np
     logits_NK = _logits(probabilities_NK)
     label_logits_N = logits_NK[np.arange(len(labels_N)), labels_N]
     low, high = MIN_TEMPERATURE, MAX_TEMPERATURE
-    for _ in range(NUM_HALVINGS):
+    for _ in range(NUM_BISECTIONS):
         middle = math.sqrt(low * high)
         expected_N = (_softmax(logits_NK / middle) * logits_NK).sum(axis=1)
         if (expected_N - label_logits_N).mean() > 0:  # too sure: the optimum is hotter
@@ -102,7 +102,7 @@ def fit_temperature(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np
     return math.sqrt(low * high)
 
 
-def at_temperature(
+def apply_temperature(
     probabilities_NK: NDArray[np.floating], temperature: float
 ) -> NDArray[np.float64]:
     """The probabilities (N, K) of logits divided by `temperature`: above 1 less sure, below surer.
@@ -114,7 +114,7 @@ def at_temperature(
 
 def _logits(probabilities_NK: NDArray[np.floating]) -> NDArray[np.float64]:
     """Logits up to a constant an image, which no softmax sees."""
-    return np.log(np.maximum(probabilities_NK.astype(np.float64), LEAST_PROBABILITY))
+    return np.log(np.maximum(probabilities_NK.astype(np.float64), MIN_PROBABILITY))
 
 
 def _softmax(logits_NK: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -73,7 +73,7 @@ def mnist(
         typer.echo(ctx.get_help())
 
 
-def _skip_last_search() -> None:
+def _freeze_garbage() -> None:
     """Let Python end without a search for garbage: the system takes back all memory anyway."""
     if "triton" not in sys.modules:  # which would complain on stderr of what is not collected
         gc.freeze()
@@ -87,7 +87,7 @@ def main(args: list[str] | None = None) -> None:
     # To load libraries makes many objects and hardly any garbage. Looking for it less often,
     # and not at all in the end, saves a quarter of the time that PyTorch takes to come and go.
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    atexit.register(_skip_last_search)
+    atexit.register(_freeze_garbage)
     for stream in (sys.stdout, sys.stderr):
         # A console that cannot show a character shows "?" instead of failing.
         if hasattr(stream, "reconfigure"):
@@ -97,16 +97,15 @@ def main(args: list[str] | None = None) -> None:
     except KeyboardInterrupt:  # before or after the command itself, which Typer looks after
         sys.exit(EXIT_INTERRUPTED)
     except MnistError as error:
-        from mnistcli import render
+        from mnistcli.render import print_error
 
-        render.error(error)
+        print_error(error)
         sys.exit(error.exit_code)
     except OSError as error:
         # A disk, a permission, an impossible name: what the system says is the message.
         if error.strerror is None:
             raise
-        from mnistcli import render
 
         what = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
-        render.error(MnistError(what, fix="Check the path and its permissions."))
+        print_error(MnistError(what, fix="Check the path and its permissions."))
         sys.exit(MnistError.exit_code)

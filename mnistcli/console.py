@@ -24,13 +24,13 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def note(message: str) -> None:
+def print_note(message: str) -> None:
     """One line about what is going on."""
     stderr().print(Text(message, style="dim"), soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    """A name without what would move a terminal's cursor or change its colours."""
+    """A name without what would move a terminal's cursor or change its colors."""
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
@@ -65,11 +65,11 @@ def print_table(table: Table) -> None:
     console.print(table)
 
 
-def number(header: str) -> Column:
+def number_column(header: str) -> Column:
     """A column of numbers."""
     return Column(header, justify="right", no_wrap=True)
 
 
-def percent(share: float | None) -> str:
+def format_percent(share: float | None) -> str:
     """A share of 0..1 in words."""
     return "-" if share is None else f"{100 * share:.2f} %"

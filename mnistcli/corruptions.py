@@ -14,17 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnistcli.batches import warp
 from mnistcli.errors import unknown_name
+from mnistcli.examples import warp_affine
 
-SEED = 0
+CORRUPTION_SEED = 0
 # Fixed: what is drawn at random depends on it.
-BATCH_SIZE = 1000
+CORRUPTION_BATCH_SIZE = 1000
 # Strokes are thinned and thickened on pictures enlarged by this factor, in steps of half a pixel.
-ENLARGED = 4
+UPSCALING = 4
 
 # What it does to uint8 pictures (N, H, W), how much, and what it draws by. Gives float32.
-Worsen = Callable[[Tensor, float, torch.Generator], Tensor]
+CorruptFunction = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Corruption:
     name: str
     text: str
     amounts: tuple[float, float, float]
-    worsen: Worsen
+    apply: CorruptFunction
 
     def describe(self, amount: float) -> str:
         """An amount in words: "10 degrees"."""
         return self.text.format(f"{amount:g}")
 
 
-def pick(names: str) -> tuple[Corruption, ...]:
+def parse_corruptions(names: str) -> tuple[Corruption, ...]:
     """The corruptions in a list with commas; "all" means all of them.
 
     Raises:
@@ -64,38 +64,41 @@ def corrupt(images_NHW: Tensor, corruption: Corruption, amount: float) -> Tensor
     What is random comes from a generator of its own, always with the same seed:
     the same pictures come out every time, whatever device then reads them.
     """
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(CORRUPTION_SEED)
     parts = [
-        corruption.worsen(part_NHW, amount, generator) for part_NHW in images_NHW.split(BATCH_SIZE)
+        corruption.apply(part_NHW, amount, generator)
+        for part_NHW in images_NHW.split(CORRUPTION_BATCH_SIZE)
     ]
     return torch.cat(parts).round().clamp(0, 255).to(torch.uint8)
 
 
 def _rotate(images_NHW: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    angle_N = math.radians(degrees) * _signs(images_NHW, generator)
+    angle_N = math.radians(degrees) * _random_signs(images_NHW, generator)
     cos_N, sin_N, none_N = angle_N.cos(), angle_N.sin(), torch.zeros_like(angle_N)
-    return warp(images_NHW, _maps((cos_N, -sin_N, none_N), (sin_N, cos_N, none_N)))
+    return warp_affine(images_NHW, _affine_maps((cos_N, -sin_N, none_N), (sin_N, cos_N, none_N)))
 
 
 def _shift(images_NHW: Tensor, shift_px: float, generator: torch.Generator) -> Tensor:
     # A whole picture is 2 wide for `warp`.
     across_N, down_N = (
-        2 * shift_px / images_NHW.shape[-1] * _signs(images_NHW, generator) for _ in range(2)
+        2 * shift_px / images_NHW.shape[-1] * _random_signs(images_NHW, generator) for _ in range(2)
     )
     one_N, none_N = torch.ones_like(across_N), torch.zeros_like(across_N)
-    return warp(images_NHW, _maps((one_N, none_N, across_N), (none_N, one_N, down_N)))
+    return warp_affine(images_NHW, _affine_maps((one_N, none_N, across_N), (none_N, one_N, down_N)))
 
 
 def _shrink(images_NHW: Tensor, percent: float, _: torch.Generator) -> Tensor:
     scale_N = torch.full((len(images_NHW),), 100 / percent)
     none_N = torch.zeros_like(scale_N)
-    return warp(images_NHW, _maps((scale_N, none_N, none_N), (none_N, scale_N, none_N)))
+    return warp_affine(
+        images_NHW, _affine_maps((scale_N, none_N, none_N), (none_N, scale_N, none_N))
+    )
 
 
 def _shear(images_NHW: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    slope_N = math.tan(math.radians(degrees)) * _signs(images_NHW, generator)
+    slope_N = math.tan(math.radians(degrees)) * _random_signs(images_NHW, generator)
     one_N, none_N = torch.ones_like(slope_N), torch.zeros_like(slope_N)
-    return warp(images_NHW, _maps((one_N, slope_N, none_N), (none_N, one_N, none_N)))
+    return warp_affine(images_NHW, _affine_maps((one_N, slope_N, none_N), (none_N, one_N, none_N)))
 
 
 def _blur(images_NHW: Tensor, sd_px: float, _: torch.Generator) -> Tensor:
@@ -118,19 +121,19 @@ def _thin(images_NHW: Tensor, by_px: float, generator: torch.Generator) -> Tenso
 
 def _thicken(images_NHW: Tensor, by_px: float, _: torch.Generator) -> Tensor:
     """Every pixel's highest value in a square around it, `by_px` larger than itself."""
-    reach = round(ENLARGED * by_px / 2)
-    x_NCHW = F.interpolate(images_NHW.unsqueeze(1).float(), scale_factor=ENLARGED, mode="bilinear")
+    reach = round(UPSCALING * by_px / 2)
+    x_NCHW = F.interpolate(images_NHW.unsqueeze(1).float(), scale_factor=UPSCALING, mode="bilinear")
     for kernel, padding in (((1, 2 * reach + 1), (0, reach)), ((2 * reach + 1, 1), (reach, 0))):
         x_NCHW = F.max_pool2d(x_NCHW, kernel, stride=1, padding=padding)
-    return F.avg_pool2d(x_NCHW, ENLARGED).squeeze(1)
+    return F.avg_pool2d(x_NCHW, UPSCALING).squeeze(1)
 
 
-def _signs(images_NHW: Tensor, generator: torch.Generator) -> Tensor:
+def _random_signs(images_NHW: Tensor, generator: torch.Generator) -> Tensor:
     """-1 or 1 for every picture, float32 (N,)."""
     return 2.0 * torch.randint(2, (len(images_NHW),), generator=generator) - 1
 
 
-def _maps(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def _affine_maps(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """Affine maps (N, 2, 3) as `warp` takes them, from their rows."""
     return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
 

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mnistcli.batches import Examples
-from mnistcli.errors import DataError, brief, unknown_name
-from mnistcli.files import locked, remove_abandoned, write_atomically
+from mnistcli.errors import DataError, shorten, unknown_name
+from mnistcli.examples import Examples
+from mnistcli.files import lock_directory, remove_stale_temporaries, write_atomically
 from mnistcli.mirrors import MAX_FILE_BYTES, check_address, fetch
 
-Split = Literal["train", "test"]
+DataSplit = Literal["train", "test"]
 
 # Called with the file's name, the bytes that have come and, where known, all there are.
-OnProgress = Callable[[str, int, int | None], None]
+OnDownloadProgress = Callable[[str, int, int | None], None]
 
 DIGITS = tuple("0123456789")
 # Test images of MNIST whose label fewer than three of five people chose, by the file
@@ -68,7 +68,7 @@ class Dataset:
     files: tuple[DataFile, ...] = ()
     doubtful: tuple[int, ...] = ()
 
-    def pair(self, split: Split) -> tuple[DataFile, DataFile]:
+    def pair(self, split: DataSplit) -> tuple[DataFile, DataFile]:
         """The files with the images and the labels of `split`."""
         images, labels = self.files[:2] if split == "train" else self.files[2:]
         return images, labels
@@ -172,14 +172,14 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def dataset(name: str) -> Dataset:
+def get_dataset(name: str) -> Dataset:
     """The data set called `name`; raises SettingsError with the nearest name."""
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     return DATASETS[name]
 
 
-def pick_data_dir(wanted: Path | None, environ: Mapping[str, str]) -> Path:
+def resolve_data_dir(wanted: Path | None, environ: Mapping[str, str]) -> Path:
     """The directory for all data sets: `wanted`, `MNIST_DATA_DIR`, or the platform's cache."""
     from platformdirs import user_cache_path
 
@@ -189,7 +189,7 @@ def pick_data_dir(wanted: Path | None, environ: Mapping[str, str]) -> Path:
     return Path(from_environment) if from_environment else user_cache_path("mnist")
 
 
-def load(dataset: Dataset, split: Split, data_dir: Path) -> Examples:
+def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples:
     """The training or test examples, checked: images uint8 (N, 28, 28), labels int64 (N,) 0..9.
 
     Raises:
@@ -228,7 +228,7 @@ def read_idx(content: bytes, *, name: str) -> np.ndarray[tuple[int, ...], np.dty
     if len(content) - header_bytes != expected_bytes:
         raise DataError(
             f"{name} is damaged.",
-            why=f"Its header promises {brief(f'{expected_bytes:,}')} values, "
+            why=f"Its header promises {shorten(f'{expected_bytes:,}')} values, "
             f"{len(content) - header_bytes:,} are there.",
             fix="Get it again: mnist download",
         )
@@ -240,19 +240,19 @@ def read_idx(content: bytes, *, name: str) -> np.ndarray[tuple[int, ...], np.dty
         ) from error
 
 
-def verify(dataset: Dataset, data_dir: Path) -> list[FileState]:
+def verify_files(dataset: Dataset, data_dir: Path) -> list[FileState]:
     """The state of each file: verified, missing or damaged. Changes nothing."""
     folder = _folder(dataset, data_dir)
     return [_state(file, folder) for file in dataset.files]
 
 
-def is_complete(dataset: Dataset, data_dir: Path) -> bool:
+def has_all_files(dataset: Dataset, data_dir: Path) -> bool:
     """Whether every file is there; their checksums are taken when they are loaded."""
     folder = _folder(dataset, data_dir)
     return all(_find(file, folder) for file in dataset.files)
 
 
-def check(dataset: Dataset, states: Sequence[FileState]) -> None:
+def require_complete(dataset: Dataset, states: Sequence[FileState]) -> None:
     """Raise DataError, naming them, if files are missing or damaged."""
     bad = [state for state in states if state.state in ("missing", "damaged")]
     if bad:
@@ -263,7 +263,7 @@ def check(dataset: Dataset, states: Sequence[FileState]) -> None:
         )
 
 
-def missing(dataset: Dataset, data_dir: Path) -> DataError:
+def missing_dataset(dataset: Dataset, data_dir: Path) -> DataError:
     """The error that says what is missing, where, and how to get it."""
     folder = _folder(dataset, data_dir)
     names = [f"{file.name}.gz" for file in dataset.files if not _find(file, folder)]
@@ -274,7 +274,7 @@ def missing(dataset: Dataset, data_dir: Path) -> DataError:
     )
 
 
-def import_from(
+def import_files(
     dataset: Dataset, data_dir: Path, source: Path, *, on_wait: Callable[[], None] = lambda: None
 ) -> list[FileState]:
     """Copy the data set's files from `source`, where they lie as `.gz` or unpacked.
@@ -292,17 +292,17 @@ def import_from(
             why="Files are imported from a directory.",
             fix="Name the directory that holds the four IDX files.",
         )
-    return _mend(
+    return _repair(
         dataset, data_dir, lambda file, folder: _import_file(file, folder, source, dataset), on_wait
     )
 
 
-def download(
+def download_dataset(
     dataset: Dataset,
     data_dir: Path,
     *,
     mirrors: Sequence[str] = (),
-    on_progress: OnProgress | None = None,
+    on_progress: OnDownloadProgress | None = None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> list[FileState]:
     """Fetch what is missing or damaged, from `mirrors` and then from torchvision's.
@@ -316,7 +316,7 @@ def download(
     """
     for mirror in mirrors:
         check_address(mirror)
-    return _mend(
+    return _repair(
         dataset,
         data_dir,
         lambda file, folder: _fetch_file(file, folder, _all_mirrors(dataset, mirrors), on_progress),
@@ -324,36 +324,38 @@ def download(
     )
 
 
-def _mend(
+def _repair(
     dataset: Dataset,
     data_dir: Path,
     get: Callable[[DataFile, Path], FileState],
     on_wait: Callable[[], None],
 ) -> list[FileState]:
     """Let `get` get each file that is not there or not right, while no other process does."""
-    states = verify(dataset, data_dir)
+    states = verify_files(dataset, data_dir)
     if all(state.state == "verified" for state in states):
         return states
     folder = _folder(dataset, data_dir)
-    with _held(folder, on_wait):
-        remove_abandoned(folder)
-        return [_got(file, folder, get) for file in dataset.files]
+    with _lock_folder(folder, on_wait):
+        remove_stale_temporaries(folder)
+        return [_get_unless_verified(file, folder, get) for file in dataset.files]
 
 
-def _got(file: DataFile, folder: Path, get: Callable[[DataFile, Path], FileState]) -> FileState:
+def _get_unless_verified(
+    file: DataFile, folder: Path, get: Callable[[DataFile, Path], FileState]
+) -> FileState:
     state = _state(file, folder)
     return state if state.state == "verified" else get(file, folder)
 
 
 @contextmanager
-def _held(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+def _lock_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """The folder, made if need be, for this process alone."""
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder, wait=on_wait))
+            stack.enter_context(lock_directory(folder, wait=on_wait))
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise _unwritable_error(folder, error) from error
         yield
 
 
@@ -365,10 +367,10 @@ def _write(target: Path, content: bytes) -> None:
     try:
         write_atomically(target, lambda handle: handle.write(content))
     except OSError as error:
-        raise _unwritable(target.parent, error) from error
+        raise _unwritable_error(target.parent, error) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> DataError:
+def _unwritable_error(folder: Path, error: OSError) -> DataError:
     return DataError(
         f"Cannot write to {folder}.",
         why=f"{error.strerror}.",
@@ -413,7 +415,7 @@ def _read_verified(file: DataFile, folder: Path, dataset: Dataset) -> bytes:
     """The unpacked content of a file whose checksum is right."""
     path = _find(file, folder)
     if path is None:
-        raise missing(dataset, folder.parents[1])
+        raise missing_dataset(dataset, folder.parents[1])
     content = _read(path)
     if not _is_published(path, content, file):
         raise DataError(
@@ -463,7 +465,7 @@ def _why_unpublished(path: Path, content: bytes, file: DataFile) -> str:
 
 
 def _fetch_file(
-    file: DataFile, folder: Path, mirrors: Iterable[str], on_progress: OnProgress | None
+    file: DataFile, folder: Path, mirrors: Iterable[str], on_progress: OnDownloadProgress | None
 ) -> FileState:
     target = folder / f"{file.name}.gz"
     note = partial(on_progress, file.name) if on_progress else None
@@ -481,7 +483,7 @@ def _all_mirrors(dataset: Dataset, mirrors: Sequence[str]) -> Iterator[str]:
     yield from (mirror for mirror in usual if mirror not in mirrors)
 
 
-def _load_digits(split: Split) -> Examples:
+def _load_digits(split: DataSplit) -> Examples:
     """Scikit-learn's digits, drawn as MNIST draws its own: in 20x20, centred by mass in 28x28.
 
     The 1,797 pictures of 8x8 (0..16) come from 13 writers, one after another;

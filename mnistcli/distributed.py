@@ -25,90 +25,90 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mnistcli.errors import DeviceError, RunError
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 # How long a process waits for the others before it gives them up for lost.
 TIMEOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Workers:
+class ProcessGroup:
     """The processes of one training: this one's `rank` (0 leads) and how many there are."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this process is the one that writes and draws."""
         return self.rank == 0
 
-    def share(self, num: int) -> slice:
+    def shard(self, num: int) -> slice:
         """This process's part of `num` things in a row; the parts differ by one at most."""
-        return slice(self.rank * num // self.count, (self.rank + 1) * num // self.count)
+        return slice(self.rank * num // self.world_size, (self.rank + 1) * num // self.world_size)
 
-    def parallel(self, model: nn.Module) -> nn.Module:
+    def wrap_model(self, model: nn.Module) -> nn.Module:
         """`model`, with gradients averaged over the processes and batch norm over all batches."""
-        if self.count == 1:
+        if self.world_size == 1:
             return model
-        _share_batch_norm(model)
+        _synchronize_batch_norm(model)
         return DistributedDataParallel(model)
 
-    def take_device(self, device: str) -> None:
+    def use_own_gpu(self, device: str) -> None:
         """Take this process's own GPU, if they train on "cuda".
 
         Raises:
             DeviceError: its machine has fewer GPUs than processes.
         """
-        if self.count > 1 and device == "cuda":
-            _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+        if self.world_size > 1 and device == "cuda":
+            _use_gpu(int(os.environ.get("LOCAL_RANK", "0")))
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum of `values` over the processes, the same on each."""
-        if self.count == 1:
+        if self.world_size == 1:
             return values
         summed = values.clone()
         dist.all_reduce(summed)
         return summed
 
-    def from_leader(self, make: Callable[[], Made]) -> Made:
+    def broadcast_from_leader(self, make: Callable[[], T]) -> T:
         """What `make` returns on the leader, on every process; it is called there alone.
 
         What it raises goes on in the leader, and the others end quietly with
         its exit code, instead of waiting for ever.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return make()
         sent: list[Any] = [None]
-        if self.leads:
+        if self.is_leader:
             try:
                 sent = [make()]
             except BaseException as error:
-                dist.broadcast_object_list([_Failed(getattr(error, "exit_code", 1))])
+                dist.broadcast_object_list([_LeaderFailed(getattr(error, "exit_code", 1))])
                 # Its threads must not be left at the end; until then, the others wait.
                 atexit.register(dist.destroy_process_group)
                 raise
         dist.broadcast_object_list(sent)
-        if isinstance(sent[0], _Failed):
+        if isinstance(sent[0], _LeaderFailed):
             # torchrun ends all once one has ended: not before the leader has said why.
             with suppress(RuntimeError):
                 dist.broadcast_object_list([None])
             dist.destroy_process_group()
             sys.exit(sent[0].exit_code)
-        made: Made = sent[0]
+        made: T = sent[0]
         return made
 
 
-ALONE = Workers()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @dataclass(frozen=True)
-class _Failed:
+class _LeaderFailed:
     exit_code: int
 
 
 @contextmanager
-def joined() -> Iterator[Workers]:
+def process_group() -> Iterator[ProcessGroup]:
     """The processes that torchrun has started beside this one; ALONE where it has not.
 
     Raises:
@@ -117,19 +117,19 @@ def joined() -> Iterator[Workers]:
     # Other tools set one or the other of these too.
     told = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
     if not told or os.environ["WORLD_SIZE"] == "1":
-        yield ALONE
+        yield SINGLE_PROCESS
         return
-    with lost_in_words():
+    with translate_lost_process():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)
-        yield Workers(dist.get_rank(), dist.get_world_size())
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
         # Only here: after a failure it could wait for processes that are gone. A network that
         # was made parallel must be gone first, or its threads end the process by SIGABRT.
         gc.collect()
         dist.destroy_process_group()
 
 
-def _take_gpu(place: int) -> None:
+def _use_gpu(place: int) -> None:
     num_gpus = torch.cuda.device_count()
     if place >= num_gpus:
         raise DeviceError(
@@ -141,7 +141,7 @@ def _take_gpu(place: int) -> None:
 
 
 @contextmanager
-def lost_in_words(run: str = "last") -> Iterator[None]:
+def translate_lost_process(run: str = "last") -> Iterator[None]:
     """Say of a failed exchange between processes that one is gone, and how `run` goes on.
 
     Raises:
@@ -166,19 +166,19 @@ def lost_in_words(run: str = "last") -> Iterator[None]:
         ) from error
 
 
-def _share_batch_norm(model: nn.Module) -> None:
+def _synchronize_batch_norm(model: nn.Module) -> None:
     """Let every batch norm of `model` look at the batches of all processes."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                shared = _SharedBatchNorm(child.num_features)
+                shared = _SyncBatchNorm(child.num_features)
                 # All that the layer is and holds, even where its scale is no parameter;
                 # the layer itself is dropped.
                 vars(shared).update(vars(child))
                 setattr(parent, name, shared)
 
 
-class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (of 1-d and 2-d alike)
+class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (of 1-d and 2-d alike)
     """Batch norm over the batches of all processes together (Ioffe, Szegedy 2015, algorithm 1).
 
     PyTorch's SyncBatchNorm does this for GPUs only.
@@ -193,16 +193,16 @@ class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (of 1-d
         # Under autocast in float32, as the usual batch norm does it.
         wide = x.to(self.bias.dtype)
         ones = wide.new_full((1,), wide.numel() / wide.shape[1])
-        sums = _Total.apply(torch.cat([wide.sum(dim=others), ones]))
+        sums = _AllReduceSum.apply(torch.cat([wide.sum(dim=others), ones]))
         num, mean_C = sums[-1].detach(), sums[:-1] / sums[-1].detach()
         centred = wide - mean_C.view(like_C)
-        variance_C = _Total.apply(centred.square().sum(dim=others)) / num
+        variance_C = _AllReduceSum.apply(centred.square().sum(dim=others)) / num
         self._remember(mean_C.detach(), variance_C.detach() * num / (num - 1))
         scale_C = (variance_C + self.eps).rsqrt()
         if self.weight is not None:
             scale_C = self.weight * scale_C
-        normalised: Tensor = (centred * scale_C.view(like_C) + self.bias.view(like_C)).to(x.dtype)
-        return normalised
+        normalized: Tensor = (centred * scale_C.view(like_C) + self.bias.view(like_C)).to(x.dtype)
+        return normalized
 
     def _check_input_dim(self, _input: Tensor) -> None:
         """Nothing: the layer that this one stands for has been built for its input."""
@@ -217,7 +217,7 @@ class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (of 1-d
         self.running_var.lerp_(variance_C, self.momentum)
 
 
-class _Total(Function):
+class _AllReduceSum(Function):
     """The sum over the processes; what flows back is the sum of what they send back."""
 
     @staticmethod
@@ -228,4 +228,4 @@ class _Total(Function):
 
     @staticmethod
     def backward(_context: Any, gradient: Tensor) -> Tensor:
-        return _Total.forward(None, gradient.contiguous())
+        return _AllReduceSum.forward(None, gradient.contiguous())

@@ -17,13 +17,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Literal
 
-from mnistcli import processes
 from mnistcli.errors import DataError, DeviceError, MnistError, unknown_name
+from mnistcli.processes import last_words, python_command
 
 Status = Literal["ok", "warning", "failed", "skipped"]
-Stage = Literal["machine", "device", "train"]
+TaskKind = Literal["machine", "device", "train"]
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICE_CHOICES = ("auto", "cpu", "cuda", "mps")
 # How long a check may take. What takes longest is to load PyTorch from a cold disk.
 SILENCE_SECONDS = 60.0
 LOADING_SECONDS = 180.0
@@ -66,7 +66,7 @@ OnStart = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DoctorOptions:
     """What to look at: a device or "auto" for all, where data and runs lie, how long to train.
 
     A `data_dir` of None is the usual one; `train_seconds` of 0 leaves the training out.
@@ -82,9 +82,9 @@ class Wanted:
 class Task:
     """What another process does: look at the machine, at one device ("cuda:0"), or train."""
 
-    stage: Stage
+    stage: TaskKind
     device: str
-    wanted: Wanted
+    wanted: DoctorOptions
 
     @property
     def silence_seconds(self) -> float:
@@ -92,7 +92,7 @@ class Task:
         return SILENCE_SECONDS + (self.wanted.train_seconds if self.stage == "train" else 0)
 
 
-Ask = Callable[[Task, OnStart], Iterator[Check]]
+RunTask = Callable[[Task, OnStart], Iterator[Check]]
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,16 @@ class Verdict:
     exit_code: int
 
 
-def examine(wanted: Wanted, *, on_start: OnStart, ask: Ask | None = None) -> Iterator[Check]:
+def run_checks(
+    wanted: DoctorOptions, *, on_start: OnStart, ask: RunTask | None = None
+) -> Iterator[Check]:
     """Every check that `wanted` asks for, as it is done; `ask` is for tests.
 
     Raises:
         SettingsError: there is no such device.
     """
-    if wanted.device not in DEVICES:
-        raise unknown_name("device", wanted.device, DEVICES)
+    if wanted.device not in DEVICE_CHOICES:
+        raise unknown_name("device", wanted.device, DEVICE_CHOICES)
     ask = ask or ask_a_process
     done: list[Check] = []
     for check in ask(Task("machine", wanted.device, wanted), on_start):
@@ -121,14 +123,14 @@ def examine(wanted: Wanted, *, on_start: OnStart, ask: Ask | None = None) -> Ite
         for check in ask(Task("device", device, wanted), on_start):
             done.append(check)
             yield check
-    reason = _no_training(wanted, done)
+    reason = _skipped_training(wanted, done)
     if reason:
         yield reason
     else:
         yield from ask(Task("train", wanted.device, wanted), on_start)
 
 
-def _no_training(wanted: Wanted, done: Sequence[Check]) -> Check | None:
+def _skipped_training(wanted: DoctorOptions, done: Sequence[Check]) -> Check | None:
     """Why nothing is trained: nobody wants it, or its process would end as another did."""
     if not wanted.train_seconds:
         return Check("training", "", "skipped", "left out (--seconds 0)")
@@ -151,7 +153,7 @@ def _obstacle(checks: Sequence[Check]) -> Check | None:
     return None
 
 
-def judge(checks: Sequence[Check]) -> Verdict:
+def summarize_checks(checks: Sequence[Check]) -> Verdict:
     """The verdict on all checks.
 
     Exit code 4 where a device or a number format fails, else 3 where data are
@@ -159,7 +161,7 @@ def judge(checks: Sequence[Check]) -> Verdict:
     """
     failed = [check for check in checks if check.status == "failed"]
     codes = [_EXIT_CODES.get(check.name, DeviceError.exit_code) for check in failed]
-    able = _ability(checks)
+    able = _describe_ability(checks)
     if not able:
         # Neither damaged data nor a full disk is why.
         causes = [check for check in failed if check.name not in ("data", "directory")] or failed
@@ -169,15 +171,15 @@ def judge(checks: Sequence[Check]) -> Verdict:
     sentence = f"This machine can train: {able}"
     if failed:
         names = ", ".join(check.label for check in failed)
-        but = f"{sentence}, but {count(len(failed), 'check')} failed: {names}."
+        but = f"{sentence}, but {count_noun(len(failed), 'check')} failed: {names}."
         return Verdict("failed", but, max(codes))
     num_warnings = sum(check.status == "warning" for check in checks)
     if num_warnings:
-        return Verdict("warning", f"{sentence}, with {count(num_warnings, 'warning')}.", 0)
+        return Verdict("warning", f"{sentence}, with {count_noun(num_warnings, 'warning')}.", 0)
     return Verdict("ok", f"{sentence}.", 0)
 
 
-def _ability(checks: Sequence[Check]) -> str:
+def _describe_ability(checks: Sequence[Check]) -> str:
     """On what this machine trains and how fast: "cpu, bfloat16, 6,400 images/s"; or nothing."""
     for check in checks:
         if check.name == "training" and check.status in ("ok", "warning"):
@@ -193,7 +195,7 @@ def _ability(checks: Sequence[Check]) -> str:
     return f"{picked[0].subject}, {picked[0].name}" if picked else ""
 
 
-def count(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """A number of things in words: "1 check", "2 checks"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -201,7 +203,7 @@ def count(number: int, noun: str) -> str:
 def ask_a_process(task: Task, on_start: OnStart) -> Iterator[Check]:
     """The checks of a task, carried out by another process."""
     code = "from mnistcli import doctor; doctor.serve(sys.argv[2])"
-    command = processes.python(code, asdict(task))
+    command = python_command(code, asdict(task))
     return follow(command, on_start, silence_seconds=task.silence_seconds)
 
 
@@ -220,11 +222,11 @@ def serve(task_json: str) -> None:
 
         begin(LOADING, "")
         record = json.loads(task_json)
-        task = Task(record["stage"], record["device"], Wanted(**record["wanted"]))
+        task = Task(record["stage"], record["device"], DoctorOptions(**record["wanted"]))
 
-        from mnistcli import probes
+        from mnistcli.device_checks import run_task
 
-        for check in probes.carry_out(task, begin):
+        for check in run_task(task, begin):
             tell({"check": asdict(check)})
 
 
@@ -278,7 +280,7 @@ def follow(
             return
         if process.returncode:
             complaining.join(timeout=1)
-            yield _dead(under_way, processes.last_words(process.returncode, complaints))
+            yield _dead(under_way, last_words(process.returncode, complaints))
     finally:
         process.kill()
         # A process that waits in a driver does not die of it, and is left to itself.

@@ -16,27 +16,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnistcli.batches import (
-    Examples,
-    Normalisation,
-    draw_maps,
-    evaluation_batches,
-    normalise,
-    num_steps,
-    shuffled,
-    warp,
-)
 from mnistcli.errors import RunError
+from mnistcli.examples import (
+    Examples,
+    Normalization,
+    evaluation_batches,
+    normalize,
+    random_affine_maps,
+    shuffled_batches,
+    steps_per_epoch,
+    warp_affine,
+)
 from mnistcli.metrics import EpochResult
 from mnistcli.settings import TrainSettings
 from mnistcli.state import TrainState
 
 # Called after every step.
-OnStep = Callable[["Step"], None]
+OnStep = Callable[["StepProgress"], None]
 
 
 @dataclass(frozen=True)
-class Step:
+class StepProgress:
     """How far an epoch is after a step: `number` of `num_steps`, `num_images` seen in it.
 
     `totals` is the epoch's running (sum of losses, number right), float32 on the
@@ -52,7 +52,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Predictions:
     """Class probabilities float32 (N, 10) and labels int64 (N,), on the CPU; mean loss in nats."""
 
     loss: float
@@ -70,32 +70,32 @@ def fit(
     state: TrainState,
     train: Examples,
     val: Examples,
-    normalisation: Normalisation,
+    normalization: Normalization,
     *,
     on_step: OnStep | None = None,
 ) -> Iterator[EpochResult]:
     """Train epoch by epoch until the settings' number of epochs is done.
 
     The examples lie on `state.device`; of several processes each has all of
-    them. Between two results the caller may read `state.result` and
+    them. Between two results the caller may read `state.eval_model` and
     `state.state_dict()`; it must not change them.
 
     Raises:
         RunError: the loss, the weights or the optimiser's memory are no longer finite.
     """
-    settings, workers = state.settings, state.workers
+    settings, group = state.settings, state.group
     while state.num_epochs_done < settings.epochs:
         started = time.perf_counter()
         number = state.num_epochs_done + 1
         lr = state.optimizer.param_groups[0]["lr"]
-        if not workers.leads:  # each its own dropout, the same however often it is resumed
-            torch.manual_seed(settings.seed + 1_000_003 * workers.rank + number)
-        trained_on = _train_epoch(state, train, normalisation, on_step)
+        if not group.is_leader:  # each its own dropout, the same however often it is resumed
+            torch.manual_seed(settings.seed + 1_000_003 * group.rank + number)
+        trained_on = _train_epoch(state, train, normalization, on_step)
         trained = time.perf_counter()
-        val_loss, val_accuracy = _validate(state, val, normalisation)
+        val_loss, val_accuracy = _validate(state, val, normalization)
         _check_finite(state, trained_on, val_loss, lr=lr)
         loss = trained_on.loss if val_loss is None else val_loss
-        state.schedule.after_epoch(loss)
+        state.lr_schedule.step_epoch(loss)
         state.losses.append(loss)
         yield EpochResult(
             epoch=number,
@@ -110,7 +110,7 @@ def fit(
 
 
 @dataclass(frozen=True)
-class _TrainedOn:
+class _EpochTotals:
     """An epoch's images, their mean loss (nats) and accuracy (0..1), and its first bad step.
 
     `bad_step` counts from 1 and is 0 if every loss was finite.
@@ -123,41 +123,41 @@ class _TrainedOn:
 
 
 def _train_epoch(
-    state: TrainState, train: Examples, normalisation: Normalisation, on_step: OnStep | None
-) -> _TrainedOn:
+    state: TrainState, train: Examples, normalization: Normalization, on_step: OnStep | None
+) -> _EpochTotals:
     """Train on every batch once, of several processes each on its share of it."""
-    settings, device, workers = state.settings, state.device, state.workers
-    steps = num_steps(len(train), settings.batch_size)
+    settings, device, group = state.settings, state.device, state.group
+    steps = steps_per_epoch(len(train), settings.batch_size)
     totals = torch.zeros(2, device=device)
     losses_S = torch.zeros(steps, device=device)
     num_seen = num_seen_here = 0
     state.model.train()
-    batches = shuffled(train, settings.batch_size, state.shuffling)
+    batches = shuffled_batches(train, settings.batch_size, state.shuffle_rng)
     for step, (images_NHW, labels_N) in enumerate(batches, start=1):
         num = len(labels_N)
-        mine = workers.share(num)
-        loss, num_right = _train_step(state, images_NHW, labels_N, normalisation, mine)
+        mine = group.shard(num)
+        loss, num_correct = _train_step(state, images_NHW, labels_N, normalization, mine)
         num_here = mine.stop - mine.start
         num_seen += num
         num_seen_here += num_here
         losses_S[step - 1] = loss
-        totals += torch.stack([loss * num_here, num_right])
+        totals += torch.stack([loss * num_here, num_correct])
         if on_step:
-            on_step(Step(step, steps, num_seen_here, totals))
+            on_step(StepProgress(step, steps, num_seen_here, totals))
     # Where any process has a bad one: argmax takes the first of equals.
-    bad_S = (workers.total((~losses_S.isfinite()).float()) > 0).float()
+    bad_S = (group.all_reduce_sum((~losses_S.isfinite()).float()) > 0).float()
     loss_sum, num_right_sum, first_bad, num_bad = torch.cat(
-        [workers.total(totals), torch.stack([bad_S.argmax(), bad_S.count_nonzero()])]
+        [group.all_reduce_sum(totals), torch.stack([bad_S.argmax(), bad_S.count_nonzero()])]
     ).tolist()
     bad_step = int(first_bad) + 1 if num_bad else 0
-    return _TrainedOn(num_seen, loss_sum / num_seen, num_right_sum / num_seen, bad_step)
+    return _EpochTotals(num_seen, loss_sum / num_seen, num_right_sum / num_seen, bad_step)
 
 
 def _train_step(
     state: TrainState,
     images_NHW: Tensor,
     labels_N: Tensor,
-    normalisation: Normalisation,
+    normalization: Normalization,
     mine: slice,
 ) -> tuple[Tensor, Tensor]:
     """One step on the part `mine` of a batch; the part's mean loss, and how many were right.
@@ -165,49 +165,51 @@ def _train_step(
     The random maps are drawn for the whole batch, so that every picture meets
     the same one however many processes there are.
     """
-    settings, device, workers = state.settings, state.device, state.workers
+    settings, device, group = state.settings, state.device, state.group
     seen_NHW, wanted_N = images_NHW[mine], labels_N[mine]
     if settings.augment:
         num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
-        maps_N23 = draw_maps(num, size_px, how=settings.augmentation, generator=state.augmenting)
-        seen_NHW = warp(seen_NHW, maps_N23[mine])
-    x_NCHW = normalise(seen_NHW, normalisation)
+        maps_N23 = random_affine_maps(
+            num, size_px, how=settings.augmentation, generator=state.augment_rng
+        )
+        seen_NHW = warp_affine(seen_NHW, maps_N23[mine])
+    x_NCHW = normalize(seen_NHW, normalization)
     with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):
-        logits_NK = state.parallel(x_NCHW)
-    loss = _loss(logits_NK.float(), wanted_N, settings)
+        logits_NK = state.train_model(x_NCHW)
+    loss = batch_loss(logits_NK.float(), wanted_N, settings)
     state.optimizer.zero_grad()
     # The gradients are averaged over the processes, whose parts may differ by a picture.
-    weight = len(wanted_N) * workers.count / len(labels_N)
-    state.scaler.scale(loss if workers.count == 1 else loss * weight).backward()
+    weight = len(wanted_N) * group.world_size / len(labels_N)
+    state.scaler.scale(loss if group.world_size == 1 else loss * weight).backward()
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    state.schedule.after_step()
-    if state.average:
-        state.average.update()
+    state.lr_schedule.step_batch()
+    if state.ema:
+        state.ema.update()
     return loss.detach(), (logits_NK.detach().argmax(dim=1) == wanted_N).sum()
 
 
 def _validate(
-    state: TrainState, val: Examples, normalisation: Normalisation
+    state: TrainState, val: Examples, normalization: Normalization
 ) -> tuple[float | None, float | None]:
     """Mean loss (nats) and accuracy (0..1) of the result on `val`; None where it is empty."""
     if not len(val):
         return None, None
-    if state.workers.count == 1:
-        judged = evaluate(state.result, val, normalisation)
+    if state.group.world_size == 1:
+        judged = evaluate_network(state.eval_model, val, normalization)
         return judged.loss, judged.accuracy
-    mine = state.workers.share(len(val))
+    mine = state.group.shard(len(val))
     part = Examples(val.images_NHW[mine], val.labels_N[mine])
     sums = torch.zeros(2, dtype=torch.float64)
     if len(part):
-        judged = evaluate(state.result, part, normalisation)
+        judged = evaluate_network(state.eval_model, part, normalization)
         sums += torch.tensor([judged.loss, judged.accuracy], dtype=torch.float64) * len(part)
-    loss, accuracy = (state.workers.total(sums) / len(val)).tolist()
+    loss, accuracy = (state.group.all_reduce_sum(sums) / len(val)).tolist()
     return loss, accuracy
 
 
 def _check_finite(
-    state: TrainState, trained_on: _TrainedOn, val_loss: float | None, *, lr: float
+    state: TrainState, trained_on: _EpochTotals, val_loss: float | None, *, lr: float
 ) -> None:
     """Raise RunError if a loss, or anything that is kept, has become NaN or infinite."""
     losses = [trained_on.loss, val_loss or 0.0]
@@ -215,7 +217,7 @@ def _check_finite(
     # weight and no loss does.
     tensors = [
         *state.model.state_dict().values(),
-        *state.result.state_dict().values(),
+        *state.eval_model.state_dict().values(),
         *(value for moments in state.optimizer.state.values() for value in moments.values()),
     ]
     are_finite = torch.stack([each.isfinite().all() for each in tensors]).all()
@@ -232,7 +234,9 @@ def _check_finite(
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, examples: Examples, normalisation: Normalisation) -> Evaluation:
+def evaluate_network(
+    model: nn.Module, examples: Examples, normalization: Normalization
+) -> Predictions:
     """Judge `model` on `examples`, both on one device, in float32 and without dropout.
 
     Uses no randomness and leaves the model in the mode it was in. Float32 on
@@ -244,16 +248,16 @@ def evaluate(model: nn.Module, examples: Examples, normalisation: Normalisation)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         logits_NK = torch.cat(
             [
-                model(normalise(batch_NHW, normalisation))
+                model(normalize(batch_NHW, normalization))
                 for batch_NHW in evaluation_batches(examples.images_NHW)
             ]
         )
     model.train(was_training)
     loss = F.cross_entropy(logits_NK, examples.labels_N).item()
-    return Evaluation(loss, logits_NK.softmax(dim=1).cpu(), examples.labels_N.cpu())
+    return Predictions(loss, logits_NK.softmax(dim=1).cpu(), examples.labels_N.cpu())
 
 
-def _loss(logits_NK: Tensor, labels_N: Tensor, settings: TrainSettings) -> Tensor:
+def batch_loss(logits_NK: Tensor, labels_N: Tensor, settings: TrainSettings) -> Tensor:
     """The mean loss of a batch; both kinds take logits and are equal without smoothing."""
     if settings.loss == "nll":
         return F.nll_loss(F.log_softmax(logits_NK, dim=1), labels_N)

@@ -59,23 +59,23 @@ class GateError(MnistError):
     exit_code = 5
 
 
-def brief(text: object) -> str:
+def shorten(text: object) -> str:
     """What a file or another program says, shortened to what fits in a message."""
     words = str(text)
     return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED]}…"
 
 
-def misfit(error: Exception) -> str:
+def first_mismatch(error: Exception) -> str:
     """What PyTorch says of weights or a state that do not fit, shortened, without its full stop."""
     # It names the first thing that does not fit on its second line.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return brief(lines[min(1, len(lines) - 1)].rstrip(". ")) if lines else type(error).__name__
+    return shorten(lines[min(1, len(lines) - 1)].rstrip(". ")) if lines else type(error).__name__
 
 
 def unknown_name(kind: str, name: str, known: "Iterable[str]") -> SettingsError:
     """The error for a name that is in no registry, with the nearest one that is."""
     known = sorted(known)
-    name = brief(name)
+    name = shorten(name)
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     fix = f"Did you mean {near[0]}?" if near else "Pick one of these."
     return SettingsError(

@@ -14,7 +14,7 @@ import numpy as np
 from mnistcli import plots
 from mnistcli.errors import SettingsError
 from mnistcli.plots import curves
-from mnistcli.plots import curves_of_repetitions as seeds
+from mnistcli.plots import curves_with_spread as seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from mnistcli.batches import Examples
-    from mnistcli.checkpoints import LoadedModel
-    from mnistcli.frontier import Point
+    from mnistcli.checkpoint import LoadedModel
+    from mnistcli.examples import Examples
     from mnistcli.metrics import Score
+    from mnistcli.pareto import TradeoffPoint
     from mnistcli.settings import Augmentation
 
 __all__ = [
@@ -90,7 +90,7 @@ def augmented(
     """
     import torch
 
-    from mnistcli.batches import augment
+    from mnistcli.examples import augment
 
     images_NHW, labels = examples.images_NHW[:num], examples.labels_N[:num].tolist()
     repeated_MHW = images_NHW.repeat_interleave(num_versions, dim=0)
@@ -109,9 +109,9 @@ def augmented(
 
 def filters(model: "LoadedModel", *, num: int = 60) -> "Figure":
     """The first `num` filters of a network's first layer."""
-    from mnistcli import insides
+    from mnistcli.features import first_filters
 
-    weights_NHW = insides.first_filters(model)
+    weights_NHW = first_filters(model)
     title = f"{_name(model.path)}, first layer"
     return plots.filters(weights_NHW[:num], total=len(weights_NHW), title=title)
 
@@ -122,9 +122,9 @@ def features(model: "LoadedModel", image_HW: "Tensor", *, what: str) -> "Figure"
     Raises:
         SettingsError: the network has no convolution.
     """
-    from mnistcli import insides
+    from mnistcli.features import feature_maps
 
-    stages = insides.feature_maps(model, image_HW)
+    stages = feature_maps(model, image_HW)
     return plots.feature_maps(
         image_HW.numpy(),
         [(stage.name, stage.maps_CHW) for stage in stages],
@@ -133,15 +133,17 @@ def features(model: "LoadedModel", image_HW: "Tensor", *, what: str) -> "Figure"
 
 
 def frontier(
-    judged: "Sequence[tuple[LoadedModel, Score]]", *, beside: "Sequence[Point]" = ()
+    judged: "Sequence[tuple[LoadedModel, Score]]", *, beside: "Sequence[TradeoffPoint]" = ()
 ) -> "Figure":
     """The accuracy of checkpoints against their parameters, seeds and folds of one network as one.
 
     `judged` are one or more, with their scores on one data set and split.
     `beside` are points to compare with, as `frontier.read_points` reads them.
     """
-    title = f"{_judged_on(judged)}: accuracy against parameters"
-    return plots.frontier(_points(judged, _num_params, over="sizes"), beside=beside, title=title)
+    title = f"{_dataset_and_split(judged)}: accuracy against parameters"
+    return plots.frontier(
+        _points(judged, _count_parameters, over="sizes"), beside=beside, title=title
+    )
 
 
 def time(judged: "Sequence[tuple[LoadedModel, Score]]") -> "Figure":
@@ -150,8 +152,8 @@ def time(judged: "Sequence[tuple[LoadedModel, Score]]") -> "Figure":
     Raises:
         SettingsError: a checkpoint is no run's.
     """
-    title = f"{_judged_on(judged)}: accuracy against the time that training took"
-    return plots.time(_points(judged, _seconds, over="epochs"), title=title)
+    title = f"{_dataset_and_split(judged)}: accuracy against the time that training took"
+    return plots.time(_points(judged, _training_seconds, over="epochs"), title=title)
 
 
 def _points(
@@ -159,41 +161,41 @@ def _points(
     cost: "Callable[[LoadedModel], float]",
     *,
     over: "Literal['sizes', 'epochs']",
-) -> "list[Point]":
-    from mnistcli.frontier import points
+) -> "list[TradeoffPoint]":
+    from mnistcli.pareto import tradeoff_points
 
     costs = ((model.card.settings, cost(model), score) for model, score in judged)
-    return points(costs, over=over)
+    return tradeoff_points(costs, over=over)
 
 
-def _num_params(model: "LoadedModel") -> float:
-    from mnistcli import registry
+def _count_parameters(model: "LoadedModel") -> float:
+    from mnistcli.registry import count_parameters
 
-    return registry.num_params(model.card.settings.arch, model.card.settings.network)
+    return count_parameters(model.card.settings.arch, model.card.settings.network)
 
 
-def _seconds(model: "LoadedModel") -> float:
-    from mnistcli import runs
+def _training_seconds(model: "LoadedModel") -> float:
+    from mnistcli.runs import read_metrics, run_of_checkpoint
 
-    run = runs.run_of(model.path)
+    run = run_of_checkpoint(model.path)
     if run is None:
         raise SettingsError(
             f"{model.path} does not tell how long it was trained.",
             why="It is no run's: there is no metrics.csv beside it.",
             fix="Name runs, or draw the accuracy against the parameters: frontier",
         )
-    return sum(epoch.seconds for epoch in runs.read_metrics(run))
+    return sum(epoch.seconds for epoch in read_metrics(run))
 
 
-def _judged_on(judged: "Sequence[tuple[LoadedModel, Score]]") -> str:
+def _dataset_and_split(judged: "Sequence[tuple[LoadedModel, Score]]") -> str:
     sets, splits = {score.dataset for _, score in judged}, {score.split for _, score in judged}
     return ", ".join([*sorted(sets), *sorted(splits)])
 
 
 def _classes(dataset: str) -> tuple[str, ...]:
-    from mnistcli import datasets
+    from mnistcli.datasets import get_dataset
 
-    return datasets.dataset(dataset).classes
+    return get_dataset(dataset).classes
 
 
 def _title(score: "Score") -> str:

@@ -18,7 +18,7 @@ if sys.platform != "win32":
 
 LOCK_NAME = ".lock"
 # How many seconds a lock is tried that is not waited for: `is_locked` holds it for less.
-PATIENCE = 0.2
+LOCK_TIMEOUT_SECONDS = 0.2
 _TEMPORARY_NAME = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
@@ -55,7 +55,7 @@ def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def remove_abandoned(directory: Path) -> None:
+def remove_stale_temporaries(directory: Path) -> None:
     """Remove the temporaries in `directory` whose writer was killed; skip what cannot be removed.
 
     A writer locks its temporary as long as it lives, and the system unlocks it
@@ -69,7 +69,7 @@ def remove_abandoned(directory: Path) -> None:
 
 
 @contextmanager
-def locked(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
+def lock_directory(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
     """Hold the lock of `directory` as long as the context lasts.
 
     If it is taken, `wait` is called once and the lock waited for. The lock is
@@ -87,7 +87,7 @@ def locked(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
     lock = FileLock(directory / LOCK_NAME)
     try:
-        lock.acquire(timeout=0 if wait else PATIENCE)
+        lock.acquire(timeout=0 if wait else LOCK_TIMEOUT_SECONDS)
     except Timeout:
         if wait is None:
             raise LockedError(f"{directory} is in use.") from None
@@ -117,7 +117,7 @@ def _is_held(directory: Path) -> bool:
     """Whether the lock of `directory`, which has one, is held; raises OSError."""
     if sys.platform == "win32":
         try:
-            with locked(directory, wait=None):
+            with lock_directory(directory, wait=None):
                 return False
         except LockedError:
             return True
@@ -131,11 +131,11 @@ def _is_held(directory: Path) -> bool:
     return False
 
 
-class NotAFileError(OSError):
+class UnreadableFileError(OSError):
     """There is something to read, and it is not a file of a size that makes sense."""
 
 
-def check_file(path: Path, max_bytes: float = math.inf) -> None:
+def require_readable(path: Path, max_bytes: float = math.inf) -> None:
     """Look before something is read whose end may never come; nothing if it is not there.
 
     Raises:
@@ -143,13 +143,13 @@ def check_file(path: Path, max_bytes: float = math.inf) -> None:
     """
     if path.is_file():
         if path.stat().st_size > max_bytes:
-            raise NotAFileError(errno.EFBIG, f"It has more than {max_bytes / 1e6:.0f} MB")
+            raise UnreadableFileError(errno.EFBIG, f"It has more than {max_bytes / 1e6:.0f} MB")
     elif path.exists() and not path.is_dir():
-        raise NotAFileError(errno.EINVAL, "It is a device or a pipe")
+        raise UnreadableFileError(errno.EINVAL, "It is a device or a pipe")
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def defer_interrupts() -> Iterator[None]:
     """Put off Ctrl-C and SIGTERM until several files that belong together are written.
 
     Elsewhere than in the main thread, where Python handles no signals, nothing

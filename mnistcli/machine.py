@@ -41,7 +41,7 @@ def keep_freed_memory() -> None:
         library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
 
 
-def command_seconds() -> float:
+def seconds_since_start() -> float:
     """Wall time since this process was started; on other systems than Linux, since it loaded this.
 
     That leaves out the start of the interpreter, some 20 ms.

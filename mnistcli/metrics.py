@@ -18,7 +18,7 @@ from mnistcli.errors import GateError
 if TYPE_CHECKING:
     from mnistcli.settings import TrainSettings
 
-JudgedSplit = Literal["val", "test"]
+EvalSplit = Literal["val", "test"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Score:
 
     checkpoint: str
     dataset: str
-    split: JudgedSplit
+    split: EvalSplit
     num_images: int
     num_errors: int
     loss: float
@@ -121,7 +121,7 @@ class Spread:
     interval: tuple[float, float]
 
 
-def best(epochs: Sequence[EpochResult]) -> EpochResult:
+def best_epoch(epochs: Sequence[EpochResult]) -> EpochResult:
     """The epoch to keep: the highest validation accuracy, of equals the lowest loss.
 
     Without a validation split it is the last. There must be an epoch.
@@ -143,9 +143,9 @@ def confusion_matrix(
 def class_scores(confusion_KK: NDArray[np.int64], names: tuple[str, ...]) -> list[ClassScore]:
     """Precision, recall and F1 of every class from a confusion matrix."""
     right_K = np.diag(confusion_KK).astype(float)
-    precision_K = _share(right_K, confusion_KK.sum(axis=0))
-    recall_K = _share(right_K, confusion_KK.sum(axis=1))
-    f1_K = _share(2 * precision_K * recall_K, precision_K + recall_K)
+    precision_K = _divide_or_zero(right_K, confusion_KK.sum(axis=0))
+    recall_K = _divide_or_zero(right_K, confusion_KK.sum(axis=1))
+    f1_K = _divide_or_zero(2 * precision_K * recall_K, precision_K + recall_K)
     return [
         ClassScore(name, int(num), float(precision), float(recall), float(f1))
         for name, num, precision, recall, f1 in zip(
@@ -165,29 +165,29 @@ def macro_mean(classes: Sequence[ClassScore]) -> ClassScore:
     )
 
 
-def reaches(accuracy: float, min_percent: float) -> bool:
+def meets_accuracy(accuracy: float, min_percent: float) -> bool:
     """Whether an accuracy (0..1) is at least `min_percent` (0..100); NaN is not."""
     # Rounded, because in binary 100 * 0.9943 is less than 99.43.
     return round(100 * accuracy, 9) >= min_percent
 
 
-def has_reached(epochs: Sequence[EpochResult], min_percent: float | None) -> bool:
+def has_reached_target(epochs: Sequence[EpochResult], min_percent: float | None) -> bool:
     """Whether the last epoch `reaches` a validation accuracy; not where none is asked for."""
     if min_percent is None or not epochs or epochs[-1].val_accuracy is None:
         return False
-    return reaches(epochs[-1].val_accuracy, min_percent)
+    return meets_accuracy(epochs[-1].val_accuracy, min_percent)
 
 
 def is_finished(epochs: Sequence[EpochResult], settings: "TrainSettings") -> bool:
     """Whether all epochs are done, or the last reached the accuracy `until` asks for."""
-    return len(epochs) >= settings.epochs or has_reached(epochs, settings.until)
+    return len(epochs) >= settings.epochs or has_reached_target(epochs, settings.until)
 
 
-def check_accuracy(*scores: Score, min_percent: float | None) -> None:
+def require_accuracy(*scores: Score, min_percent: float | None) -> None:
     """Raise GateError if the accuracy of any score is below `min_percent` (0..100)."""
     if min_percent is None:
         return
-    missed = [score for score in scores if not reaches(score.accuracy, min_percent)]
+    missed = [score for score in scores if not meets_accuracy(score.accuracy, min_percent)]
     if not missed:
         return
     worst = min(missed, key=lambda score: score.accuracy)
@@ -201,7 +201,7 @@ def check_accuracy(*scores: Score, min_percent: float | None) -> None:
 
 
 def wilson_interval(
-    num_right: int, num_all: int, *, confidence: float = 0.95
+    num_correct: int, num_all: int, *, confidence: float = 0.95
 ) -> tuple[float, float]:
     """The score interval of a proportion, in 0..1 (Wilson 1927).
 
@@ -214,32 +214,32 @@ def wilson_interval(
     if num_all < 1:
         raise ValueError("an interval needs at least one image")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p, z2_n = num_right / num_all, z * z / num_all
+    p, z2_n = num_correct / num_all, z * z / num_all
     centre = (p + z2_n / 2) / (1 + z2_n)
     half = z * math.sqrt(p * (1 - p) / num_all + z2_n / (4 * num_all)) / (1 + z2_n)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def deviation(values: Sequence[float]) -> float | None:
+def sample_sd(values: Sequence[float]) -> float | None:
     """The sample's standard deviation; None of a single value, which has none."""
     return stdev(values) if len(values) > 1 else None
 
 
-def spread(judged: Sequence[tuple[float, int]]) -> Spread:
+def summarize_spread(judged: Sequence[tuple[float, int]]) -> Spread:
     """The spread of accuracies (0..1), each with its number of images. There must be one."""
     accuracies = [accuracy for accuracy, _ in judged]
     num_images = sum(num for _, num in judged)
-    num_right = sum(round(accuracy * num) for accuracy, num in judged)
+    num_correct = sum(round(accuracy * num) for accuracy, num in judged)
     return Spread(
         mean=fmean(accuracies),
-        deviation=deviation(accuracies),
-        num_errors=num_images - num_right,
+        deviation=sample_sd(accuracies),
+        num_errors=num_images - num_correct,
         num_images=num_images,
-        interval=wilson_interval(num_right, num_images),
+        interval=wilson_interval(num_correct, num_images),
     )
 
 
-def _share(
+def _divide_or_zero(
     part_K: NDArray[np.float64], whole_K: NDArray[np.float64] | NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """`part / whole`, 0 where the whole is 0."""

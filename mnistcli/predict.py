@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistcli.batches import evaluation_batches, normalise
-from mnistcli.checkpoints import LoadedModel
+from mnistcli.checkpoint import LoadedModel
 from mnistcli.errors import SettingsError
-from mnistcli.images import DigitImage, Ways, stroke_width_px
+from mnistcli.examples import evaluation_batches, normalize
+from mnistcli.pipeline import DigitImage, Segmentations, stroke_width_px
 
 # The two most probable classes are closer than this: the reading is a guess.
-SMALL_MARGIN = 0.5
+DOUBTFUL_MARGIN = 0.5
 # By how much the least of the pieces' log-sum-exps must exceed that of the whole before
 # ink counts as several digits that touch. Of 2,000 of MNIST's training digits 6 exceed it, 3 of
 # them by 2; of 200 strings of overlapping ones 80 % are read right with 0 and 69 % with 4.
@@ -52,7 +52,7 @@ class Prediction:
     def doubt(self) -> str | None:
         """Why the reading may be wrong, in words; None where nothing speaks against it."""
         (first, most), (second, next_most) = self.top(2)
-        if most - next_most < SMALL_MARGIN:
+        if most - next_most < DOUBTFUL_MARGIN:
             return f"unsure: it may be {first} or {second}"
         ink_HW = self.digit.ink()
         if not USUAL_INK[0] <= float(ink_HW.mean()) <= USUAL_INK[1]:
@@ -62,13 +62,13 @@ class Prediction:
         return None
 
 
-def text_of(predictions: Sequence[Prediction]) -> str:
+def predictions_to_text(predictions: Sequence[Prediction]) -> str:
     """The digits of a picture as they are read, its lines of writing parted by spaces."""
     lines = itertools.groupby(predictions, key=lambda each: each.digit.line)
     return " ".join("".join(each.label for each in line) for _, line in lines)
 
 
-def check_ensemble(models: Sequence[LoadedModel]) -> None:
+def require_same_classes(models: Sequence[LoadedModel]) -> None:
     """Raise SettingsError unless all networks tell the same classes apart."""
     first = models[0]
     for other in models[1:]:
@@ -80,8 +80,8 @@ def check_ensemble(models: Sequence[LoadedModel]) -> None:
             )
 
 
-def classify(
-    models: Sequence[LoadedModel], pictures: Sequence[Sequence[Ways]]
+def predict_digits(
+    models: Sequence[LoadedModel], pictures: Sequence[Sequence[Segmentations]]
 ) -> list[list[Prediction]]:
     """The predictions for every picture's digits, computed on the CPU.
 
@@ -94,7 +94,9 @@ def classify(
     unique = list({id(digit): digit for digit in digits}.values())
     if not unique:
         return [[] for _ in pictures]
-    probabilities_NK, typical_N = run(models, np.stack([digit.pixels_HW for digit in unique]))
+    probabilities_NK, typical_N = _run_networks(
+        models, np.stack([digit.pixels_HW for digit in unique])
+    )
     row = {id(digit): number for number, digit in enumerate(unique)}
     classes = models[0].card.classes
 
@@ -114,14 +116,14 @@ def classify(
 
 
 @torch.inference_mode()
-def run(
+def _run_networks(
     models: Sequence[LoadedModel], images_NHW: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The mean of the networks' probabilities (N, K), and of the log-sum-exps of their logits."""
     parts = evaluation_batches(torch.from_numpy(images_NHW))
     logits_MNK = torch.stack(
         [
-            torch.cat([model.network(normalise(part, model.normalisation)) for part in parts])
+            torch.cat([model.network(normalize(part, model.normalization)) for part in parts])
             for model in models
         ]
     )

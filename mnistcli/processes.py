@@ -17,7 +17,7 @@ from mnistcli import errors
 from mnistcli.errors import MnistError, RunError
 
 
-def python(code: str, argument: object) -> list[str]:
+def python_command(code: str, argument: object) -> list[str]:
     """The command that runs `code` in another process, with `argument` as JSON in sys.argv[2]."""
     # Its modules are found where this process finds them, and not in the current directory.
     begin = "import json, sys; sys.path[:] = json.loads(sys.argv[1])"
@@ -31,7 +31,7 @@ def python(code: str, argument: object) -> list[str]:
     ]
 
 
-def call(function: str, argument: object) -> Any:
+def call_in_process(function: str, argument: object) -> Any:
     """What the function "module:name" makes of `argument` in another process.
 
     Raises:
@@ -40,7 +40,7 @@ def call(function: str, argument: object) -> Any:
     """
     code = f"from mnistcli import processes; processes.serve({function!r}, sys.argv[2])"
     done = subprocess.run(  # noqa: S603 (this very program)
-        python(code, argument),
+        python_command(code, argument),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

@@ -345,21 +345,21 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def architecture(name: str) -> Architecture:
+def get_architecture(name: str) -> Architecture:
     """The architecture called `name`; raises SettingsError with the nearest name."""
     if name not in ARCHITECTURES:
         raise unknown_name("architecture", name, ARCHITECTURES)
     return ARCHITECTURES[name]
 
 
-def recipe(name: str) -> Recipe:
+def get_recipe(name: str) -> Recipe:
     """The recipe called `name`; raises SettingsError with the nearest name."""
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     return RECIPES[name]
 
 
-def build(arch: str, model: Mapping[str, object]) -> "nn.Module":
+def build_network(arch: str, model: Mapping[str, object]) -> "nn.Module":
     """A freshly initialised network on the CPU, from the global random generator.
 
     `model` holds the family's settings (`hidden`, `channels`, `width` …).
@@ -369,7 +369,7 @@ def build(arch: str, model: Mapping[str, object]) -> "nn.Module":
     """
     from importlib import import_module
 
-    module_name, class_name = architecture(arch).factory.split(":")
+    module_name, class_name = get_architecture(arch).factory.split(":")
     network = getattr(import_module(module_name), class_name)
     try:
         built: nn.Module = network(**model)
@@ -382,7 +382,7 @@ def build(arch: str, model: Mapping[str, object]) -> "nn.Module":
     return built
 
 
-def outline(arch: str, model: Mapping[str, object]) -> "nn.Module":
+def build_on_meta(arch: str, model: Mapping[str, object]) -> "nn.Module":
     """The network on PyTorch's "meta" device: all shapes, no memory.
 
     Raises:
@@ -391,7 +391,7 @@ def outline(arch: str, model: Mapping[str, object]) -> "nn.Module":
     import torch
 
     with torch.device("meta"):
-        return build(arch, model)
+        return build_network(arch, model)
 
 
 def has_batch_norm(arch: str, model: Mapping[str, object]) -> bool:
@@ -399,32 +399,32 @@ def has_batch_norm(arch: str, model: Mapping[str, object]) -> bool:
     from torch import nn
 
     norms = (nn.BatchNorm1d, nn.BatchNorm2d)
-    return any(isinstance(module, norms) for module in outline(arch, model).modules())
+    return any(isinstance(module, norms) for module in build_on_meta(arch, model).modules())
 
 
-def num_params(arch: str, model: Mapping[str, object]) -> int:
+def count_parameters(arch: str, model: Mapping[str, object]) -> int:
     """The number of trainable parameters, counted without allocating them."""
-    return sum(parameter.numel() for parameter in outline(arch, model).parameters())
+    return sum(parameter.numel() for parameter in build_on_meta(arch, model).parameters())
 
 
 @functools.cache
-def widest(arch: str, max_params: int) -> int:
+def widest_fitting(arch: str, max_params: int) -> int:
     """The largest `budget_setting` whose network has at most `max_params` parameters.
 
     Raises:
         GateError: not even the narrowest fits.
     """
-    setting = architecture(arch).budget_setting
+    setting = get_architecture(arch).budget_setting
     assert setting is not None
 
     def fits(width: int) -> bool:
-        return num_params(arch, {setting: width}) <= max_params
+        return count_parameters(arch, {setting: width}) <= max_params
 
     if not fits(1):
         raise GateError(
             f"No {arch} fits {max_params:,} parameters.",
-            why=f"The narrowest has {num_params(arch, {setting: 1}):,}.",
-            fix=f"Raise the budget: --max-params {num_params(arch, {setting: 1})}",
+            why=f"The narrowest has {count_parameters(arch, {setting: 1}):,}.",
+            fix=f"Raise the budget: --max-params {count_parameters(arch, {setting: 1})}",
         )
     low, high = 1, 2
     while fits(high):

@@ -28,8 +28,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from mnistcli.console import (
-    number,
-    percent,
+    format_percent,
+    number_column,
     plain_table,
     print_json,
     print_line,
@@ -38,24 +38,24 @@ from mnistcli.console import (
     stdout,
 )
 from mnistcli.errors import MnistError
-from mnistcli.machine import command_seconds
+from mnistcli.machine import seconds_since_start
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
 if TYPE_CHECKING:
-    from mnistcli.checkpoints import LoadedModel
-    from mnistcli.datasets import Dataset, FileState, OnProgress
-    from mnistcli.distributed import Workers
-    from mnistcli.engine import OnStep, Step
-    from mnistcli.layers import Network
+    from mnistcli.checkpoint import LoadedModel
+    from mnistcli.datasets import Dataset, FileState, OnDownloadProgress
+    from mnistcli.distributed import ProcessGroup
+    from mnistcli.engine import OnStep, StepProgress
     from mnistcli.metrics import EpochResult
-    from mnistcli.series import Layout
-    from mnistcli.training import Plan, Start
+    from mnistcli.multirun import Layout
+    from mnistcli.network_summary import NetworkSummary
+    from mnistcli.trainer import TrainingPlan, TrainingRun
 
 # How often a bar is redrawn: reading the running loss makes a GPU wait.
 REDRAW_SECONDS = 0.1
 
 
-def error(problem: MnistError) -> None:
+def print_error(problem: MnistError) -> None:
     """What happened, why, and what to do next."""
     console = stderr()
     console.print(Text.assemble(("Error: ", "bold red"), printable(problem.what)), soft_wrap=True)
@@ -66,7 +66,7 @@ def error(problem: MnistError) -> None:
 
 
 @contextmanager
-def download_progress(*, quiet: bool = False) -> "Iterator[OnProgress]":
+def download_progress(*, quiet: bool = False) -> "Iterator[OnDownloadProgress]":
     """A bar a file on a terminal, a line a file elsewhere."""
     console = stderr()
     progress = Progress(
@@ -90,7 +90,7 @@ def download_progress(*, quiet: bool = False) -> "Iterator[OnProgress]":
         yield on_progress
 
 
-def files(
+def show_files(
     dataset: "Dataset", data_dir: Path, states: "Sequence[FileState]", *, as_json: bool, quiet: bool
 ) -> None:
     """What became of the files of a data set."""
@@ -110,8 +110,12 @@ def files(
         stdout().print(Text(f"Directory: {states[0].path.parent}"), soft_wrap=True)
 
 
-def settings(
-    plan: "Plan", sources: Mapping[str, str], *, layout: "Layout | None" = None, as_json: bool
+def show_settings(
+    plan: "TrainingPlan",
+    sources: Mapping[str, str],
+    *,
+    layout: "Layout | None" = None,
+    as_json: bool,
 ) -> None:
     """Every setting of a run that is not made, or of a series' first, and where it comes from."""
     values = plan.settings.model_dump(mode="json")
@@ -123,16 +127,16 @@ def settings(
         return
     table = plain_table("setting", "value", "from")
     for name, value in {**model, **values}.items():
-        shown = json.dumps(value) if isinstance(value, dict) else _plain(value)
+        shown = json.dumps(value) if isinstance(value, dict) else format_value(value)
         source = "budget" if name == "width" and name not in sources else "default"
         fields = [each for key, each in sources.items() if key.startswith(f"{name}.")]
         given_by = ", ".join(dict.fromkeys(fields)) or sources.get(name, source)
         table.add_row(name, Text(shown), Text(given_by))
-    header(stdout(), plan, *([("runs", layout.in_words(plan.settings))] if layout else []))
+    print_header(stdout(), plan, *([("runs", layout.in_words(plan.settings))] if layout else []))
     stdout().print(table)
 
 
-def _plain(value: object) -> str:
+def format_value(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(str(item) for item in value) or "none"
     if isinstance(value, bool):
@@ -140,10 +144,10 @@ def _plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
+def print_header(console: Console, plan: "TrainingPlan", *lines: tuple[str, str]) -> None:
     """What is about to be trained, on what, and why so."""
     chosen = plan.settings
-    model = ", ".join(f"{name} {_plain(value)}" for name, value in chosen.network.items())
+    model = ", ".join(f"{name} {format_value(value)}" for name, value in chosen.network.items())
     epochs = f"{chosen.epochs} epoch{'s' if chosen.epochs > 1 else ''}"
     schedule = f"{epochs} of batch {chosen.batch_size}, {chosen.optimizer}"
     grid = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2))
@@ -162,7 +166,7 @@ def header(console: Console, plan: "Plan", *lines: tuple[str, str]) -> None:
 
 
 @contextmanager
-def live(console: Console) -> Iterator[Progress | None]:
+def live_progress(console: Console) -> Iterator[Progress | None]:
     """Room for a `Bar` under the lines of a terminal; None where there is no terminal to show."""
     if console.quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
         yield None
@@ -181,32 +185,32 @@ def live(console: Console) -> Iterator[Progress | None]:
         yield progress
 
 
-class Notes:
+class StatusNotes:
     """Lines on stderr that a program too, or who asked for quiet, has to know: what is kept."""
 
-    def __init__(self, workers: "Workers") -> None:
-        self._console = Console(stderr=True, highlight=False, quiet=not workers.leads)
+    def __init__(self, group: "ProcessGroup") -> None:
+        self._console = Console(stderr=True, highlight=False, quiet=not group.is_leader)
 
     def say(self, text: str, *, style: str = "yellow") -> None:
         """Print a line; of several processes the leader alone does."""
         self._console.print(Text(text, style=style), soft_wrap=True)
 
 
-class Bar:
+class StepBar:
     """A live bar that moves with the steps of a training; `label` says of which."""
 
     def __init__(
-        self, progress: Progress, start: "Start", *, workers: "Workers", label: str = ""
+        self, progress: Progress, start: "TrainingRun", *, group: "ProcessGroup", label: str = ""
     ) -> None:
         self._progress = progress
         self._label = label
         self._num_epochs = start.plan.settings.epochs
-        self._num_processes = workers.count
+        self._num_processes = group.world_size
         self._history = start.history
         self._task = progress.add_task("", total=None, figures="")
         self._epoch_started = self._drawn = time.perf_counter()
 
-    def move(self, step: "Step") -> None:
+    def move(self, step: "StepProgress") -> None:
         """Show a step that is done, unless another was shown just before."""
         now = time.perf_counter()
         if step.number == 1:
@@ -238,21 +242,21 @@ class TrainingDisplay:
 
     def __init__(
         self,
-        start: "Start",
+        start: "TrainingRun",
         console: Console,
         progress: Progress | None,
         *,
-        workers: "Workers",
+        group: "ProcessGroup",
     ) -> None:
         self._console = console
-        self._notes = Notes(workers)
+        self._notes = StatusNotes(group)
         self._run = start.run
         self._is_resumed = start.is_resumed
         self._num_epochs = start.plan.settings.epochs
         self._history = start.history
         self._num_before = self._num_shown = len(start.history)
         self._progress = progress
-        self._bar = Bar(progress, start, workers=workers) if progress else None
+        self._bar = StepBar(progress, start, group=group) if progress else None
 
     @property
     def on_step(self) -> "OnStep | None":
@@ -261,13 +265,13 @@ class TrainingDisplay:
 
     def show_epochs(self) -> None:
         """Print the rows of the epochs that are new; a star marks the best one so far."""
-        from mnistcli.metrics import best
+        from mnistcli.metrics import best_epoch
 
         for index in range(self._num_shown, len(self._history)):
             if index == self._num_before:
                 self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
             epoch = self._history[index]
-            is_best = best(self._history[: index + 1]) is epoch
+            is_best = best_epoch(self._history[: index + 1]) is epoch
             star = is_best and epoch.val_accuracy is not None
             self._console.print(_row(epoch, self._num_epochs, star=star), soft_wrap=True)
         self._num_shown = len(self._history)
@@ -278,7 +282,7 @@ class TrainingDisplay:
         if not self._history:
             self._notes.say("Interrupted: no epoch was finished, so nothing is kept.")
             return
-        path = typed(self._run.path)
+        path = shell_path(self._run.path)
         # It may not have come to writing down that more epochs are wanted.
         more = f" --epochs {self._num_epochs}" if self._is_resumed else ""
         self._notes.say(f"Interrupted after epoch {self._history[-1].epoch} of {self._num_epochs}.")
@@ -305,37 +309,37 @@ def _row(epoch: "EpochResult", num_epochs: int, *, star: bool) -> str:
     val_loss = "-" if epoch.val_loss is None else f"{epoch.val_loss:.4f}"
     return (
         f"{epoch.epoch:>3}/{num_epochs:<3} {epoch.lr:>9.2g}  {epoch.train_loss:>10.4f}"
-        f"  {percent(epoch.train_accuracy):>9}  {val_loss:>9}  {percent(epoch.val_accuracy):>9}"
+        f"  {format_percent(epoch.train_accuracy):>9}  {val_loss:>9}  {format_percent(epoch.val_accuracy):>9}"
         f"{'*' if star else ' '}  {epoch.seconds:>5.1f} s"
     )
 
 
 @contextmanager
-def training(
-    start: "Start", num_train: int, num_val: int, *, workers: "Workers", quiet: bool
+def training_display(
+    start: "TrainingRun", num_train: int, num_val: int, *, group: "ProcessGroup", quiet: bool
 ) -> Iterator[TrainingDisplay]:
     """The header, and a display for what follows it."""
     console = Console(stderr=True, highlight=False, quiet=quiet)
-    announce(
+    print_training_header(
         console,
         start.plan,
         sizes=(num_train, num_val),
         where=("run", printable(str(start.run.path))),
-        workers=workers,
+        group=group,
     )
     if start.is_resumed:
-        console.print(_where_it_goes_on(start), soft_wrap=True)
-    with live(console) as progress:
-        yield TrainingDisplay(start, console, progress, workers=workers)
+        console.print(_describe_resumption(start), soft_wrap=True)
+    with live_progress(console) as progress:
+        yield TrainingDisplay(start, console, progress, group=group)
 
 
-def announce(
+def print_training_header(
     console: Console,
-    plan: "Plan",
+    plan: "TrainingPlan",
     *,
     sizes: tuple[int, int],
     where: tuple[str, str],
-    workers: "Workers",
+    group: "ProcessGroup",
 ) -> None:
     """The header of a training.
 
@@ -344,13 +348,13 @@ def announce(
     """
     data = f"{plan.dataset.name}: {sizes[0]:,} to train on, {sizes[1]:,} to validate"
     lines = [("data", data), where]
-    if workers.count > 1:
-        lines.append(("processes", f"{workers.count}, each with its share of every batch"))
-    header(console, plan, *lines)
+    if group.world_size > 1:
+        lines.append(("processes", f"{group.world_size}, each with its share of every batch"))
+    print_header(console, plan, *lines)
     console.print()
 
 
-def _where_it_goes_on(start: "Start") -> str:
+def _describe_resumption(start: "TrainingRun") -> str:
     num_done, num_epochs = len(start.history), start.plan.settings.epochs
     if not start.is_finished:
         return f"Resuming at epoch {num_done + 1} of {num_epochs}."
@@ -360,14 +364,16 @@ def _where_it_goes_on(start: "Start") -> str:
     return f"{done} done; to train on, name more: --epochs {2 * num_epochs}"
 
 
-def trained(start: "Start", *, data_dir: Path | None, as_json: bool, quiet: bool) -> None:
+def show_trained(
+    start: "TrainingRun", *, data_dir: Path | None, as_json: bool, quiet: bool
+) -> None:
     """What a finished run has reached, where it lies, and what to type next.
 
     `data_dir` is what the command line named, which the next one has to name too.
     """
-    from mnistcli.metrics import best
+    from mnistcli.metrics import best_epoch
 
-    plan, run, history, kept = start.plan, start.run, start.history, best(start.history)
+    plan, run, history, kept = start.plan, start.run, start.history, best_epoch(start.history)
     if as_json:
         print_json(
             {
@@ -378,7 +384,7 @@ def trained(start: "Start", *, data_dir: Path | None, as_json: bool, quiet: bool
                 "precision": asdict(plan.precision),
                 "settings": plan.settings.model_dump(mode="json"),
                 "best": asdict(kept),
-                "command_seconds": command_seconds(),
+                "command_seconds": seconds_since_start(),
                 "epochs": [asdict(epoch) for epoch in history],
             }
         )
@@ -392,14 +398,16 @@ def trained(start: "Start", *, data_dir: Path | None, as_json: bool, quiet: bool
     if kept.val_loss is None:
         reached = f"Epoch {kept.epoch}, the last, is kept: nothing was held out to choose by."
     else:
-        accuracy = f"validation accuracy {percent(kept.val_accuracy)}, loss {kept.val_loss:.4f}"
+        accuracy = (
+            f"validation accuracy {format_percent(kept.val_accuracy)}, loss {kept.val_loss:.4f}"
+        )
         reached = f"Epoch {kept.epoch} is the best: {accuracy}."
     console.print(Text(reached, style="bold"), soft_wrap=True)
     console.print(f"Trained {plan.num_params:,} parameters in {seconds:.1f} s.", soft_wrap=True)
     if plan.settings.until is not None and not start.is_resumed:
-        console.print(_how_soon(start, command_seconds()), soft_wrap=True)
+        console.print(_describe_target(start, seconds_since_start()), soft_wrap=True)
     console.print(Text(f"Kept in {printable(str(run.path))}"), soft_wrap=True)
-    path = typed(run.path)
+    path = shell_path(run.path)
     show_next(f"eval {path}{data_option(data_dir)}", f"plot {path}", f"predict digit.png -c {path}")
 
 
@@ -411,25 +419,25 @@ def show_next(*commands: str) -> None:
         console.print(Text(f"  mnist {command}", style="cyan"), soft_wrap=True)
 
 
-def typed(path: Path) -> str:
+def shell_path(path: Path) -> str:
     """A path as a shell reads it."""
     return printable(shlex.quote(str(path)))
 
 
 def data_option(data_dir: Path | None) -> str:
     """The option that says where data sets lie, if one was given."""
-    return f" --data-dir {typed(data_dir)}" if data_dir else ""
+    return f" --data-dir {shell_path(data_dir)}" if data_dir else ""
 
 
-def _how_soon(start: "Start", seconds: float) -> str:
-    until, accuracy = start.plan.settings.until, percent(start.history[-1].val_accuracy)
+def _describe_target(start: "TrainingRun", seconds: float) -> str:
+    until, accuracy = start.plan.settings.until, format_percent(start.history[-1].val_accuracy)
     if start.has_reached:
         return f"Reached {until:g} % after {seconds:.1f} s, start-up included."
     return f"Did not reach {until:g} %: {accuracy} after {seconds:.1f} s, start-up included."
 
 
-def network(
-    described: "Network", *, loaded: "LoadedModel | None" = None, as_json: bool, quiet: bool
+def show_network(
+    described: "NetworkSummary", *, loaded: "LoadedModel | None" = None, as_json: bool, quiet: bool
 ) -> None:
     """The layers of a network and their totals."""
     chosen = described.settings
@@ -439,7 +447,9 @@ def network(
     if quiet:
         print_line(str(described.num_params))
         return
-    table = plain_table("layer", "kind", number("output"), number("parameters"), number("MACs"))
+    table = plain_table(
+        "layer", "kind", number_column("output"), number_column("parameters"), number_column("MACs")
+    )
     for layer in described.layers:
         shape = " x ".join(map(str, layer.output_shape))
         params = f"{layer.num_params:,}" if layer.num_params else ""
@@ -459,7 +469,7 @@ def network(
     )
 
 
-def _network_record(described: "Network") -> dict[str, Any]:
+def _network_record(described: "NetworkSummary") -> dict[str, Any]:
     return {
         "recipe": described.settings.recipe,
         "model": described.settings.model.model_dump(mode="json"),
@@ -471,7 +481,7 @@ def _network_record(described: "Network") -> dict[str, Any]:
     }
 
 
-def registry(networks: "Sequence[Network]", *, as_json: bool, quiet: bool) -> None:
+def show_registry(networks: "Sequence[NetworkSummary]", *, as_json: bool, quiet: bool) -> None:
     """The architectures and the recipes side by side; quiet: the recipes' names."""
     if as_json:
         print_json({"recipes": [_network_record(each) for each in networks]})
@@ -480,11 +490,13 @@ def registry(networks: "Sequence[Network]", *, as_json: bool, quiet: bool) -> No
     if quiet:
         print_line("\n".join(by_recipe))
         return
-    architectures = plain_table("architecture", "what it is", number("parameters"))
+    architectures = plain_table("architecture", "what it is", number_column("parameters"))
     for each in ARCHITECTURES.values():
         num_params = by_recipe[each.default_recipe].num_params
         architectures.add_row(each.name, each.summary, f"{num_params:,}")
-    recipes = plain_table("recipe", "arch", "what it trains", number("parameters"), number("MACs"))
+    recipes = plain_table(
+        "recipe", "arch", "what it trains", number_column("parameters"), number_column("MACs")
+    )
     for name, described in by_recipe.items():
         recipe = RECIPES[name]
         recipes.add_row(
@@ -501,7 +513,7 @@ def registry(networks: "Sequence[Network]", *, as_json: bool, quiet: bool) -> No
     console.print("\nLayer by layer: mnist summary --arch NAME, or --recipe NAME")
 
 
-def drawn(target: Path, *, as_json: bool, quiet: bool) -> None:
+def show_plot_path(target: Path, *, as_json: bool, quiet: bool) -> None:
     """Where a figure was written."""
     if as_json:
         print_json({"file": str(target)})

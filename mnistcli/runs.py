@@ -37,20 +37,26 @@ from pydantic import (
     model_validator,
 )
 
-from mnistcli import SCHEMA_VERSION, archives, checkpoints
-from mnistcli.checkpoints import CheckpointCard
-from mnistcli.errors import DataError, RunError, SettingsError, brief
+from mnistcli import SCHEMA_VERSION
+from mnistcli.archive import has_valid_tensors, load_archive, pack
+from mnistcli.checkpoint import (
+    BUNDLED_CHECKPOINT,
+    CheckpointCard,
+    pack_checkpoint,
+    software_versions,
+)
+from mnistcli.errors import DataError, RunError, SettingsError, shorten
 from mnistcli.files import (
     LOCK_NAME,
     LockedError,
-    check_file,
-    locked,
-    remove_abandoned,
+    lock_directory,
+    remove_stale_temporaries,
+    require_readable,
     write_atomically,
 )
 from mnistcli.machine import num_cores
-from mnistcli.metrics import EpochResult, JudgedSplit, Score
-from mnistcli.settings import TrainSettings, differing, first_problem
+from mnistcli.metrics import EpochResult, EvalSplit, Score
+from mnistcli.settings import TrainSettings, differing_settings, first_problem
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,9 +65,9 @@ COLUMNS = [field.name for field in fields(EpochResult)]
 # The largest record, the score of a network that misread 60,000 pictures, has 12 MB.
 MAX_RECORD_BYTES = 32 << 20
 # What a series of runs is known by; its runs lie in directories beside it.
-SERIES_RECORD = "summary.json"
+MULTIRUN_RECORD = "summary.json"
 # What a run has from its beginning, and what is written as it is trained.
-BEGUN = ("settings.json", "environment.json", "metrics.csv")
+START_FILES = ("settings.json", "environment.json", "metrics.csv")
 # No data set has as many.
 MAX_IMAGES = 10**7
 
@@ -76,7 +82,7 @@ class Run:
     def name(self) -> str:
         """The name of its directory, after that of the series it is of."""
         path = self.path.resolve()
-        return f"{path.parent.name}/{path.name}" if _is_series(path.parent) else path.name
+        return f"{path.parent.name}/{path.name}" if is_multirun(path.parent) else path.name
 
     @property
     def best(self) -> Path:
@@ -117,7 +123,7 @@ class SavedState(BaseModel):
 
 
 @contextmanager
-def created(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Run]:
+def create_run(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Run]:
     """A new run directory with its `settings.json`, for this process alone.
 
     Without a `name` it is called by its recipe and the local time. If what
@@ -127,13 +133,13 @@ def created(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Ru
         SettingsError: the name is taken, or is no plain directory name.
         RunError: the directory cannot be written.
     """
-    with claimed(out, name, settings) as run:
+    with claim_directory(out, name, settings) as run:
         write_record(run, "settings.json", settings.model_dump(mode="json"))
         yield run
 
 
 @contextmanager
-def claimed(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Run]:
+def claim_directory(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Run]:
     """A new directory for a run or a series, named as `created` says, for this process alone.
 
     If no epoch is kept in it in the end, it is removed again. Raises what
@@ -144,25 +150,25 @@ def claimed(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Ru
         try:
             yield run
         finally:
-            if not keeps_epochs(run.path):
-                _remove_husk(run.path)
+            if not has_saved_epochs(run.path):
+                _remove_empty_run(run.path)
 
 
-def keeps_epochs(path: Path) -> bool:
+def has_saved_epochs(path: Path) -> bool:
     """Whether a run, or any run of a series, has an epoch to go on from."""
     return (path / "state.pth").exists() or any(path.glob("*/state.pth"))
 
 
-def _remove_husk(path: Path) -> None:
+def _remove_empty_run(path: Path) -> None:
     """Remove what was written there before an epoch, and nothing else that may have come there."""
     with suppress(OSError):
-        for name in ("settings.json", "environment.json", SERIES_RECORD, LOCK_NAME):
+        for name in ("settings.json", "environment.json", MULTIRUN_RECORD, LOCK_NAME):
             (path / name).unlink(missing_ok=True)
         path.rmdir()
 
 
 def _claim_new(out: Path, name: str | None, settings: TrainSettings, held: ExitStack) -> Run:
-    for candidate in [_checked_name(name)] if name else _names_by_time(settings):
+    for candidate in [_validate_name(name)] if name else _names_by_time(settings):
         path = out / candidate
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -173,7 +179,7 @@ def _claim_new(out: Path, name: str | None, settings: TrainSettings, held: ExitS
         except OSError as error:
             with suppress(OSError):
                 path.rmdir()  # unless it is somebody's
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
     raise SettingsError(
         f"There is a run {out / (name or '')} already.",
         why="A run is never overwritten.",
@@ -186,7 +192,7 @@ def _is_free(path: Path) -> bool:
 
     A process that was killed at once may have left its lock or a temporary file.
     """
-    remove_abandoned(path)
+    remove_stale_temporaries(path)
     return all(entry.name == LOCK_NAME for entry in path.iterdir())
 
 
@@ -194,7 +200,7 @@ def _is_ours(path: Path, held: ExitStack) -> bool:
     """Whether the lock of a directory could be had; then `held` keeps it."""
     with ExitStack() as attempt:
         try:
-            attempt.enter_context(locked(path, wait=None))
+            attempt.enter_context(lock_directory(path, wait=None))
         except LockedError:
             return False
         # Another process may have had it first, and be done.
@@ -205,7 +211,7 @@ def _is_ours(path: Path, held: ExitStack) -> bool:
 
 
 @contextmanager
-def resumed(name: str, out: Path) -> Iterator[Run]:
+def open_for_resuming(name: str, out: Path) -> Iterator[Run]:
     """The run called `name` as `find` finds it, for this process alone.
 
     "last" is the run that was trained last, if it has finished an epoch or not.
@@ -214,14 +220,14 @@ def resumed(name: str, out: Path) -> Iterator[Run]:
         DataError: there is no such run, or its settings are damaged.
         RunError: another process is training it, or it cannot be written.
     """
-    run = _newest(out, marks=BEGUN) if name == "last" else find(name, out)
+    run = newest_run(out, marks=START_FILES) if name == "last" else find_run(name, out)
     read_settings(run)  # before a lock is put into a directory that is no run
-    with locked_run(run):
+    with lock_run(run):
         yield run
 
 
 @contextmanager
-def locked_run(run: Run) -> Iterator[None]:
+def lock_run(run: Run) -> Iterator[None]:
     """Keep other processes out of the directory of a run or a series, and tidy it.
 
     Raises:
@@ -229,8 +235,8 @@ def locked_run(run: Run) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            held.enter_context(locked(run.path, wait=None))
-            remove_abandoned(run.path)
+            held.enter_context(lock_directory(run.path, wait=None))
+            remove_stale_temporaries(run.path)
         except LockedError as error:
             raise RunError(
                 f"{run.path} is being trained by another process.",
@@ -238,11 +244,11 @@ def locked_run(run: Run) -> Iterator[None]:
                 fix="Wait for it or end it, then try again.",
             ) from error
         except OSError as error:
-            raise _cannot_write(run.path, error) from error
+            raise cannot_write(run.path, error) from error
         yield
 
 
-def _checked_name(name: str) -> str:
+def _validate_name(name: str) -> str:
     if Path(name).name != name or name in (".", "..", "last") or not name.isprintable():
         raise SettingsError(
             f"'{name}' cannot name a run.",
@@ -265,13 +271,13 @@ def read_settings(run: Run) -> TrainSettings:
     try:
         return TrainSettings.model_validate(record)
     except ValidationError as error:
-        raise _damaged(run.path / "settings.json", first_problem(error)) from error
+        raise damaged_file(run.path / "settings.json", first_problem(error)) from error
 
 
 def write_record(run: Run, name: str, record: Mapping[str, Any]) -> None:
     """Write a JSON record; raises RunError if the directory cannot be written."""
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    _write(run.path / name, text.encode())
+    write_file(run.path / name, text.encode())
 
 
 def read_record(run: Run, name: str) -> dict[str, Any]:
@@ -282,7 +288,7 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
     """
     path = run.path / name
     try:
-        check_file(path, MAX_RECORD_BYTES)
+        require_readable(path, MAX_RECORD_BYTES)
         record = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(
@@ -291,13 +297,13 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
             fix="Name the directory of a run: it holds settings.json and metrics.csv.",
         ) from error
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged_file(path, str(error)) from error
     if not isinstance(record, dict):
-        raise _damaged(path, "It holds no record")
+        raise damaged_file(path, "It holds no record")
     return record
 
 
-def keep_environment(run: Run, epoch: int, environment: Mapping[str, Any]) -> None:
+def write_environment(run: Run, epoch: int, environment: Mapping[str, Any]) -> None:
     """Write `environment.json`; of a run that goes on after `epoch`, beside what is there.
 
     Raises:
@@ -315,14 +321,14 @@ def keep_environment(run: Run, epoch: int, environment: Mapping[str, Any]) -> No
     write_record(run, "environment.json", record)
 
 
-def environment(**choices: Any) -> dict[str, Any]:
+def describe_environment(**choices: Any) -> dict[str, Any]:
     """Where and with what a run was made: machine, versions, command and `choices`."""
     import torch
 
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["mnist", *sys.argv[1:]],
-        "versions": checkpoints.versions(),
+        "versions": software_versions(),
         "platform": platform.platform(),
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "num_cores": num_cores(),
@@ -337,7 +343,7 @@ def write_metrics(run: Run, epochs: Sequence[EpochResult]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(epoch) for epoch in epochs)
-    _write(run.path / "metrics.csv", text.getvalue().encode())
+    write_file(run.path / "metrics.csv", text.getvalue().encode())
 
 
 def read_metrics(run: Run) -> list[EpochResult]:
@@ -348,7 +354,7 @@ def read_metrics(run: Run) -> list[EpochResult]:
     """
     path = run.path / "metrics.csv"
     try:
-        check_file(path, MAX_RECORD_BYTES)
+        require_readable(path, MAX_RECORD_BYTES)
         with path.open(encoding="utf-8", newline="") as handle:
             epochs = [_read_epoch(row) for row in csv.DictReader(handle)]
     except OSError as error:
@@ -358,11 +364,11 @@ def read_metrics(run: Run) -> list[EpochResult]:
             fix="Name the directory of a run that has finished an epoch.",
         ) from error
     except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged_file(path, str(error)) from error
     if not epochs:
-        raise _damaged(path, "It holds no epoch")
+        raise damaged_file(path, "It holds no epoch")
     if not all(before.epoch < after.epoch for before, after in itertools.pairwise(epochs)):
-        raise _damaged(path, "Its epochs are in no order")
+        raise damaged_file(path, "Its epochs are in no order")
     return epochs
 
 
@@ -379,7 +385,7 @@ def _read_epoch(row: Mapping[str, str]) -> EpochResult:
     return EpochResult(epoch=number, **values)  # type: ignore[arg-type]
 
 
-def keep_score(score: Score) -> Path | None:
+def write_score(score: Score) -> Path | None:
     """Write a score into the run whose best checkpoint it judged; None if it is no run's.
 
     A score with `tta` is not kept: it is not the network's alone.
@@ -387,7 +393,7 @@ def keep_score(score: Score) -> Path | None:
     Raises:
         RunError: the run directory cannot be written.
     """
-    run = run_of_best(Path(score.checkpoint))
+    run = run_of_best_checkpoint(Path(score.checkpoint))
     if score.tta or run is None:
         return None
     name = _score_name(score.dataset, score.split)
@@ -395,7 +401,7 @@ def keep_score(score: Score) -> Path | None:
     return run.path / name
 
 
-def read_score(run: Run, dataset: str, split: JudgedSplit) -> Score | None:
+def read_score(run: Run, dataset: str, split: EvalSplit) -> Score | None:
     """The score that `keep_score` wrote, or None if it has not.
 
     Raises:
@@ -407,26 +413,26 @@ def read_score(run: Run, dataset: str, split: JudgedSplit) -> Score | None:
     record = read_record(run, name)
     record.pop("schema_version", None)
     try:
-        score = _scores().validate_python(record)
+        score = _score_adapter().validate_python(record)
     except ValidationError as error:
-        raise _damaged(run.path / name, first_problem(error)) from error
-    if not _adds_up(score):
-        raise _damaged(run.path / name, "its figures make no sense")
+        raise damaged_file(run.path / name, first_problem(error)) from error
+    if not _is_consistent(score):
+        raise damaged_file(run.path / name, "its figures make no sense")
     return score
 
 
 @cache
-def _scores() -> TypeAdapter[Score]:
+def _score_adapter() -> TypeAdapter[Score]:
     """What checks a score. To make it takes longer than to read one."""
     return TypeAdapter(Score)
 
 
-def _adds_up(score: Score) -> bool:
+def _is_consistent(score: Score) -> bool:
     """Whether the figures of a score are in their bounds and agree with each other."""
     num_classes, counts = len(score.classes), list(itertools.chain(*score.confusion))
     if not num_classes or [len(row) for row in score.confusion] != [num_classes] * num_classes:
         return False
-    num_right = sum(score.confusion[k][k] for k in range(num_classes))
+    num_correct = sum(score.confusion[k][k] for k in range(num_classes))
     shares = [score.accuracy, *score.interval]
     shares += [
         share for each in score.mistakes for share in (each.probability, each.label_probability)
@@ -438,7 +444,7 @@ def _adds_up(score: Score) -> bool:
     return (
         1 <= sum(counts) == score.num_images <= MAX_IMAGES
         and min(counts) >= 0
-        and num_right == score.num_images - score.num_errors
+        and num_correct == score.num_images - score.num_errors
         and (not binned or (sum(binned) == score.num_images and min(binned) >= 0))
         and not score.tta
         and all(0 <= share <= 1 for share in shares)
@@ -449,13 +455,13 @@ def _adds_up(score: Score) -> bool:
     )
 
 
-def _score_name(dataset: str, split: JudgedSplit) -> str:
+def _score_name(dataset: str, split: EvalSplit) -> str:
     return f"eval-{dataset}-{split}.json"
 
 
 def save_checkpoint(path: Path, network: "nn.Module", card: CheckpointCard) -> None:
     """Write a checkpoint; raises RunError if the file cannot be written."""
-    _write(path, checkpoints.packed(network, card))
+    write_file(path, pack_checkpoint(network, card))
 
 
 def save_best(run: Run, network: "nn.Module", card: CheckpointCard) -> None:
@@ -468,7 +474,7 @@ def save_best(run: Run, network: "nn.Module", card: CheckpointCard) -> None:
         try:
             score.unlink()
         except OSError as error:
-            raise _cannot_write(score, error) from error
+            raise cannot_write(score, error) from error
     save_checkpoint(run.best, network, card)
 
 
@@ -479,7 +485,7 @@ def save_state(run: Run, saved: SavedState) -> None:
         RunError: the file cannot be written.
     """
     records = saved.model_dump(mode="json", exclude={"state"})
-    _write(run.state, archives.packed({**records, "state": saved.state}))
+    write_file(run.state, pack({**records, "state": saved.state}))
 
 
 def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
@@ -494,16 +500,16 @@ def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
             return None
         raise _not_resumable(run, "It holds no state.pth, which runs of an older version lack")
     try:
-        content = archives.load(run.state)
-        if not archives.holds_sound_tensors(content):
-            raise _damaged(run.state, "its tensors are not those of a training")
+        content = load_archive(run.state)
+        if not has_valid_tensors(content):
+            raise damaged_file(run.state, "its tensors are not those of a training")
         saved = SavedState.model_validate(content)
     except DataError as error:
         raise _not_resumable(run, f"state.pth: {error.why}") from error
     except ValidationError as error:
         why = f"state.pth is damaged: {first_problem(error)}"
         raise _not_resumable(run, why) from error
-    if changed := differing(settings, saved.settings):
+    if changed := differing_settings(settings, saved.settings):
         why = f"settings.json is not what it was trained with: {', '.join(changed)} differs"
         raise _not_resumable(run, why)
     return saved
@@ -517,21 +523,21 @@ def _not_resumable(run: Run, why: str) -> DataError:
     )
 
 
-def find(name: str, out: Path) -> Run:
+def find_run(name: str, out: Path) -> Run:
     """The run called `name`: a name in `out`, a directory, or "last" for the newest.
 
     Raises:
         DataError: there is none, or it is a series of several.
     """
     if name == "last":
-        return _newest(out)
+        return newest_run(out)
     for path in (out / name, Path(name)):
-        if _is_series(path):
-            raise _is_several(path)
+        if is_multirun(path):
+            raise _multirun_error(path)
         if path.is_dir():
             return Run(path)
     known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
-    near = get_close_matches(name, [*known, *(path.name for path in _all_series(out))], n=1)
+    near = get_close_matches(name, [*known, *(path.name for path in _all_multiruns(out))], n=1)
     meant = f"Did you mean {near[0]}? " if near else ""
     newest = f"The newest runs in {out}: {', '.join(known[:5])}"
     raise DataError(
@@ -541,7 +547,7 @@ def find(name: str, out: Path) -> Run:
     )
 
 
-def expanded(names: Sequence[str], out: Path, *, mark: str) -> tuple[list[str], list[Path]]:
+def expand_multiruns(names: Sequence[str], out: Path, *, mark: str) -> tuple[list[str], list[Path]]:
     """The names, a series among them replaced by its runs in order; and the runs left out.
 
     Those are left out that lack the file `mark`.
@@ -551,11 +557,11 @@ def expanded(names: Sequence[str], out: Path, *, mark: str) -> tuple[list[str], 
     """
     found, lacking = [], []
     for name in names:
-        series = find_series(name, out) if name != "last" else None
+        series = find_multirun(name, out) if name != "last" else None
         if series is None:
             found.append(name)
             continue
-        members = _members(series.path)
+        members = member_paths(series.path)
         having = [str(path) for path in members if (path / mark).is_file()]
         if not having:
             raise DataError(
@@ -569,7 +575,7 @@ def expanded(names: Sequence[str], out: Path, *, mark: str) -> tuple[list[str], 
     return found, lacking
 
 
-def find_series(name: str, out: Path) -> Run | None:
+def find_multirun(name: str, out: Path) -> Run | None:
     """The directory of the series called `name`, or None if that is a run, or nothing.
 
     "last" is the one that the run belongs to that was trained last, if it is of a series.
@@ -578,17 +584,17 @@ def find_series(name: str, out: Path) -> Run | None:
         DataError: nothing has been trained in `out`, and `name` is "last".
     """
     if name == "last":
-        paths = [_newest(out, marks=BEGUN).path.parent]
+        paths = [newest_run(out, marks=START_FILES).path.parent]
     else:
         paths = [path for path in (out / name, Path(name)) if path.is_dir()]
-    return Run(paths[0]) if paths and _is_series(paths[0]) else None
+    return Run(paths[0]) if paths and is_multirun(paths[0]) else None
 
 
-def _is_series(path: Path) -> bool:
-    return (path / SERIES_RECORD).is_file() and not (path / "settings.json").exists()
+def is_multirun(path: Path) -> bool:
+    return (path / MULTIRUN_RECORD).is_file() and not (path / "settings.json").exists()
 
 
-def _members(series: Path) -> list[Path]:
+def member_paths(series: Path) -> list[Path]:
     """The runs that a series has begun, in order."""
     return sorted(
         (entry.parent for entry in series.glob("*/settings.json")),
@@ -596,11 +602,11 @@ def _members(series: Path) -> list[Path]:
     )
 
 
-def _is_several(path: Path) -> DataError:
-    names = [member.name for member in _members(path)]
+def _multirun_error(path: Path) -> DataError:
+    names = [member.name for member in member_paths(path)]
     why, fix = "It holds no run yet.", f"Go on with it: mnist train --resume {path}"
     if names:
-        why = f"It holds {names[0]} to {names[-1]}; {SERIES_RECORD} compares them."
+        why = f"It holds {names[0]} to {names[-1]}; {MULTIRUN_RECORD} compares them."
         fix = f"Name one, {path / names[0]}; all together: mnist eval {path}, mnist plot {path}"
     return DataError(f"{path} is a series of runs, not one.", why=why, fix=fix)
 
@@ -612,11 +618,11 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
         DataError: there is no such file or run, or the run has no checkpoint yet.
     """
     if name is None:
-        return checkpoints.BUNDLED
+        return BUNDLED_CHECKPOINT
     path = Path(name)
     if not path.is_dir() and (path.suffix == ".pth" or path.is_file()):
         return path
-    run = find(name, out)
+    run = find_run(name, out)
     if not run.best.is_file():
         is_lost = (run.path / "metrics.csv").is_file()
         raise DataError(
@@ -629,26 +635,26 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
     return run.best
 
 
-def called(found: Sequence[Run]) -> list[str]:
+def display_names(found: Sequence[Run]) -> list[str]:
     """What runs are called beside each other: their names, the paths of those that share one."""
     names = Counter(run.name for run in set(found))
     return [run.name if names[run.name] == 1 else str(run.path) for run in found]
 
 
-def run_of(checkpoint: Path) -> Run | None:
+def run_of_checkpoint(checkpoint: Path) -> Run | None:
     """The run that a checkpoint file belongs to, if it lies in one."""
     return Run(checkpoint.parent) if (checkpoint.parent / "settings.json").is_file() else None
 
 
-def run_of_best(checkpoint: Path) -> Run | None:
+def run_of_best_checkpoint(checkpoint: Path) -> Run | None:
     """The run whose best checkpoint a file is, if it is one's."""
-    run = run_of(checkpoint)
+    run = run_of_checkpoint(checkpoint)
     return run if run and run.best == checkpoint else None
 
 
-def _all_series(out: Path) -> list[Path]:
+def _all_multiruns(out: Path) -> list[Path]:
     """The directories of the series in `out`."""
-    return [path.parent for path in out.glob(f"*/{SERIES_RECORD}")]
+    return [path.parent for path in out.glob(f"*/{MULTIRUN_RECORD}")]
 
 
 def all_runs(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> list[Run]:
@@ -659,7 +665,7 @@ def all_runs(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> list[Run]
     """
     found = [
         Run(path.parent)
-        for place in (out, *_all_series(out))
+        for place in (out, *_all_multiruns(out))
         for path in place.glob(f"*/{marks[0]}")
         if path.is_file()
     ]
@@ -672,7 +678,7 @@ def last_written(run: Run, names: Sequence[str]) -> int:
     return max((path.stat().st_mtime_ns for path in paths if path.exists()), default=0)
 
 
-def _newest(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> Run:
+def newest_run(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> Run:
     found = all_runs(out, marks=marks)
     if not found:
         raise DataError(
@@ -683,17 +689,17 @@ def _newest(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> Run:
     return found[0]
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, lambda handle: handle.write(content))
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> RunError:
+def cannot_write(path: Path, error: OSError) -> RunError:
     run = Run(path if path.is_dir() else path.parent)
     why, fix = f"{error.strerror or error}.", "Make room or choose another directory: --out DIR"
-    if run.state.exists() or _is_series(run.path):
+    if run.state.exists() or is_multirun(run.path):
         fix = f"Make it writable or make room, then go on: mnist train --resume {run.path}"
     elif isinstance(error, FileNotFoundError):
         why = f"{run.path} has been removed or moved."
@@ -701,9 +707,9 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(f"Cannot write {path}.", why=why, fix=fix)
 
 
-def _damaged(path: Path, why: str) -> DataError:
+def damaged_file(path: Path, why: str) -> DataError:
     return DataError(
         f"{path} is damaged.",
-        why=f"{brief(why)}.",
+        why=f"{shorten(why)}.",
         fix="Mend or remove that file, or name another run.",
     )

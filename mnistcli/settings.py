@@ -19,18 +19,26 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from mnistcli import registry
-from mnistcli.errors import GateError, SettingsError, brief, unknown_name
+from mnistcli.errors import GateError, SettingsError, shorten, unknown_name
+from mnistcli.registry import (
+    DEFAULT_RECIPE,
+    RECIPES,
+    Recipe,
+    count_parameters,
+    get_architecture,
+    get_recipe,
+    widest_fitting,
+)
 
 # Characters of a settings file; a run's has 1,000. Longer keys would take TOML's reader minutes.
-MAX_CONFIG = 16_384
+MAX_CONFIG_CHARACTERS = 16_384
 MAX_SEED = 2**32 - 1
 # Of a series, and so folds of a training set.
 MAX_RUNS = 100
 # Settings of earlier versions, which files may still hold; none of them changes a network.
 RETIRED = frozenset(("compile", "teacher", "distillation"))
 # Wrong settings that a message names.
-MAX_LINES = 20
+MAX_PROBLEM_LINES = 20
 
 
 def split_list(value: object) -> object:
@@ -38,14 +46,14 @@ def split_list(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
-def check_printable(text: str) -> str:
+def require_printable(text: str) -> str:
     """The text, if a terminal shows it as it is."""
     if not text.isprintable():
         raise ValueError("it has characters that cannot be shown")
     return text
 
 
-Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(check_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(require_printable)]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Sizes = Annotated[tuple[Count, ...], Field(max_length=32), BeforeValidator(split_list)]
@@ -181,7 +189,7 @@ class TrainSettings(_Frozen):
             raise ValueError("until needs a val_size above 0, or a fold")
         if self.label_smoothing and self.loss == "nll":
             raise ValueError("label_smoothing needs loss cross-entropy")
-        width = registry.architecture(self.arch).budget_setting
+        width = get_architecture(self.arch).budget_setting
         if width and getattr(self.model, width) is None and self.max_params is None:
             raise ValueError(f"{self.arch} needs a {width} or max_params")
         return self
@@ -207,13 +215,13 @@ class TrainSettings(_Frozen):
         return self.model.model_dump(exclude={"arch"})
 
 
-def apart_from_seed_and_fold(settings: TrainSettings) -> str:
+def repetition_key(settings: TrainSettings) -> str:
     """The settings without seed and fold, as one text: runs that are repetitions have the same."""
     fold = settings.fold and settings.fold.model_copy(update={"number": 1})
     return settings.model_copy(update={"seed": 0, "fold": fold}).model_dump_json()
 
 
-def flat(settings: TrainSettings) -> dict[str, object]:
+def flatten_settings(settings: TrainSettings) -> dict[str, object]:
     """What tells trainings apart but their seed and fold, by name; the network comes first.
 
     The settings of tables stand for themselves. Of folds there is their number.
@@ -230,19 +238,21 @@ def flat(settings: TrainSettings) -> dict[str, object]:
     }
 
 
-def changes(settings: TrainSettings) -> dict[str, object]:
+def changes_from_recipe(settings: TrainSettings) -> dict[str, object]:
     """What of `flat` is not the recipe's own for the same size; all if there is no recipe."""
     own: dict[str, object] = {}
-    if settings.recipe in registry.RECIPES:
+    if settings.recipe in RECIPES:
         budget = {"max_params": settings.max_params} if settings.max_params else {}
-        name = registry.architecture(settings.arch).budget_setting
+        name = get_architecture(settings.arch).budget_setting
         size = {name: settings.network[name]} if name else {}
-        own = flat(resolve({"recipe": settings.recipe, **budget, **size}, environ={}).settings)
+        own = flatten_settings(
+            resolve_settings({"recipe": settings.recipe, **budget, **size}, environ={}).settings
+        )
         # The size is no recipe's own.
         own |= dict.fromkeys(size)
     return {
         name: value
-        for name, value in flat(settings).items()
+        for name, value in flatten_settings(settings).items()
         if name not in own or value != own[name]
     }
 
@@ -260,7 +270,7 @@ class Resolved:
     sources: Mapping[str, str]
 
 
-def resolve(
+def resolve_settings(
     flags: Mapping[str, Any],
     *,
     config: Path | None = None,
@@ -290,7 +300,7 @@ def resolve(
     named = {"recipe": recipe.name, "arch": recipe.arch}
 
     def combined() -> Resolved:
-        values, sources = _merged(layers)
+        values, sources = _merge_layers(layers)
         values.update(named)
         sources.update(dict.fromkeys(named, recipe_source))
         _drop_weaker_size(values, sources, order=[source for source, _ in layers])
@@ -302,12 +312,12 @@ def resolve(
     step = recipe.step(_size(resolved.settings)) if recipe.by_size else None
     if step is None:
         return resolved
-    width = registry.architecture(recipe.arch).budget_setting
+    width = get_architecture(recipe.arch).budget_setting
     layers.insert(-1, (f"{own}, {width} up to {step}", recipe.by_size[step]))
     return combined()
 
 
-def _merged(
+def _merge_layers(
     layers: Sequence[tuple[str, Mapping[str, Any]]],
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What layers, the strongest first, say together, tables field by field; and which say it."""
@@ -327,12 +337,12 @@ def _merged(
 
 def _size(settings: TrainSettings) -> int:
     """The network's `budget_setting`: as it is set, or the largest that fits `max_params`."""
-    name = registry.architecture(settings.arch).budget_setting
+    name = get_architecture(settings.arch).budget_setting
     assert name is not None
     size: int | None = getattr(settings.model, name)
     if size is None:
         assert settings.max_params is not None
-        return registry.widest(settings.arch, settings.max_params)
+        return widest_fitting(settings.arch, settings.max_params)
     return size
 
 
@@ -343,28 +353,28 @@ _TABLES: dict[str, type[BaseModel]] = {
 }
 
 # What may change when a run goes on: how far, and on what it is computed.
-CHANGEABLE = ("epochs", "until", "device", "precision")
+RESUMABLE = ("epochs", "until", "device", "precision")
 
 
-def differing(one: TrainSettings, other: TrainSettings) -> list[str]:
+def differing_settings(one: TrainSettings, other: TrainSettings) -> list[str]:
     """The names of the settings that differ, but for CHANGEABLE ones."""
-    ours, theirs = (each.model_dump(mode="json", exclude=set(CHANGEABLE)) for each in (one, other))
+    ours, theirs = (each.model_dump(mode="json", exclude=set(RESUMABLE)) for each in (one, other))
     return [name for name in ours if ours[name] != theirs[name]]
 
 
-def continued(before: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
+def resumed_settings(before: TrainSettings, changes: Mapping[str, Any]) -> TrainSettings:
     """The settings of a run that goes on, with `changes` of CHANGEABLE ones.
 
     Raises:
         SettingsError: another setting is to change, or a value is wrong.
     """
     for name in changes:
-        if name not in CHANGEABLE:
+        if name not in RESUMABLE:
             label = _label(name, "flag")
             raise SettingsError(
                 f"{label} cannot be used with --resume.",
                 why="A resumed run keeps its settings; only "
-                f"{', '.join(f'--{each}' for each in CHANGEABLE)} may change.",
+                f"{', '.join(f'--{each}' for each in RESUMABLE)} may change.",
                 fix=f"Leave out {label}, or begin a new run with --config RUN/settings.json",
             )
     values = before.model_dump()
@@ -378,7 +388,7 @@ def _drop_weaker_size(values: dict[str, Any], sources: dict[str, str], *, order:
     A width on the command line is not bound by the recipe's budget, and a
     budget there is not bound by the width that a replayed run was given.
     """
-    width = registry.architecture(values["arch"]).budget_setting
+    width = get_architecture(values["arch"]).budget_setting
     if width in values and "max_params" in values and sources[width] != sources["max_params"]:
         weaker = max((width, "max_params"), key=lambda name: order.index(sources[name]))
         del values[weaker], sources[weaker]
@@ -409,7 +419,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise SettingsError(
             f"The settings file {path} is broken.",
-            why=f"{brief(error)}.",
+            why=f"{shorten(error)}.",
             fix="Mend the file; the settings.json of any run shows the form.",
         ) from error
     if not isinstance(values, dict):
@@ -430,9 +440,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _read_text(path: Path) -> str:
     with path.open(encoding="utf-8-sig") as file:
-        text = file.read(MAX_CONFIG + 1)
-    if len(text) > MAX_CONFIG:
-        raise ValueError(f"It has more than {MAX_CONFIG:,} characters")
+        text = file.read(MAX_CONFIG_CHARACTERS + 1)
+    if len(text) > MAX_CONFIG_CHARACTERS:
+        raise ValueError(f"It has more than {MAX_CONFIG_CHARACTERS:,} characters")
     return text
 
 
@@ -440,7 +450,7 @@ def _read_text(path: Path) -> str:
 _ONLY_FLAGS = {"MNIST_SEEDS": "--seeds", "MNIST_FOLDS": "--folds"}
 
 
-def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+def misspelled_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Environment variables that set nothing but are nearly called as one that does, with that.
 
     Of those that only a flag can say, the flag.
@@ -468,7 +478,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _pick_recipe(
     layers: Sequence[tuple[str, Mapping[str, Any]]],
-) -> tuple[registry.Recipe, str]:
+) -> tuple[Recipe, str]:
     """The recipe of the strongest layer that names a recipe or an architecture; and the layer.
 
     A recipe of a weaker layer counts if it is of the architecture wanted.
@@ -478,8 +488,8 @@ def _pick_recipe(
         named = {
             key: _as_text(layer[key]) for key in ("recipe", "arch") if layer.get(key) is not None
         }
-        arch = registry.architecture(named["arch"]) if "arch" in named else None
-        recipe = registry.recipe(named["recipe"]) if "recipe" in named else None
+        arch = get_architecture(named["arch"]) if "arch" in named else None
+        recipe = get_recipe(named["recipe"]) if "recipe" in named else None
         if arch and recipe and recipe.arch != arch.name:
             raise SettingsError(
                 f"The recipe {recipe.name} is no {arch.name}.",
@@ -490,11 +500,11 @@ def _pick_recipe(
             return recipe, source if wanted is None else wanted_by
         if arch and wanted is None:
             wanted, wanted_by = arch, source
-    return registry.recipe(wanted.default_recipe if wanted else registry.DEFAULT_RECIPE), wanted_by
+    return get_recipe(wanted.default_recipe if wanted else DEFAULT_RECIPE), wanted_by
 
 
 def _check_same_network(
-    recipe: registry.Recipe, in_file: Mapping[str, Any], *, file: str, source: str
+    recipe: Recipe, in_file: Mapping[str, Any], *, file: str, source: str
 ) -> None:
     """Refuse a settings file that describes the network of another recipe or architecture."""
     if not any(name in in_file for name in MODEL_FIELDS):
@@ -517,11 +527,11 @@ def fit_budget(settings: TrainSettings) -> TrainSettings:
     model, budget = settings.model, settings.max_params
     if budget is None:
         return settings
-    width = registry.architecture(settings.arch).budget_setting
+    width = get_architecture(settings.arch).budget_setting
     if width and getattr(model, width) is None:
         chosen = model.model_copy(update={width: _size(settings)})
         return settings.model_copy(update={"model": chosen})
-    num_params = registry.num_params(settings.arch, settings.network)
+    num_params = count_parameters(settings.arch, settings.network)
     if num_params > budget:
         raise GateError(
             f"{settings.recipe} has {num_params:,} parameters, more than {budget:,}.",
@@ -540,8 +550,8 @@ def _validate(values: Mapping[str, Any], sources: Mapping[str, str]) -> TrainSet
     except ValidationError as error:
         lines = [_explain(problem, values["arch"], sources) for problem in error.errors()]
         count = "A setting is" if len(lines) == 1 else f"{len(lines)} settings are"
-        if len(lines) > MAX_LINES:
-            lines[MAX_LINES:] = [f"… and {len(lines) - MAX_LINES} more."]
+        if len(lines) > MAX_PROBLEM_LINES:
+            lines[MAX_PROBLEM_LINES:] = [f"… and {len(lines) - MAX_PROBLEM_LINES} more."]
         raise SettingsError(
             f"{count} wrong.",
             why="\n".join(lines),
@@ -580,11 +590,11 @@ def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong with a record, and where: "settings.lr: Input should …"."""
     problem = error.errors()[0]
     place = ".".join(map(str, problem["loc"]))
-    return brief(f"{place}: {problem['msg']}" if place else problem["msg"])
+    return shorten(f"{place}: {problem['msg']}" if place else problem["msg"])
 
 
 def _label(name: str, source: str) -> str:
-    name = brief(name)
+    name = shorten(name)
     if source == "flag":
         return f"--{name.replace('_', '-')}"
     if source == "environment":

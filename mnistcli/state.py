@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
-from mnistcli import optimizers, registry
-from mnistcli.batches import num_steps
-from mnistcli.distributed import ALONE, Workers
-from mnistcli.errors import DataError, misfit
-from mnistcli.precision import DTYPES
+from mnistcli.device import DTYPES
+from mnistcli.distributed import SINGLE_PROCESS, ProcessGroup
+from mnistcli.errors import DataError, first_mismatch
+from mnistcli.examples import steps_per_epoch
+from mnistcli.optim import SGD, Adam, AdamW
+from mnistcli.registry import build_network
 from mnistcli.settings import TrainSettings
 
 
-class Schedule:
+class LRSchedule:
     """A learning-rate schedule that may move after every step, every epoch, or both."""
 
     def __init__(self, optimizer: Optimizer, settings: TrainSettings, *, steps: int) -> None:
@@ -47,12 +48,12 @@ class Schedule:
         elif kind == "plateau":
             self._by_loss = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=1)
 
-    def after_step(self) -> None:
+    def step_batch(self) -> None:
         """Move on by one batch."""
         if self._by_step:
             self._by_step.step()
 
-    def after_epoch(self, loss: float) -> None:
+    def step_epoch(self, loss: float) -> None:
         """Move on by one epoch that ended with `loss`: validation's, else training's."""
         if self._by_epoch:
             self._by_epoch.step()
@@ -69,11 +70,11 @@ class Schedule:
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             for loss in losses:
                 for _ in range(self._steps):
-                    self.after_step()
-                self.after_epoch(loss)
+                    self.step_batch()
+                self.step_epoch(loss)
 
 
-class MovingAverage:
+class WeightEMA:
     """An exponential moving average of a network's weights and of batch norm's statistics.
 
     The decay starts low and grows to its value within about 10 / (1 - decay)
@@ -87,8 +88,8 @@ class MovingAverage:
         self._num_updates = 0
         # Gathered once: to walk through the network after each of thousands of short steps
         # takes as long as to average.
-        self._averaged, self._counts = _tensors(self.module)
-        self._live, self._live_counts = _tensors(model)
+        self._averaged, self._counts = _split_tensors(self.module)
+        self._live, self._live_counts = _split_tensors(model)
 
     def update(self) -> None:
         """Move the average towards the weights as they are after a step."""
@@ -112,7 +113,7 @@ class MovingAverage:
         self.module.load_state_dict(saved["average"])
 
 
-def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+def _split_tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Those of a network that can be averaged, and those that only count."""
     tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
     return (
@@ -136,23 +137,23 @@ class TrainState:
         num_examples: int,
         device: str,
         precision: str,
-        workers: Workers = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.workers = workers
+        self.group = group
         self.device = torch.device(device)
         self.dtype = DTYPES[precision]
-        self.model = registry.build(settings.arch, settings.network)
+        self.model = build_network(settings.arch, settings.network)
         self.model.to(self.device).to(memory_format=torch.channels_last)
-        self.parallel = workers.parallel(self.model)
-        self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
-        self.optimizer = _optimizer(self.model, settings)
-        steps = num_steps(num_examples, settings.batch_size)
-        self.schedule = Schedule(self.optimizer, settings, steps=steps)
+        self.train_model = group.wrap_model(self.model)
+        self.ema = WeightEMA(self.model, settings.ema) if settings.ema else None
+        self.optimizer = build_optimizer(self.model, settings)
+        steps = steps_per_epoch(num_examples, settings.batch_size)
+        self.lr_schedule = LRSchedule(self.optimizer, settings, steps=steps)
         self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
-        self.shuffling = torch.Generator(self.device).manual_seed(settings.seed)
-        self.augmenting = torch.Generator(self.device).manual_seed(settings.seed + 1)
+        self.shuffle_rng = torch.Generator(self.device).manual_seed(settings.seed)
+        self.augment_rng = torch.Generator(self.device).manual_seed(settings.seed + 1)
         # What every epoch so far ended with, as the schedule was told.
         self.losses: list[float] = []
 
@@ -162,9 +163,9 @@ class TrainState:
         return len(self.losses)
 
     @property
-    def result(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The network that is judged and saved: the averaged weights where there are any."""
-        return self.average.module if self.average else self.model
+        return self.ema.module if self.ema else self.model
 
     def state_dict(self) -> dict[str, Any]:
         """All of it between two epochs, as plain types and tensors; the tensors are the live ones.
@@ -175,7 +176,7 @@ class TrainState:
         return {
             "losses": list(self.losses),
             "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
+            "average": self.ema.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict()["state"],
             "scaler": self.scaler.state_dict(),
             "device": self.device.type,
@@ -203,7 +204,7 @@ class TrainState:
         ) as error:
             raise DataError(
                 "The state of the training does not fit its settings.",
-                why=f"{misfit(error)}.",
+                why=f"{first_mismatch(error)}.",
                 fix="Train anew: mnist train --config RUN/settings.json",
             ) from error
 
@@ -211,13 +212,13 @@ class TrainState:
         if saved.get("teacher"):
             raise ValueError("it was trained with --teacher, which this version does not have")
         self.model.load_state_dict(saved["model"])
-        if self.average:
-            self.average.load_state_dict(saved["average"])
+        if self.ema:
+            self.ema.load_state_dict(saved["average"])
         self.losses = [float(loss) for loss in saved["losses"]]
-        self.schedule.replay(self.losses)
+        self.lr_schedule.replay(self.losses)
         # The groups' rates and momenta are those that the schedule has just set.
         groups = self.optimizer.state_dict()["param_groups"]
-        moments = _own_moments(self.optimizer, saved["optimizer"])
+        moments = copy_moments(self.optimizer, saved["optimizer"])
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if self.scaler.is_enabled() and saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
@@ -230,10 +231,10 @@ class TrainState:
 
     def _generators(self) -> list[torch.Generator]:
         """Those that are drawn from: for dropout, for shuffling, for augmentation."""
-        return [_default_generator(self.device), self.shuffling, self.augmenting]
+        return [_default_generator(self.device), self.shuffle_rng, self.augment_rng]
 
 
-def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
+def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     """The optimiser, with weight decay on weight matrices and kernels only.
 
     Decaying a bias or a batch-norm scale limits what the network can express
@@ -249,15 +250,15 @@ def _optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     ]
     if settings.optimizer == "sgd":
         momentum = settings.momentum
-        sgd = optimizers.SGD(groups, settings.lr, momentum, nesterov=momentum > 0, fused=True)
+        sgd = SGD(groups, settings.lr, momentum, nesterov=momentum > 0, fused=True)
         if momentum:
             # PyTorch's own first step leaves it uninitialised where the scaled loss overflows.
             for parameter in parameters:
                 sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return sgd
     if settings.optimizer == "adamw":
-        return optimizers.AdamW(groups, settings.lr, fused=True)
-    return optimizers.Adam(groups, settings.lr, fused=True)
+        return AdamW(groups, settings.lr, fused=True)
+    return Adam(groups, settings.lr, fused=True)
 
 
 def _default_generator(device: torch.device) -> torch.Generator:
@@ -269,7 +270,7 @@ def _default_generator(device: torch.device) -> torch.Generator:
     return torch.default_generator
 
 
-def _own_moments(
+def copy_moments(
     optimizer: Optimizer, saved: Mapping[int, Mapping[str, Any]]
 ) -> dict[int, dict[str, Tensor]]:
     """Copies of saved moments, each laid out in memory as its parameter is.
@@ -291,13 +292,15 @@ def _own_moments(
         if set(moments) != names:
             raise ValueError(f"the optimizer remembers {', '.join(map(str, moments))}")
         own[number] = {
-            name: _laid_out(value, torch.zeros(()) if name == "step" else parameters[number])
+            name: _copy_with_layout(
+                value, torch.zeros(()) if name == "step" else parameters[number]
+            )
             for name, value in moments.items()
         }
     return own
 
 
-def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+def _copy_with_layout(value: Tensor, like: Tensor) -> Tensor:
     if (value.shape, value.dtype) != (like.shape, like.dtype):
         raise ValueError(f"a moment is {value.dtype} of the shape {tuple(value.shape)}")
     return torch.empty_like(like).copy_(value)

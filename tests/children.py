@@ -202,10 +202,10 @@ def _read_all(stream: int) -> str:
 
 def _warm_up() -> None:
     """Load whatever a training loads, the data too."""
-    from mnistcli import datasets
     from mnistcli.cli import main
+    from mnistcli.datasets import load_dataset
 
-    datasets.load = functools.cache(datasets.load)
+    load_dataset = functools.cache(load_dataset)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         for recipe in ("mlp-50-50", "cnn-small"):
             arguments = f"train --recipe {recipe} --dataset digits -e 1 --augment -q --out {folder}"
@@ -215,7 +215,7 @@ def _warm_up() -> None:
 
 def _live(request: dict[str, Any], beginning: int, stdout: int, stderr: int) -> NoReturn:
     """Be the process of a command line, in the forked child."""
-    from mnistcli import cli
+    from mnistcli.cli import main
 
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
@@ -234,7 +234,7 @@ def _live(request: dict[str, Any], beginning: int, stdout: int, stderr: int) -> 
         signal.signal(signal.SIGINT, signal.default_int_handler)
         exec(request["prepare"], {"die_at": die_at, "os": os, "time": time})
         os.close(beginning)
-        cli.main(request["args"])
+        main(request["args"])
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:

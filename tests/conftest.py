@@ -138,7 +138,7 @@ def children(_children_once: Children) -> Children:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Of a process that a person starts in a terminal of many colours."""
+    """Of a process that a person starts in a terminal of many colors."""
     kept = {"PATH": os.environ["PATH"], "HOME": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
     return {**kept, "LANG": "C.UTF-8", "TERM": "xterm-256color", **changes}
 
@@ -198,7 +198,9 @@ def lay_series(trained: Path, series: Path, *, seeds: range, num_laid: int) -> N
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `mnist bench` measure in this process, which has loaded torch, and only a little."""
-    from mnistcli import batches, measuring, processes
+    from mnistcli import bench_worker as measuring
+    from mnistcli import examples as batches
+    from mnistcli import processes
 
     def call(function: str, argument: object) -> Any:
         module_name, name = function.split(":")
@@ -251,8 +253,8 @@ def mnist_source() -> Path:
 @pytest.fixture(scope="session")
 def mnist_dir(mnist_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with the real MNIST in it."""
-    from mnistcli import datasets
+    from mnistcli.datasets import get_dataset, import_files
 
     data_dir = tmp_path_factory.mktemp("data")
-    datasets.import_from(datasets.dataset("mnist"), data_dir, mnist_source)
+    import_files(get_dataset("mnist"), data_dir, mnist_source)
     return data_dir

@@ -14,10 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnistcli import batches, datasets, distributed, engine, registry
-from mnistcli.distributed import Workers
+from mnistcli import engine
+from mnistcli import state as state_module
+from mnistcli.datasets import get_dataset, load_dataset
+from mnistcli.distributed import ProcessGroup, _synchronize_batch_norm, process_group
+from mnistcli.engine import batch_loss, fit
 from mnistcli.errors import RunError
-from mnistcli.settings import fit_budget, resolve
+from mnistcli.examples import Normalization, split_by_size
+from mnistcli.settings import fit_budget, resolve_settings
 from mnistcli.state import TrainState
 
 # Batch norm, augmentation, averaging, parts of unequal size, fewer to validate on than usual.
@@ -30,44 +34,44 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
-def losses_of(case: dict[str, Any], workers: Workers) -> list[list[float | None]]:
+def losses_of(case: dict[str, Any], group: ProcessGroup) -> list[list[float | None]]:
     """The training and validation losses and accuracies of two epochs on 200 digits."""
     flags = {"dataset": "digits", "epochs": 2, "precision": "float32", **case}
-    settings = fit_budget(resolve(flags, environ={}).settings)
-    examples = datasets.load(datasets.dataset("digits"), "train", Path())
-    train, val = batches.split(examples.take(torch.arange(240)), settings.val_size, settings.seed)
+    settings = fit_budget(resolve_settings(flags, environ={}).settings)
+    examples = load_dataset(get_dataset("digits"), "train", Path())
+    train, val = split_by_size(examples.take(torch.arange(240)), settings.val_size, settings.seed)
     state = TrainState(
-        settings, num_examples=len(train), device="cpu", precision="float32", workers=workers
+        settings, num_examples=len(train), device="cpu", precision="float32", group=group
     )
-    how = batches.Normalisation(0.16, 0.3, {"ann": 64, "cnn-deep": 32}.get(settings.arch, 28))
+    how = Normalization(0.16, 0.3, {"ann": 64, "cnn-deep": 32}.get(settings.arch, 28))
     return [
         [epoch.train_loss, epoch.train_accuracy, epoch.val_loss, epoch.val_accuracy]
-        for epoch in engine.fit(state, train, val, how)
+        for epoch in fit(state, train, val, how)
     ]
 
 
 def in_float64() -> None:
     """Let the engine have its pictures and networks in float64."""
-    normalise, build = batches.normalise, registry.build
+    normalize, build = engine.normalize, state_module.build_network
 
-    def seen(images_NHW: Tensor, normalisation: batches.Normalisation) -> Tensor:
-        return normalise(images_NHW, normalisation).double()
+    def seen(images_NHW: Tensor, normalization: Normalization) -> Tensor:
+        return normalize(images_NHW, normalization).double()
 
     def built(arch: str, model: Mapping[str, object]) -> nn.Module:
         return build(arch, model).double()
 
-    vars(engine)["normalise"] = seen
-    vars(registry)["build"] = built
+    vars(engine)["normalize"] = seen
+    vars(state_module)["build_network"] = built
 
 
-def batch_norms(workers: Workers) -> list[float]:
+def batch_norms(group: ProcessGroup) -> list[float]:
     """The largest differences between batch norm here in parts and on the whole batch at once."""
     generator = torch.Generator().manual_seed(3)
     x_NCHW = 5 * torch.randn(11, 3, 4, 4, generator=generator, dtype=torch.float64) + 2
     wanted_NCHW = torch.randn(11, 3, 4, 4, generator=generator, dtype=torch.float64)
     whole, part = nn.BatchNorm2d(3).double(), nn.Sequential(nn.BatchNorm2d(3).double())
-    distributed._share_batch_norm(part)
-    mine = workers.share(11)
+    _synchronize_batch_norm(part)
+    mine = group.shard(11)
 
     def gradient(layer: nn.Module, x: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         x = x.clone().requires_grad_()
@@ -82,8 +86,8 @@ def batch_norms(workers: Workers) -> list[float]:
     pairs = [
         (y[mine], y_here),
         (dx[mine], dx_here),
-        (whole.weight.grad, workers.total(shared.weight.grad)),
-        (whole.bias.grad, workers.total(shared.bias.grad)),
+        (whole.weight.grad, group.all_reduce_sum(shared.weight.grad)),
+        (whole.bias.grad, group.all_reduce_sum(shared.bias.grad)),
         (whole.running_mean, shared.running_mean),
         (whole.running_var, shared.running_var),
         (whole.eval()(x_NCHW), part.eval()(x_NCHW)),
@@ -91,17 +95,17 @@ def batch_norms(workers: Workers) -> list[float]:
     return [float((a - b).abs().max()) for a, b in pairs]
 
 
-def bad_step(workers: Workers) -> str:
+def bad_step(group: ProcessGroup) -> str:
     """What is said where the last process alone has a bad loss in step 3, and all in step 4."""
-    numbers, loss = itertools.count(1), engine._loss
+    numbers, loss = itertools.count(1), batch_loss
 
     def bad(*args: Any) -> Tensor:
-        is_bad = next(numbers) == 3 and workers.rank == workers.count - 1
+        is_bad = next(numbers) == 3 and group.rank == group.world_size - 1
         return loss(*args) * (math.nan if is_bad else 1)
 
     vars(engine)["_loss"] = bad
     try:
-        losses_of({"recipe": "cnn-26k", "batch_size": 33}, workers)
+        losses_of({"recipe": "cnn-26k", "batch_size": 33}, group)
     except RunError as error:
         return error.what
     finally:
@@ -112,13 +116,13 @@ def bad_step(workers: Workers) -> str:
 def main() -> None:
     """Print the losses of every case, how batch norm differs, and where a loss was bad first."""
     in_float64()
-    with distributed.joined() as workers:
+    with process_group() as group:
         found = {
-            "curves": [losses_of(case, workers) for case in CASES],
-            "batch_norm": batch_norms(workers) if workers.count > 1 else [],
-            "bad_step": bad_step(workers),
+            "curves": [losses_of(case, group) for case in CASES],
+            "batch_norm": batch_norms(group) if group.world_size > 1 else [],
+            "bad_step": bad_step(group),
         }
-        if workers.leads:
+        if group.is_leader:
             sys.stdout.write(json.dumps(found))
 
 

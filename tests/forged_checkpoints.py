@@ -310,7 +310,7 @@ def _doubled(times: int) -> list[Any]:
 
 def _other_sizes(rng: Random, content: bytes) -> bytes:
     """A card whose network has the sizes of tensors that take no room in the file."""
-    from mnistcli import registry
+    from mnistcli.registry import build_on_meta
 
     tree = torch.load(io.BytesIO(content), weights_only=True)
     hidden = [rng.choice((1, 100, 30_000, 65_536)) for _ in range(rng.choice((1, 2, 8, 32)))]
@@ -320,7 +320,7 @@ def _other_sizes(rng: Random, content: bytes) -> bytes:
     dtype = rng.choice((torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8))
     tree["weights"] = {
         name: _thin(rng, tensor.shape, dtype)
-        for name, tensor in registry.outline("mlp", model).state_dict().items()
+        for name, tensor in build_on_meta("mlp", model).state_dict().items()
     }
     return saved(tree)
 

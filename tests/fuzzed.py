@@ -22,12 +22,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnistcli import checkpoints, registry, runs
 from mnistcli.calibration import ConfidenceBin
-from mnistcli.checkpoints import CheckpointCard
+from mnistcli.checkpoint import BUNDLED_CHECKPOINT, CheckpointCard, LoadedModel, load_checkpoint
 from mnistcli.metrics import ClassScore, EpochResult, Mistake, Score
-from mnistcli.runs import Run
-from mnistcli.settings import TrainSettings, fit_budget, read_config, resolve
+from mnistcli.registry import RECIPES, build_network, build_on_meta, get_architecture, get_recipe
+from mnistcli.runs import (
+    Run,
+    SavedState,
+    read_metrics,
+    read_record,
+    read_score,
+    read_settings,
+    read_state,
+    save_checkpoint,
+    save_state,
+    write_metrics,
+)
+from mnistcli.settings import TrainSettings, fit_budget, read_config, resolve_settings
 from mnistcli.state import TrainState
 from tests import mutations
 from tests.mutations import Change, damaged
@@ -71,9 +82,9 @@ def _idx_seeds() -> dict[str, list[bytes]]:
 
 
 def _check_idx(how: str, content: bytes, folder: Path) -> None:
-    from mnistcli import datasets
+    from mnistcli.datasets import read_idx
 
-    array = datasets.read_idx(content, name="some-idx3-ubyte")
+    array = read_idx(content, name="some-idx3-ubyte")
     num_axes = content[3]
     shape = struct.unpack(f">{num_axes}I", content[4 : 4 + 4 * num_axes])
     assert array.dtype == np.uint8
@@ -92,26 +103,26 @@ def _gz_seeds() -> dict[str, list[bytes]]:
 
 def _check_gz(how: str, content: bytes, folder: Path) -> None:
     """A published data set of five pictures, one of whose files was changed after its download."""
-    from mnistcli import datasets
+    from mnistcli.datasets import DataFile, get_dataset, load_dataset
 
     seeds = {name: contents[0] for name, contents in _gz_seeds().items()}
     files = tuple(
-        datasets.DataFile(name, hashlib.md5(seeds[name], usedforsecurity=False).hexdigest())
+        DataFile(name, hashlib.md5(seeds[name], usedforsecurity=False).hexdigest())
         for name in ("images", "labels")
     )
-    tiny = replace(datasets.dataset("mnist"), folder="Tiny", files=files * 2)
+    tiny = replace(get_dataset("mnist"), folder="Tiny", files=files * 2)
     raw = folder / "Tiny" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for name, right in seeds.items():
         (raw / f"{name}.gz").write_bytes(content if how.startswith(name) else right)
     with reading(folder):
-        examples = datasets.load(tiny, "train", folder)
+        examples = load_dataset(tiny, "train", folder)
     assert examples.labels_N.tolist() == [0, 1, 2, 3, 4]
     assert bool((examples.images_NHW == 7).all())
 
 
 def _settings(recipe: str, **flags: Any) -> TrainSettings:
-    return resolve({"recipe": recipe, **flags}, environ={}).settings
+    return resolve_settings({"recipe": recipe, **flags}, environ={}).settings
 
 
 def _card(settings: TrainSettings) -> CheckpointCard:
@@ -120,7 +131,7 @@ def _card(settings: TrainSettings) -> CheckpointCard:
         classes=tuple("0123456789"),
         mean=0.13,
         std=0.3,
-        input_px=registry.architecture(settings.arch).input_px,
+        input_px=get_architecture(settings.arch).input_px,
         epoch=3,
         val_accuracy=0.5,
         versions={"torch": "2"},
@@ -142,16 +153,16 @@ def _checkpoint_seeds() -> dict[str, list[bytes]]:
         _settings("cnn-deep", channels=[1, 1]),
         _settings("ann", hidden=[1]),
     )
-    contents = [checkpoints.BUNDLED.read_bytes()]
+    contents = [BUNDLED_CHECKPOINT.read_bytes()]
     with tempfile.TemporaryDirectory() as folder:
         for settings in small:
-            network = registry.build(settings.arch, settings.network)
-            runs.save_checkpoint(Path(folder) / "x.pth", network, _card(settings))
+            network = build_network(settings.arch, settings.network)
+            save_checkpoint(Path(folder) / "x.pth", network, _card(settings))
             contents.append((Path(folder) / "x.pth").read_bytes())
     return {"pth": contents}
 
 
-def _fingerprint(loaded: checkpoints.LoadedModel) -> tuple[str, bytes]:
+def _fingerprint(loaded: LoadedModel) -> tuple[str, bytes]:
     weights = loaded.network.state_dict()
     parts = [name.encode() + tensor.numpy().tobytes() for name, tensor in weights.items()]
     return loaded.card.model_dump_json(), hashlib.sha256(b"".join(parts)).digest()
@@ -162,27 +173,28 @@ def _right_fingerprints(folder: Path) -> frozenset[tuple[str, bytes]]:
     found = set()
     for content in _checkpoint_seeds()["pth"]:
         (folder / "right.pth").write_bytes(content)
-        found.add(_fingerprint(checkpoints.load_model(folder / "right.pth")))
+        found.add(_fingerprint(load_checkpoint(folder / "right.pth")))
     return frozenset(found)
 
 
 def _check_checkpoint(how: str, content: bytes, folder: Path) -> None:
     import torch
 
-    from mnistcli import images, predict
+    from mnistcli.pipeline import DigitImage
+    from mnistcli.predict import predict_digits
 
     right = _right_fingerprints(folder)
     path = folder / "input.pth"
     path.write_bytes(content)
     try:
         with reading(path):
-            loaded = checkpoints.load_model(path)
+            loaded = load_checkpoint(path)
     finally:
         _no_traces(folder)
     card, weights = loaded.card, loaded.network.state_dict()
     assert CheckpointCard.model_validate(card.model_dump()) == card
     assert len(set(card.classes)) == 10
-    expected = registry.outline(card.settings.arch, card.settings.network).state_dict()
+    expected = build_on_meta(card.settings.arch, card.settings.network).state_dict()
     assert weights.keys() == expected.keys()
     for name, tensor in weights.items():
         assert type(tensor) in (torch.Tensor, torch.nn.Parameter)
@@ -193,8 +205,8 @@ def _check_checkpoint(how: str, content: bytes, folder: Path) -> None:
         assert tensor.isfinite().all()
     if how.endswith("-damaged"):  # its checksums tell; what is forged may say what it likes
         assert _fingerprint(loaded) in right, "damaged, and read as something else"
-    digit = images.DigitImage(np.tile(np.arange(28, dtype=np.uint8) * 9, (28, 1)), (0, 0, 28, 28))
-    [[read]] = predict.classify([loaded], [[((digit,),)]])
+    digit = DigitImage(np.tile(np.arange(28, dtype=np.uint8) * 9, (28, 1)), (0, 0, 28, 28))
+    [[read]] = predict_digits([loaded], [[((digit,),)]])
     assert len(read.top(10)) == 10
     assert math.isclose(sum(read.probabilities.values()), 1, rel_tol=1e-4)
     _ = read.doubt
@@ -227,23 +239,24 @@ def _state_seeds() -> dict[str, list[bytes]]:
 
     import torch
 
-    from mnistcli import batches, engine
+    from mnistcli.engine import fit
+    from mnistcli.examples import Examples, Normalization
 
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (32, 28, 28), dtype=torch.uint8, generator=generator)
-    examples = batches.Examples(images, torch.arange(32) % 10)
+    examples = Examples(images, torch.arange(32) % 10)
     found = {}
     for kind, settings in STATE_RECIPES.items():
         state, history = _train_state(kind), []
-        normalisation = batches.Normalisation(0.13, 0.3, 28)
-        for epoch in engine.fit(state, examples, examples, normalisation):
+        normalization = Normalization(0.13, 0.3, 28)
+        for epoch in fit(state, examples, examples, normalization):
             history.append(replace(epoch, seconds=1.0, images_per_second=1.0))
             if len(history) == 2:
                 break
         with tempfile.TemporaryDirectory() as folder:
             run = Run(Path(folder))
-            saved = runs.SavedState(settings=settings, history=history, state=state.state_dict())
-            runs.save_state(run, saved)
+            saved = SavedState(settings=settings, history=history, state=state.state_dict())
+            save_state(run, saved)
             found[kind] = [run.state.read_bytes()]
         assert settings.epochs >= 2
     return found
@@ -262,7 +275,7 @@ def _plain(value: Any) -> Any:
 def _right_state(kind: str, folder: Path) -> Any:
     run = Run(folder)
     run.state.write_bytes(_state_seeds()[kind][0])
-    saved = runs.read_state(run, STATE_RECIPES[kind])
+    saved = read_state(run, STATE_RECIPES[kind])
     assert saved
     return _plain(saved.state), saved.history
 
@@ -277,7 +290,7 @@ def _check_state(how: str, content: bytes, folder: Path) -> None:
     run.state.write_bytes(content)
     try:
         with reading(folder):
-            saved = runs.read_state(run, STATE_RECIPES[kind])
+            saved = read_state(run, STATE_RECIPES[kind])
             assert saved
             state = _train_state(kind)
             state.load_state_dict(saved.state)
@@ -287,19 +300,19 @@ def _check_state(how: str, content: bytes, folder: Path) -> None:
         assert (_plain(saved.state), saved.history) == right, "damaged, and read as something else"
     assert state.num_epochs_done == len(saved.history)
     assert [epoch.epoch for epoch in saved.history] == list(range(1, len(saved.history) + 1))
-    for name, tensor in state.result.state_dict().items():
+    for name, tensor in state.eval_model.state_dict().items():
         assert tensor.isfinite().all(), name
     # One step more must work, whatever its numbers.
     x_NCHW = torch.zeros(2, 1, 28, 28)
     torch.nn.functional.cross_entropy(state.model(x_NCHW), torch.tensor([1, 2])).backward()
     state.optimizer.step()
-    if state.average:
-        state.average.update()
+    if state.ema:
+        state.ema.update()
 
 
 @cache
 def _settings_seeds() -> dict[str, list[bytes]]:
-    records = [_settings(name).model_dump(mode="json") for name in registry.RECIPES]
+    records = [_settings(name).model_dump(mode="json") for name in RECIPES]
     fancy = _settings("cnn-10-20", augment=True, label_smoothing=0.1, val_size=0).model_dump()
     tables = [{key: record[key] for key in ("recipe", "epochs", "model")} for record in records]
     return {
@@ -325,11 +338,11 @@ def _check_settings(how: str, content: bytes, folder: Path) -> None:
     path.write_bytes(content)
     with reading(path):
         read_config(path)
-        settings = resolve({}, config=path, environ={}).settings
+        settings = resolve_settings({}, config=path, environ={}).settings
     _check_train_settings(settings)
-    assert registry.recipe(settings.recipe).arch == settings.arch
+    assert get_recipe(settings.recipe).arch == settings.arch
     fitting = fit_budget(settings)
-    registry.outline(fitting.arch, fitting.network)
+    build_on_meta(fitting.arch, fitting.network)
 
 
 def _check_train_settings(settings: TrainSettings) -> None:
@@ -347,7 +360,7 @@ def _check_run_settings(how: str, content: bytes, folder: Path) -> None:
     path = folder / "settings.json"
     path.write_bytes(content)
     with reading(path):
-        settings = runs.read_settings(Run(folder))
+        settings = read_settings(Run(folder))
     _check_train_settings(settings)
 
 
@@ -360,19 +373,19 @@ def _metrics_seeds() -> dict[str, list[bytes]]:
     contents = []
     with tempfile.TemporaryDirectory() as folder:
         for each in (epochs, blind, epochs[:1]):
-            runs.write_metrics(Run(Path(folder)), each)
+            write_metrics(Run(Path(folder)), each)
             contents.append((Path(folder) / "metrics.csv").read_bytes())
     return {"csv": contents}
 
 
 def _check_metrics(how: str, content: bytes, folder: Path) -> None:
-    from mnistcli import metrics
-    from mnistcli.plots import learning
+    from mnistcli.metrics import best_epoch
+    from mnistcli.plots.learning import Curve
 
     path = folder / "metrics.csv"
     path.write_bytes(content)
     with reading(path):
-        epochs = runs.read_metrics(Run(folder))
+        epochs = read_metrics(Run(folder))
     assert epochs
     for epoch in epochs:
         assert isinstance(epoch.epoch, int)
@@ -384,8 +397,8 @@ def _check_metrics(how: str, content: bytes, folder: Path) -> None:
         assert (epoch.val_loss is None) == (epoch.val_accuracy is None)
     numbers = [epoch.epoch for epoch in epochs]
     assert numbers == sorted(set(numbers))
-    metrics.best(epochs)
-    learning.Run.read("run", epochs)
+    best_epoch(epochs)
+    Curve.read("run", epochs)
 
 
 @cache
@@ -411,18 +424,18 @@ def _record_seeds() -> dict[str, list[bytes]]:
 
 
 def _check_record(how: str, content: bytes, folder: Path) -> None:
-    from mnistcli import metrics
+    from mnistcli.metrics import class_scores
 
     name = "eval-digits-test.json" if how.startswith("score") else "environment.json"
     path = folder / name
     path.write_bytes(content)
     with reading(path):
-        record = runs.read_record(Run(folder), name)
+        record = read_record(Run(folder), name)
     assert type(record) is dict
     if not how.startswith("score"):
         return
     with reading(path):
-        score = runs.read_score(Run(folder), "digits", "test")
+        score = read_score(Run(folder), "digits", "test")
     assert score is not None
     counts_KK = np.array(score.confusion)
     assert counts_KK.dtype == np.int64
@@ -440,7 +453,7 @@ def _check_record(how: str, content: bytes, folder: Path) -> None:
         assert 0 <= mistake.label < 10 > mistake.predicted >= 0
         assert 0 <= mistake.probability <= 1 >= mistake.label_probability >= 0
     names = tuple(each.name for each in score.classes)
-    metrics.class_scores(counts_KK, names)
+    class_scores(counts_KK, names)
     for text in (score.checkpoint, score.dataset, *names):
         text.encode()
 
@@ -510,26 +523,27 @@ def _picture_seeds() -> dict[str, list[bytes]]:
 
 
 def _check_picture(how: str, content: bytes, folder: Path) -> None:
-    from mnistcli import images, pictures
+    from mnistcli.decode import MAX_PIXELS, WORKING_SIDE_PX, decode_picture
+    from mnistcli.pipeline import run_pipeline
 
     with reading(folder):
-        picture = pictures.open_picture(content, name="input")
+        picture = decode_picture(content, name="input")
         for single in (False, True):
-            steps = images.develop(picture, single=single)
+            steps = run_pipeline(picture, single=single)
             _check_steps(steps, picture)
-    grey_HW = picture.grey_HW
-    assert grey_HW.dtype == np.float32
-    assert grey_HW.ndim == 2
-    assert min(grey_HW.shape) >= 1
-    assert max(grey_HW.shape) <= pictures.WORKING_SIDE_PX
-    assert np.isfinite(grey_HW).all()
-    assert -1e-5 <= grey_HW.min() <= grey_HW.max() <= 1 + 1e-5
-    assert picture.width_px * picture.height_px <= pictures.MAX_PIXELS
+    gray_HW = picture.gray_HW
+    assert gray_HW.dtype == np.float32
+    assert gray_HW.ndim == 2
+    assert min(gray_HW.shape) >= 1
+    assert max(gray_HW.shape) <= WORKING_SIDE_PX
+    assert np.isfinite(gray_HW).all()
+    assert -1e-5 <= gray_HW.min() <= gray_HW.max() <= 1 + 1e-5
+    assert picture.width_px * picture.height_px <= MAX_PIXELS
     assert picture.num_frames >= 1
 
 
 def _check_steps(steps: Any, picture: Any) -> None:
-    for step in (steps.grey_HW, steps.paper_HW, steps.contrast_HW, steps.ink_HW):
+    for step in (steps.gray_HW, steps.background_HW, steps.contrast_HW, steps.ink_HW):
         assert np.isfinite(step).all()
         assert step.dtype == np.float32
     for digit in {id(d): d for ways in steps.digits for way in ways for d in way}.values():
@@ -594,19 +608,19 @@ def _label_seeds() -> dict[str, list[bytes]]:
 
 
 def _check_labels(how: str, content: bytes, folder: Path) -> None:
-    from mnistcli import labels
+    from mnistcli.picture_labels import LabeledPicture, read_labels
 
     path = folder / "labels.csv"
     path.write_bytes(content)
     if not (folder / "loop.png").is_symlink():
         (folder / "loop.png").symlink_to("loop.png")
     with reading(path):
-        known = labels.read_labels(path)
+        known = read_labels(path)
     for file, label in known.items():
         assert file.is_absolute()
         assert label
         hash(file)
-        _ = labels.Reading(str(file), label, None, 0, 0).kind
+        _ = LabeledPicture(str(file), label, None, 0, 0).kind
 
 
 READERS: dict[str, Reader] = {

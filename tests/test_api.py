@@ -23,11 +23,12 @@ from mnistcli import (
     load_model,
     read_history,
     read_picture,
-    runs,
 )
-from mnistcli.checkpoints import LoadedModel
+from mnistcli.checkpoint import LoadedModel
+from mnistcli.engine import _train_step
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.metrics import EpochResult
+from mnistcli.runs import Run, read_metrics
 from tests.conftest import REPOSITORY, Mnist
 
 # As the fixture `trained` was trained.
@@ -126,7 +127,7 @@ def test_a_broken_and_an_interrupted_training_go_on_to_the_same_bits(
     for _ in training:
         break
     assert training.last.card.epoch == len(training.history) == 1
-    whole, steps = engine._train_step, itertools.count()
+    whole, steps = _train_step, itertools.count()
 
     def interrupted(*args: object) -> object:
         if next(steps) == 5:
@@ -202,7 +203,7 @@ def test_runs_are_found_as_the_commands_find_them(trained: Path) -> None:
     out = trained.parent
     assert load_model("small", out=out).path == trained / "best.pth"
     assert load_model("last", out=str(out)).path == trained / "best.pth"
-    assert read_history(out=out) == runs.read_metrics(runs.Run(trained))
+    assert read_history(out=out) == read_metrics(Run(trained))
     with pytest.raises(DataError, match="There is no run 'nothing'"):
         read_history("nothing")
 

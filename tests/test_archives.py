@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import archives
+from mnistcli.archive import has_valid_tensors, load_archive, pack
 from mnistcli.errors import DataError
 
 CONTENT = {"numbers": torch.arange(5.0), "words": ["a", "b"], "nested": {"one": 1}}
@@ -30,8 +30,8 @@ def zipped(*names: str) -> bytes:
 
 
 def test_what_was_packed_comes_back(tmp_path: Path) -> None:
-    (tmp_path / "x.pth").write_bytes(archives.packed(CONTENT))
-    back = archives.load(tmp_path / "x.pth")
+    (tmp_path / "x.pth").write_bytes(pack(CONTENT))
+    back = load_archive(tmp_path / "x.pth")
     assert torch.equal(back.pop("numbers"), torch.arange(5.0))
     assert back == {"words": ["a", "b"], "nested": {"one": 1}}
 
@@ -45,19 +45,19 @@ def test_a_file_that_is_an_archive_only_to_one_reader_is_refused(
     (tmp_path / "x.pth").write_bytes(before + archive)
     assert zipfile.is_zipfile(tmp_path / "x.pth")
     with pytest.raises(DataError, match="no checkpoint"):
-        archives.load(tmp_path / "x.pth")
+        load_archive(tmp_path / "x.pth")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_an_archive_with_two_members_of_one_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(zipped("archive/data.pkl", "archive/data.pkl"))
     with pytest.raises(DataError, match="no checkpoint"):
-        archives.load(tmp_path / "x.pth")
+        load_archive(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("values", [3, collections.OrderedDict])
 def test_a_table_that_hides_its_values_is_looked_into(values: Any) -> None:
     table = collections.OrderedDict(weight=torch.tensor([float("nan")]))
-    assert not archives.holds_sound_tensors(table)
+    assert not has_valid_tensors(table)
     table.values = values  # type: ignore[method-assign]
-    assert not archives.holds_sound_tensors({"state": table})
+    assert not has_valid_tensors({"state": table})

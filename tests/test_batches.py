@@ -1,4 +1,4 @@
-"""Splits, batches, normalisation and augmentation, against what they promise."""
+"""Splits, batches, normalization and augmentation, against what they promise."""
 
 import itertools
 
@@ -6,19 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnistcli.batches import (
-    Examples,
-    Normalisation,
-    augment,
-    divide,
-    normalise,
-    num_steps,
-    shuffled,
-    split,
-    split_fold,
-)
 from mnistcli.errors import SettingsError
-from mnistcli.settings import Augmentation, Fold, resolve
+from mnistcli.examples import (
+    Examples,
+    Normalization,
+    augment,
+    normalize,
+    shuffled_batches,
+    split_by_fold,
+    split_by_size,
+    split_examples,
+    steps_per_epoch,
+)
+from mnistcli.settings import Augmentation, Fold, resolve_settings
 
 STILL = {"rotate_degrees": 0, "scale_fraction": 0, "shear_degrees": 0, "shift_px": 0}
 
@@ -68,37 +68,39 @@ def centre_of_mass(images_NHW: Tensor) -> Tensor:
     ("val_size", "num_val"), [(0.1, 10), (0.25, 25), (0, 0), (1, 1), (30, 30), (99, 99), (0.006, 1)]
 )
 def test_a_split_is_disjoint_and_complete(val_size: float, num_val: int) -> None:
-    train, val = split(numbered(100), val_size, seed=0)
+    train, val = split_by_size(numbered(100), val_size, seed=0)
     assert (len(train), len(val)) == (100 - num_val, num_val)
     assert sorted([*train.labels_N.tolist(), *val.labels_N.tolist()]) == list(range(100))
 
 
 def test_a_split_keeps_pictures_with_their_labels() -> None:
-    for part in split(numbered(100), 0.3, seed=0):
+    for part in split_by_size(numbered(100), 0.3, seed=0):
         assert torch.equal(part.images_NHW[:, 0, 0].long(), part.labels_N)
 
 
 def test_a_split_is_decided_by_its_seed() -> None:
-    first, again, other = (split(numbered(100), 0.2, seed)[1].labels_N for seed in (1, 1, 2))
+    first, again, other = (
+        split_by_size(numbered(100), 0.2, seed)[1].labels_N for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first.sort().values, other.sort().values)
 
 
 def test_a_split_mixes_the_examples() -> None:
-    val = split(numbered(100), 0.2, seed=0)[1]
+    val = split_by_size(numbered(100), 0.2, seed=0)[1]
     assert val.labels_N.tolist() != list(range(20))
 
 
 def test_a_split_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    split(numbered(10), 0.5, seed=3)
+    split_by_size(numbered(10), 0.5, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("val_size", [100, 101, 59_999, 0.999])
 def test_a_split_that_leaves_nothing_to_train_on_is_refused(val_size: float) -> None:
     with pytest.raises(SettingsError, match="leaves nothing to train on") as caught:
-        split(numbered(100), val_size, seed=0)
+        split_by_size(numbered(100), val_size, seed=0)
     assert caught.value.why == "The training set has 100 pictures."
 
 
@@ -107,7 +109,7 @@ def test_folds_are_disjoint_and_complete(num_all: int, num_folds: int) -> None:
     everything = list(range(num_all))
     parts = []
     for number in range(1, num_folds + 1):
-        train, val = split_fold(numbered(num_all), Fold(number=number, of=num_folds), seed=0)
+        train, val = split_by_fold(numbered(num_all), Fold(number=number, of=num_folds), seed=0)
         assert sorted([*train.labels_N.tolist(), *val.labels_N.tolist()]) == everything
         assert torch.equal(val.images_NHW[:, 0, 0].long(), val.labels_N)
         parts.append(val.labels_N.tolist())
@@ -118,24 +120,26 @@ def test_folds_are_disjoint_and_complete(num_all: int, num_folds: int) -> None:
 
 def test_folds_are_decided_by_their_seed() -> None:
     fold = Fold(number=2, of=5)
-    first, again, other = (split_fold(numbered(100), fold, seed)[1].labels_N for seed in (1, 1, 2))
+    first, again, other = (
+        split_by_fold(numbered(100), fold, seed)[1].labels_N for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first.sort().values, other.sort().values)
 
 
 def test_more_folds_than_examples_are_refused() -> None:
     with pytest.raises(SettingsError, match="100 folds leave nothing to validate on"):
-        split_fold(numbered(99), Fold(number=1, of=100), seed=0)
+        split_by_fold(numbered(99), Fold(number=1, of=100), seed=0)
 
 
 def test_a_run_is_divided_by_its_fold_or_by_its_val_size() -> None:
     fold = {"number": 3, "of": 4}
-    settings = resolve({"fold": fold, "val_size": 0, "seed": 6}, environ={}).settings
-    wanted_N = split_fold(numbered(50), Fold.model_validate(fold), seed=6)[1].labels_N
-    assert torch.equal(divide(numbered(50), settings)[1].labels_N, wanted_N)
-    settings = resolve({"val_size": 9, "seed": 6}, environ={}).settings
-    wanted_N = split(numbered(50), 9, seed=6)[1].labels_N
-    assert torch.equal(divide(numbered(50), settings)[1].labels_N, wanted_N)
+    settings = resolve_settings({"fold": fold, "val_size": 0, "seed": 6}, environ={}).settings
+    wanted_N = split_by_fold(numbered(50), Fold.model_validate(fold), seed=6)[1].labels_N
+    assert torch.equal(split_examples(numbered(50), settings)[1].labels_N, wanted_N)
+    settings = resolve_settings({"val_size": 9, "seed": 6}, environ={}).settings
+    wanted_N = split_by_size(numbered(50), 9, seed=6)[1].labels_N
+    assert torch.equal(split_examples(numbered(50), settings)[1].labels_N, wanted_N)
 
 
 @pytest.mark.parametrize(
@@ -143,36 +147,38 @@ def test_a_run_is_divided_by_its_fold_or_by_its_val_size() -> None:
     [(10, 3, 3), (9, 3, 3), (2, 3, 1), (3, 3, 1), (7, 1, 7)],
 )
 def test_an_epoch_has_the_full_batches_only(num_examples: int, batch_size: int, steps: int) -> None:
-    assert num_steps(num_examples, batch_size) == steps
-    assert len(list(shuffled(numbered(num_examples), batch_size, generator()))) == steps
+    assert steps_per_epoch(num_examples, batch_size) == steps
+    assert len(list(shuffled_batches(numbered(num_examples), batch_size, generator()))) == steps
 
 
 def test_an_epoch_covers_the_examples_without_repetition() -> None:
-    labels_N = torch.cat([labels_N for _, labels_N in shuffled(numbered(100), 10, generator())])
+    labels_N = torch.cat(
+        [labels_N for _, labels_N in shuffled_batches(numbered(100), 10, generator())]
+    )
     assert sorted(labels_N.tolist()) == list(range(100))
     assert labels_N.tolist() != list(range(100))
 
 
 def test_an_incomplete_batch_is_dropped() -> None:
-    batches = list(shuffled(numbered(100), 30, generator()))
+    batches = list(shuffled_batches(numbered(100), 30, generator()))
     assert [len(labels_N) for _, labels_N in batches] == [30, 30, 30]
     assert len(torch.cat([labels_N for _, labels_N in batches]).unique()) == 90
 
 
 def test_what_one_epoch_drops_another_brings_back() -> None:
     examples, rng = numbered(100), generator()
-    seen = {label for _ in range(8) for _, labels_N in shuffled(examples, 60, rng)
+    seen = {label for _ in range(8) for _, labels_N in shuffled_batches(examples, 60, rng)
             for label in labels_N.tolist()}  # fmt: skip
     assert seen == set(range(100))
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch() -> None:
-    (batch,) = shuffled(numbered(5), 64, generator())
+    (batch,) = shuffled_batches(numbered(5), 64, generator())
     assert sorted(batch[1].tolist()) == [0, 1, 2, 3, 4]
 
 
 def test_a_batch_keeps_pictures_with_their_labels() -> None:
-    for images_NHW, labels_N in shuffled(numbered(50), 8, generator()):
+    for images_NHW, labels_N in shuffled_batches(numbered(50), 8, generator()):
         assert images_NHW.dtype == torch.uint8
         assert torch.equal(images_NHW[:, 1, 1].long(), labels_N)
 
@@ -181,7 +187,7 @@ def test_epochs_differ_and_the_seed_repeats_them() -> None:
     def epochs(seed: int) -> list[list[int]]:
         rng, examples = generator(seed), numbered(50)
         return [
-            torch.cat([labels_N for _, labels_N in shuffled(examples, 10, rng)]).tolist()
+            torch.cat([labels_N for _, labels_N in shuffled_batches(examples, 10, rng)]).tolist()
             for _ in range(2)
         ]
 
@@ -204,14 +210,14 @@ def test_moving_examples_keeps_them() -> None:
 
 def test_normalised_values_are_those_worked_out_by_hand() -> None:
     images_NHW = torch.tensor([[[0, 255], [51, 102]]], dtype=torch.uint8)
-    x_NCHW = normalise(images_NHW, Normalisation(mean=0.2, std=0.4, input_px=2))
+    x_NCHW = normalize(images_NHW, Normalization(mean=0.2, std=0.4, input_px=2))
     assert x_NCHW.dtype == torch.float32
     expected_NCHW = torch.tensor([[[[-0.5, 2.0], [0.0, 0.5]]]])
     torch.testing.assert_close(x_NCHW, expected_NCHW)
 
 
 def test_a_picture_of_another_size_is_resized() -> None:
-    x_NCHW = normalise(blobs(3), Normalisation(mean=0.0, std=1.0, input_px=64))
+    x_NCHW = normalize(blobs(3), Normalization(mean=0.0, std=1.0, input_px=64))
     assert x_NCHW.shape == (3, 1, 64, 64)
     assert x_NCHW.min() >= 0
     assert x_NCHW.max() <= 1
@@ -223,8 +229,8 @@ def test_a_picture_of_another_size_is_resized() -> None:
 
 
 def test_a_flat_picture_stays_flat_when_resized() -> None:
-    grey_NHW = torch.full((1, 28, 28), 51, dtype=torch.uint8)
-    x_NCHW = normalise(grey_NHW, Normalisation(mean=0.0, std=1.0, input_px=64))
+    gray_NHW = torch.full((1, 28, 28), 51, dtype=torch.uint8)
+    x_NCHW = normalize(gray_NHW, Normalization(mean=0.0, std=1.0, input_px=64))
     torch.testing.assert_close(x_NCHW, torch.full((1, 1, 64, 64), 0.2))
 
 

@@ -6,8 +6,18 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import bench, engine, measuring
-from mnistcli.bench import Bench, Measured, Samples, Wanted
+from mnistcli import engine
+from mnistcli.bench import (
+    BenchCase,
+    BenchOptions,
+    Measurement,
+    Samples,
+    measure_cases,
+    prepare_cases,
+    select_networks,
+)
+from mnistcli.bench_worker import sample_size
+from mnistcli.engine import fit
 from mnistcli.errors import DeviceError, GateError, MnistError, RunError, SettingsError
 from mnistcli.registry import ARCHITECTURES
 from mnistcli.state import TrainState
@@ -25,36 +35,36 @@ FOUND: dict[str, Any] = {
 }
 
 
-def wanted(*recipes: str, **more: Any) -> Wanted:
+def wanted(*recipes: str, **more: Any) -> BenchOptions:
     flags = {"device": "cpu", **more.pop("flags", {})}
-    chosen = bench.picks([], recipes, flags)
+    chosen = select_networks([], recipes, flags)
     short: dict[str, Any] = {"seconds": 0.01, "repeats": 2, "data_dir": "data", **more}
-    return Wanted(chosen, **short)
+    return BenchOptions(chosen, **short)
 
 
-def quietly(_bench: Bench, _number: int, _of: int) -> None:
+def quietly(_bench: BenchCase, _number: int, _of: int) -> None:
     pass
 
 
-def measured(want: Wanted) -> list[Measured]:
-    _, benches = bench.prepare(want)
-    outcomes = [row.outcome for row in bench.measure(want, benches, on_start=quietly)]
-    assert all(isinstance(outcome, Measured) for outcome in outcomes), outcomes
-    return [outcome for outcome in outcomes if isinstance(outcome, Measured)]
+def measured(want: BenchOptions) -> list[Measurement]:
+    _, benches = prepare_cases(want)
+    outcomes = [row.outcome for row in measure_cases(want, benches, on_start=quietly)]
+    assert all(isinstance(outcome, Measurement) for outcome in outcomes), outcomes
+    return [outcome for outcome in outcomes if isinstance(outcome, Measurement)]
 
 
 def test_by_default_every_architecture_is_picked() -> None:
-    assert bench.picks([], [], {"ema": "0"}) == [
+    assert select_networks([], [], {"ema": "0"}) == [
         {"arch": name, "ema": "0"} for name in ARCHITECTURES
     ]
-    assert bench.picks(["mlp"], ["cnn-15k"], {}) == [{"arch": "mlp"}, {"recipe": "cnn-15k"}]
+    assert select_networks(["mlp"], ["cnn-15k"], {}) == [{"arch": "mlp"}, {"recipe": "cnn-15k"}]
 
 
 def test_a_network_is_measured_in_float32_and_in_what_auto_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    _, benches = bench.prepare(wanted("mlp-50-50", "cnn-26k"))
+    _, benches = prepare_cases(wanted("mlp-50-50", "cnn-26k"))
     # A perceptron gains nothing from bfloat16, so auto takes float32, which is there already.
     labels = ["mlp-50-50 in float32", "cnn-26k in float32", "cnn-26k in bfloat16"]
     assert [each.label for each in benches] == labels
@@ -63,7 +73,7 @@ def test_a_network_is_measured_in_float32_and_in_what_auto_takes(
 
 
 def test_the_machine_is_told_with_its_versions_and_pictures() -> None:
-    machine, _ = bench.prepare(wanted("mlp-50-50"))
+    machine, _ = prepare_cases(wanted("mlp-50-50"))
     assert machine.versions["torch"] == torch.__version__
     assert machine.processor["num_threads"] == torch.get_num_threads()
     assert machine.device == {"value": "cpu", "reason": "asked for"}
@@ -83,10 +93,10 @@ def test_the_machine_is_told_with_its_versions_and_pictures() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_measured(
-    want: Wanted, error: type[MnistError]
+    want: BenchOptions, error: type[MnistError]
 ) -> None:
     with pytest.raises(error):
-        bench.prepare(want)
+        prepare_cases(want)
 
 
 def test_the_real_engine_is_measured_with_the_recipes_augmentation_and_average(
@@ -94,11 +104,11 @@ def test_the_real_engine_is_measured_with_the_recipes_augmentation_and_average(
 ) -> None:
     states: list[TrainState] = []
     speeds: list[float] = []
-    fit = engine.fit
+    original_fit = fit
 
     def spied(state: TrainState, *rest: Any) -> Any:
         states.append(state)
-        for epoch in fit(state, *rest):
+        for epoch in original_fit(state, *rest):
             speeds.append(epoch.images_per_second)
             yield epoch
 
@@ -108,7 +118,7 @@ def test_the_real_engine_is_measured_with_the_recipes_augmentation_and_average(
     state = states[0]
     assert all(each is state for each in states)
     assert state.settings.augment
-    assert state.average
+    assert state.ema
     assert found.training.samples == pytest.approx(speeds[-2:])
     assert found.num_trained % 16 == 0
     assert state.num_epochs_done == len(speeds)
@@ -145,9 +155,9 @@ def test_what_fails_is_a_row_and_ends_nothing_else() -> None:
             raise answer
         return answer
 
-    benches = [Bench({"recipe": name}, 1, {"value": "float32"}) for name in ("a", "b")]
+    benches = [BenchCase({"recipe": name}, 1, {"value": "float32"}) for name in ("a", "b")]
     rows = list(
-        bench.measure(
+        measure_cases(
             wanted("mlp-50-50"),
             benches,
             on_start=lambda each, number, of: begun.append((each.label, number, of)),
@@ -156,7 +166,7 @@ def test_what_fails_is_a_row_and_ends_nothing_else() -> None:
     )
     assert begun == [("a in float32", 1, 2), ("b in float32", 2, 2)]
     assert isinstance(rows[0].outcome, RunError)
-    assert isinstance(rows[1].outcome, Measured)
+    assert isinstance(rows[1].outcome, Measurement)
     assert rows[1].outcome.epoch_seconds == 54_000 / 200
     assert rows[1].outcome.usual[0].ratio.median == 2.0
 
@@ -186,12 +196,12 @@ def test_a_sample_is_as_large_as_its_time_allows(
         tried.append(num)
         return num / speed
 
-    assert measuring.sample_size(run, unit, seconds) == size
+    assert sample_size(run, unit, seconds) == size
     assert tried[0] == unit  # to warm up
     assert all(0 < num <= 54_000 and num % unit == 0 for num in tried)
 
 
 def test_a_first_run_that_waits_for_libraries_does_not_count() -> None:
     times = iter([60.0, 0.1, 0.4, 1.6])
-    assert measuring.sample_size(lambda _num: next(times), 100, 1.0) == 1000
+    assert sample_size(lambda _num: next(times), 100, 1.0) == 1000
     assert math.isclose(next(times), 1.6)

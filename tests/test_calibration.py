@@ -13,7 +13,7 @@ from mnistcli.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     ConfidenceBin,
-    at_temperature,
+    apply_temperature,
     confidence_bins,
     cross_entropy,
     expected_calibration_error,
@@ -54,9 +54,9 @@ def test_there_are_fifteen_bins_and_every_image_is_in_one() -> None:
 
 @pytest.mark.parametrize(("confidence", "num_right", "error"), [(1, 0, 1), (1, 4, 0), (0.75, 3, 0)])
 def test_who_is_as_often_right_as_sure_has_no_error(
-    confidence: float, num_right: int, error: float
+    confidence: float, num_correct: int, error: float
 ) -> None:
-    labels_N = np.array([0] * num_right + [1] * (4 - num_right))
+    labels_N = np.array([0] * num_correct + [1] * (4 - num_correct))
     assert (
         expected_calibration_error(confidence_bins(two_classes(*[confidence] * 4), labels_N))
         == error
@@ -81,14 +81,14 @@ def test_the_cross_entropy_is_the_mean_surprise_and_never_infinite() -> None:
     ],
 )
 def test_the_temperature_is_the_one_worked_out_by_hand(
-    sure: float, num_right: int, temperature: float
+    sure: float, num_correct: int, temperature: float
 ) -> None:
-    num = 10 if num_right == 9 else 4
+    num = 10 if num_correct == 9 else 4
     probabilities_NK, labels_N = two_classes(*[sure] * num), np.array([0] * num)
-    labels_N[num_right:] = 1
+    labels_N[num_correct:] = 1
     assert fit_temperature(probabilities_NK, labels_N) == pytest.approx(temperature, rel=1e-7)
-    warm_NK = at_temperature(probabilities_NK, temperature)
-    assert warm_NK[:, 0] == pytest.approx([num_right / num] * num)
+    warm_NK = apply_temperature(probabilities_NK, temperature)
+    assert warm_NK[:, 0] == pytest.approx([num_correct / num] * num)
 
 
 def test_the_temperature_is_the_one_that_another_search_finds() -> None:
@@ -114,9 +114,9 @@ def test_a_temperature_stays_in_its_bounds() -> None:
 
 def test_a_temperature_keeps_every_prediction_and_1_keeps_the_probabilities() -> None:
     probabilities_NK = np.random.default_rng(0).dirichlet([1.0] * 10, size=50)
-    assert at_temperature(probabilities_NK, 1.0) == pytest.approx(probabilities_NK)
+    assert apply_temperature(probabilities_NK, 1.0) == pytest.approx(probabilities_NK)
     for temperature in (MIN_TEMPERATURE, 3.0, MAX_TEMPERATURE):
-        warm_NK = at_temperature(probabilities_NK, temperature)
+        warm_NK = apply_temperature(probabilities_NK, temperature)
         assert (warm_NK.argmax(axis=1) == probabilities_NK.argmax(axis=1)).all()
         assert warm_NK.sum(axis=1) == pytest.approx(np.ones(50))
 
@@ -125,4 +125,4 @@ def test_probabilities_that_were_rounded_to_0_do_no_harm() -> None:
     rounded_NK = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]], dtype=np.float32)
     found = fit_temperature(rounded_NK, np.array([0, 1, 1]))
     assert MIN_TEMPERATURE < found <= MAX_TEMPERATURE
-    assert np.isfinite(at_temperature(rounded_NK, found)).all()
+    assert np.isfinite(apply_temperature(rounded_NK, found)).all()

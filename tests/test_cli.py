@@ -184,14 +184,14 @@ def test_completion_knows_names_without_loading_anything_heavy() -> None:
 
 
 def test_completion_knows_data_sets_and_runs(tmp_path: Path) -> None:
-    from mnistcli.commands import options
+    from mnistcli.commands.options import DATASET_NAMES, complete_run
     from mnistcli.datasets import DATASETS
 
-    assert tuple(DATASETS) == options.DATASETS
+    assert tuple(DATASETS) == DATASET_NAMES
     (tmp_path / "runs" / "first").mkdir(parents=True)
     (tmp_path / "runs" / "first" / "metrics.csv").write_text("")
-    assert options.complete_run("") == ["last", "first"]
-    assert options.complete_run("fi") == ["first"]
+    assert complete_run("") == ["last", "first"]
+    assert complete_run("fi") == ["first"]
 
 
 @pytest.mark.parametrize(

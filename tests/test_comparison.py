@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from scipy.stats import binomtest
 
-from mnistcli.comparison import compare, mcnemar, pairs
+from mnistcli.compare import compare, compare_all, mcnemar_p_value
 from mnistcli.errors import SettingsError
 from mnistcli.metrics import Mistake, Score
 
@@ -39,18 +39,20 @@ def score(name: str, wrong: Collection[int]) -> Score:
 def test_p_is_the_published_one_or_that_of_a_coin(
     num_only_first: int, num_only_second: int, p: float
 ) -> None:
-    assert mcnemar(num_only_first, num_only_second) == p
-    assert mcnemar(num_only_second, num_only_first) == p
+    assert mcnemar_p_value(num_only_first, num_only_second) == p
+    assert mcnemar_p_value(num_only_second, num_only_first) == p
 
 
 @pytest.mark.parametrize("counts", [(12, 31), (31, 12), (6, 16), (480, 520), (3, 40)])
 def test_p_is_that_of_a_binomial_test(counts: tuple[int, int]) -> None:
-    assert mcnemar(*counts) == pytest.approx(binomtest(counts[0], sum(counts)).pvalue, rel=1e-9)
+    assert mcnemar_p_value(*counts) == pytest.approx(
+        binomtest(counts[0], sum(counts)).pvalue, rel=1e-9
+    )
 
 
 def test_all_images_of_a_training_set_are_compared_in_no_time() -> None:
     started = time.process_time()
-    assert 0 < mcnemar(29_000, 31_000) < 1e-15
+    assert 0 < mcnemar_p_value(29_000, 31_000) < 1e-15
     assert time.process_time() - started < 2
 
 
@@ -70,7 +72,7 @@ def test_scores_on_other_images_are_refused() -> None:
 
 
 def test_every_two_are_compared_once() -> None:
-    found = pairs([score("a", {1}), score("b", {2}), score("c", {1})])
+    found = compare_all([score("a", {1}), score("b", {2}), score("c", {1})])
     assert [(each.first, each.second) for each in found] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert [each.num_both for each in found] == [0, 1, 0]
-    assert pairs([score("a", {1})]) == []
+    assert compare_all([score("a", {1})]) == []

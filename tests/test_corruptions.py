@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnistcli.checkpoints import BUNDLED, load_model
-from mnistcli.commands import options
-from mnistcli.corruptions import CORRUPTIONS, corrupt, pick
-from mnistcli.datasets import DATASETS, load
+from mnistcli.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
+from mnistcli.commands.options import CORRUPTION_NAMES
+from mnistcli.corruptions import CORRUPTIONS, corrupt, parse_corruptions
+from mnistcli.datasets import DATASETS, load_dataset
 from mnistcli.errors import SettingsError
 
 
@@ -39,31 +39,31 @@ def places(image_HW: Tensor) -> set[tuple[int, int]]:
 
 
 def test_names_are_those_of_the_help_page() -> None:
-    assert tuple(CORRUPTIONS) == options.CORRUPTIONS
+    assert tuple(CORRUPTIONS) == CORRUPTION_NAMES
 
 
 def test_a_list_with_commas_names_corruptions_once_and_in_its_order() -> None:
-    assert [each.name for each in pick("noise, rotate,noise")] == ["noise", "rotate"]
-    assert [each.name for each in pick("blur,all")][:2] == ["blur", "rotate"]
-    assert len(pick("all")) == len(CORRUPTIONS)
+    assert [each.name for each in parse_corruptions("noise, rotate,noise")] == ["noise", "rotate"]
+    assert [each.name for each in parse_corruptions("blur,all")][:2] == ["blur", "rotate"]
+    assert len(parse_corruptions("all")) == len(CORRUPTIONS)
 
 
 @pytest.mark.parametrize(("names", "fix"), [("rotat", "rotate"), ("blur,Nois", "noise")])
 def test_an_unknown_name_is_refused_with_the_nearest(names: str, fix: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        pick(names)
+        parse_corruptions(names)
     assert refused.value.fix == f"Did you mean {fix}?"
 
 
 @pytest.mark.parametrize("names", ["", "rotate,", "everything"])
 def test_a_name_that_is_none_is_refused(names: str) -> None:
     with pytest.raises(SettingsError, match="There is no corruption called"):
-        pick(names)
+        parse_corruptions(names)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_the_same_pictures_come_out_every_time(name: str) -> None:
-    images_NHW = load(DATASETS["digits"], "test", Path()).images_NHW[:40]
+    images_NHW = load_dataset(DATASETS["digits"], "test", Path()).images_NHW[:40]
     before_NHW = images_NHW.clone()
     once_NHW = worse(images_NHW, name, CORRUPTIONS[name].amounts[1])
     torch.rand(7)  # nobody else's random numbers matter
@@ -119,8 +119,8 @@ def test_a_blur_keeps_the_ink_and_has_the_deviation_that_is_said() -> None:
 
 
 def test_noise_has_the_deviation_that_is_said() -> None:
-    grey_NHW = torch.full((50, 28, 28), 128, dtype=torch.uint8)
-    noise_NHW = worse(grey_NHW, "noise", 10).double() - 128
+    gray_NHW = torch.full((50, 28, 28), 128, dtype=torch.uint8)
+    noise_NHW = worse(gray_NHW, "noise", 10).double() - 128
     assert noise_NHW.std() == pytest.approx(25.5, rel=0.02)
     assert noise_NHW.mean() == pytest.approx(0, abs=0.5)
 
@@ -138,17 +138,20 @@ def test_strokes_become_as_much_wider_or_narrower_as_is_said(
 
 def test_the_more_the_worse() -> None:
     """Over all corruptions, on real handwriting; a single one may spare a network."""
-    from mnistcli import engine
-    from mnistcli.batches import Examples
+    from mnistcli.engine import evaluate_network
+    from mnistcli.examples import Examples
 
-    loaded, test = load_model(BUNDLED), load(DATASETS["digits"], "test", Path())
+    loaded, test = (
+        load_checkpoint(BUNDLED_CHECKPOINT),
+        load_dataset(DATASETS["digits"], "test", Path()),
+    )
     accuracies = []
     for severity in range(3):
         found = [
-            engine.evaluate(
+            evaluate_network(
                 loaded.network,
                 Examples(corrupt(test.images_NHW, each, each.amounts[severity]), test.labels_N),
-                loaded.normalisation,
+                loaded.normalization,
             ).accuracy
             for each in CORRUPTIONS.values()
         ]

@@ -25,8 +25,24 @@ import torchvision.datasets
 from sklearn.datasets import load_digits
 
 from mnistcli import datasets, mirrors
-from mnistcli.commands import options
-from mnistcli.datasets import DataFile, Dataset, FileState, Split
+from mnistcli.commands.options import DATASET_NAMES
+from mnistcli.datasets import (
+    DATASETS,
+    DataFile,
+    Dataset,
+    DataSplit,
+    FileState,
+    download_dataset,
+    get_dataset,
+    has_all_files,
+    import_files,
+    load_dataset,
+    missing_dataset,
+    read_idx,
+    require_complete,
+    resolve_data_dir,
+    verify_files,
+)
 from mnistcli.errors import DataError, SettingsError
 from mnistcli.files import LOCK_NAME
 from tests.test_mirrors import refusing_url
@@ -35,7 +51,7 @@ Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 WITH_FILES = ("mnist", "fashion-mnist", "kmnist")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = NAMES = tuple(
-    file.name for file in datasets.DATASETS["mnist"].files
+    file.name for file in DATASETS["mnist"].files
 )
 NUM_TRAIN, NUM_TEST = 120, 40
 
@@ -74,7 +90,7 @@ def fake_dataset(raw: Mapping[str, bytes] | None = None, *, with_sha256: bool = 
         )
         for name, content in (raw or unpacked()).items()
     )
-    return replace(datasets.DATASETS["mnist"], files=files)
+    return replace(DATASETS["mnist"], files=files)
 
 
 def put(directory: Path, files: Mapping[str, bytes]) -> Path:
@@ -211,7 +227,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", WITH_FILES)
 def test_checksums_are_those_that_torchvision_knows(name: str) -> None:
-    dataset = datasets.DATASETS[name]
+    dataset = DATASETS[name]
     known = getattr(torchvision.datasets, dataset.folder).resources
     assert [(f"{file.name}.gz", file.gz_md5) for file in dataset.files] == known
 
@@ -221,42 +237,42 @@ def test_every_folder_is_a_torchvision_class_with_mirrors(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    cls = getattr(torchvision.datasets, datasets.DATASETS[name].folder)
+    cls = getattr(torchvision.datasets, DATASETS[name].folder)
     assert issubclass(cls, torchvision.datasets.MNIST)
     assert cls.mirrors
     assert all(mirror.startswith(("http://", "https://")) for mirror in cls.mirrors)
 
 
 def test_the_command_line_offers_every_data_set() -> None:
-    assert tuple(datasets.DATASETS) == options.DATASETS
+    assert tuple(DATASETS) == DATASET_NAMES
 
 
-@pytest.mark.parametrize("dataset", datasets.DATASETS.values(), ids=lambda each: each.name)
+@pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda each: each.name)
 def test_every_data_set_has_ten_classes_of_different_names(dataset: Dataset) -> None:
     assert len(set(dataset.classes)) == 10
 
 
 def test_an_unknown_data_set_suggests_the_nearest() -> None:
     with pytest.raises(SettingsError, match="fashon") as caught:
-        datasets.dataset("fashon-mnist")
+        get_dataset("fashon-mnist")
     assert caught.value.fix == "Did you mean fashion-mnist?"
 
 
 def test_the_data_directory_is_the_wanted_one_then_the_environments_then_the_cache() -> None:
     environ = {"MNIST_DATA_DIR": "/from/environment"}
-    assert datasets.pick_data_dir(Path("wanted"), environ) == Path("wanted")
-    assert datasets.pick_data_dir(None, environ) == Path("/from/environment")
-    cache_dir = datasets.pick_data_dir(None, {})
+    assert resolve_data_dir(Path("wanted"), environ) == Path("wanted")
+    assert resolve_data_dir(None, environ) == Path("/from/environment")
+    cache_dir = resolve_data_dir(None, {})
     assert cache_dir.name == "mnist"
     assert cache_dir.is_absolute()
-    assert datasets.pick_data_dir(None, {"MNIST_DATA_DIR": ""}) == cache_dir
+    assert resolve_data_dir(None, {"MNIST_DATA_DIR": ""}) == cache_dir
 
 
 @pytest.mark.parametrize(("split", "num_images"), [("train", 1437), ("test", 360)])
 def test_digits_are_uint8_pictures_of_28x28_with_labels(
-    split: Split, num_images: int, tmp_path: Path
+    split: DataSplit, num_images: int, tmp_path: Path
 ) -> None:
-    examples = datasets.load(datasets.DATASETS["digits"], split, tmp_path)
+    examples = load_dataset(DATASETS["digits"], split, tmp_path)
     images, labels = examples.images_NHW, examples.labels_N
     assert images.shape == (num_images, 28, 28)
     assert images.dtype == torch.uint8
@@ -274,16 +290,16 @@ def test_digits_are_uint8_pictures_of_28x28_with_labels(
 def test_digits_keep_every_label_in_order_and_no_picture_is_in_both_splits(
     tmp_path: Path,
 ) -> None:
-    train = datasets.load(datasets.DATASETS["digits"], "train", tmp_path)
-    test = datasets.load(datasets.DATASETS["digits"], "test", tmp_path)
+    train = load_dataset(DATASETS["digits"], "train", tmp_path)
+    test = load_dataset(DATASETS["digits"], "test", tmp_path)
     assert torch.cat([train.labels_N, test.labels_N]).tolist() == load_digits().target.tolist()
     seen = {image.numpy().tobytes() for image in train.images_NHW}
     assert not any(image.numpy().tobytes() in seen for image in test.images_NHW)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_digits_have_their_centre_of_mass_in_the_middle(split: Split, tmp_path: Path) -> None:
-    images = datasets.load(datasets.DATASETS["digits"], split, tmp_path).images_NHW.double()
+def test_digits_have_their_centre_of_mass_in_the_middle(split: DataSplit, tmp_path: Path) -> None:
+    images = load_dataset(DATASETS["digits"], split, tmp_path).images_NHW.double()
     places = torch.arange(28, dtype=torch.float64)
     mass = images.sum(dim=(1, 2))
     for axis in (1, 2):
@@ -292,8 +308,8 @@ def test_digits_have_their_centre_of_mass_in_the_middle(split: Split, tmp_path: 
 
 
 def test_digits_mean_and_std_are_the_measured_ones(tmp_path: Path) -> None:
-    digits = datasets.DATASETS["digits"]
-    pixels = datasets.load(digits, "train", tmp_path).images_NHW.double() / 255
+    digits = DATASETS["digits"]
+    pixels = load_dataset(digits, "train", tmp_path).images_NHW.double() / 255
     assert (round(pixels.mean().item(), 4), round(pixels.std().item(), 4)) == (
         digits.mean,
         digits.std,
@@ -302,8 +318,8 @@ def test_digits_mean_and_std_are_the_measured_ones(tmp_path: Path) -> None:
 
 @pytest.mark.mnist
 def test_mnist_mean_std_and_sizes_are_the_measured_ones(mnist_dir: Path) -> None:
-    mnist = datasets.DATASETS["mnist"]
-    examples = datasets.load(mnist, "train", mnist_dir)
+    mnist = DATASETS["mnist"]
+    examples = load_dataset(mnist, "train", mnist_dir)
     images, labels = examples.images_NHW, examples.labels_N
     assert images.shape == (60_000, 28, 28)
     assert labels.bincount().tolist() == [
@@ -315,12 +331,12 @@ def test_mnist_mean_std_and_sizes_are_the_measured_ones(mnist_dir: Path) -> None
         mnist.mean,
         mnist.std,
     )
-    assert datasets.load(mnist, "test", mnist_dir).images_NHW.shape == (10_000, 28, 28)
+    assert load_dataset(mnist, "test", mnist_dir).images_NHW.shape == (10_000, 28, 28)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_idx_file_is_read_as_it_was_written(name: str) -> None:
-    array = datasets.read_idx(unpacked()[name], name=name)
+    array = read_idx(unpacked()[name], name=name)
     assert array.dtype == np.uint8
     assert array.flags.writeable
     np.testing.assert_array_equal(array, arrays()[name])
@@ -362,7 +378,7 @@ def test_what_is_no_whole_idx_file_is_a_data_error_that_names_it(
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match=reason) as caught:
-            datasets.read_idx(content, name="my-images-ubyte")
+            read_idx(content, name="my-images-ubyte")
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -376,10 +392,10 @@ def test_what_is_no_whole_idx_file_is_a_data_error_that_names_it(
     [("train", TRAIN_IMAGES, TRAIN_LABELS), ("test", TEST_IMAGES, TEST_LABELS)],
 )
 def test_a_split_is_loaded_from_its_own_two_files(
-    tmp_path: Path, files: dict[str, bytes], split: Split, images_name: str, labels_name: str
+    tmp_path: Path, files: dict[str, bytes], split: DataSplit, images_name: str, labels_name: str
 ) -> None:
     put_data(tmp_path, files)
-    examples = datasets.load(fake_dataset(), split, tmp_path)
+    examples = load_dataset(fake_dataset(), split, tmp_path)
     images, labels = examples.images_NHW, examples.labels_N
     assert images.dtype == torch.uint8
     assert labels.dtype == torch.int64
@@ -395,22 +411,22 @@ def test_a_byte_changed_on_the_disk_is_a_data_error_that_names_the_file(
     folder = put_data(tmp_path, files)
     path = next(folder.glob(f"{name}*"))
     change_a_byte(path)
-    damaged: Split = "train" if name.startswith("train") else "test"
+    damaged: DataSplit = "train" if name.startswith("train") else "test"
     with pytest.raises(DataError, match=re.escape(f"{path} is damaged.")) as caught:
-        datasets.load(fake_dataset(), damaged, tmp_path)
+        load_dataset(fake_dataset(), damaged, tmp_path)
     assert caught.value.exit_code == 3
     assert "mnist download" in caught.value.fix
-    whole: Split = "test" if damaged == "train" else "train"
-    assert len(datasets.load(fake_dataset(), whole, tmp_path))
+    whole: DataSplit = "test" if damaged == "train" else "train"
+    assert len(load_dataset(fake_dataset(), whole, tmp_path))
 
 
 def test_a_file_damaged_after_its_download_is_not_loaded(tmp_path: Path, mirror: Mirror) -> None:
     dataset = fake_dataset()
-    datasets.download(dataset, tmp_path, mirrors=[mirror.url])
+    download_dataset(dataset, tmp_path, mirrors=[mirror.url])
     path = tmp_path / "MNIST" / "raw" / f"{TRAIN_LABELS}.gz"
     change_a_byte(path)
     with pytest.raises(DataError, match=re.escape(str(path))) as caught:
-        datasets.load(dataset, "train", tmp_path)
+        load_dataset(dataset, "train", tmp_path)
     assert caught.value.exit_code == 3
 
 
@@ -419,7 +435,7 @@ def test_loading_what_is_missing_names_the_files_the_place_and_the_command(
 ) -> None:
     folder = put_data(tmp_path, {f"{TRAIN_IMAGES}.gz": packed()[f"{TRAIN_IMAGES}.gz"]})
     with pytest.raises(DataError, match="not on this machine") as caught:
-        datasets.load(fake_dataset(), "train", tmp_path)
+        load_dataset(fake_dataset(), "train", tmp_path)
     error = caught.value
     assert error.exit_code == 3
     assert str(folder) in error.why
@@ -429,7 +445,7 @@ def test_loading_what_is_missing_names_the_files_the_place_and_the_command(
 
 
 def test_the_command_that_mends_it_names_the_data_set(tmp_path: Path) -> None:
-    error = datasets.missing(datasets.DATASETS["kmnist"], tmp_path)
+    error = missing_dataset(DATASETS["kmnist"], tmp_path)
     assert "mnist download --dataset kmnist" in error.fix
     assert str(tmp_path / "KMNIST" / "raw") in error.why
 
@@ -450,16 +466,16 @@ def test_images_and_labels_that_do_not_fit_together_are_a_data_error(
     files = {**unpacked(), **other}
     put_data(tmp_path, files)
     with pytest.raises(DataError, match="do not fit together"):
-        datasets.load(fake_dataset(files), "train", tmp_path)
+        load_dataset(fake_dataset(files), "train", tmp_path)
 
 
 def test_an_unpacked_file_without_a_known_checksum_is_never_loaded(tmp_path: Path) -> None:
     dataset = fake_dataset(with_sha256=False)
     put_data(tmp_path, unpacked())
-    assert not datasets.is_complete(dataset, tmp_path)
-    assert set(states_by_name(datasets.verify(dataset, tmp_path)).values()) == {"missing"}
+    assert not has_all_files(dataset, tmp_path)
+    assert set(states_by_name(verify_files(dataset, tmp_path)).values()) == {"missing"}
     with pytest.raises(DataError, match="not on this machine"):
-        datasets.load(dataset, "train", tmp_path)
+        load_dataset(dataset, "train", tmp_path)
 
 
 def test_verify_tells_verified_missing_and_damaged_apart_and_changes_nothing(
@@ -470,7 +486,7 @@ def test_verify_tells_verified_missing_and_damaged_apart_and_changes_nothing(
     change_a_byte(folder / f"{TRAIN_LABELS}.gz")
     (folder / f"{TEST_IMAGES}.gz").unlink()
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
-    states = datasets.verify(dataset, tmp_path)
+    states = verify_files(dataset, tmp_path)
     assert states_by_name(states) == {
         TRAIN_IMAGES: "verified",
         TRAIN_LABELS: "damaged",
@@ -483,7 +499,7 @@ def test_verify_tells_verified_missing_and_damaged_apart_and_changes_nothing(
 
 
 def test_verify_creates_no_directory(tmp_path: Path) -> None:
-    states = datasets.verify(fake_dataset(), tmp_path / "data")
+    states = verify_files(fake_dataset(), tmp_path / "data")
     assert states_by_name(states) == dict.fromkeys(NAMES, "missing")
     assert not (tmp_path / "data").exists()
 
@@ -491,11 +507,11 @@ def test_verify_creates_no_directory(tmp_path: Path) -> None:
 def test_check_names_the_bad_files_and_only_those(tmp_path: Path) -> None:
     dataset = fake_dataset()
     folder = put_data(tmp_path, packed())
-    datasets.check(dataset, datasets.verify(dataset, tmp_path))
+    require_complete(dataset, verify_files(dataset, tmp_path))
     change_a_byte(folder / f"{TRAIN_LABELS}.gz")
     (folder / f"{TEST_IMAGES}.gz").unlink()
     with pytest.raises(DataError, match="mnist is not complete") as caught:
-        datasets.check(dataset, datasets.verify(dataset, tmp_path))
+        require_complete(dataset, verify_files(dataset, tmp_path))
     assert caught.value.why.splitlines() == [
         f"{folder / TRAIN_LABELS}.gz is damaged.",
         f"{folder / TEST_IMAGES}.gz is missing.",
@@ -508,15 +524,15 @@ def test_a_data_set_is_complete_once_its_last_file_is_there(
 ) -> None:
     dataset = fake_dataset()
     for name, content in files.items():
-        assert not datasets.is_complete(dataset, tmp_path)
+        assert not has_all_files(dataset, tmp_path)
         put_data(tmp_path, {name: content})
-    assert datasets.is_complete(dataset, tmp_path)
+    assert has_all_files(dataset, tmp_path)
 
 
 def test_digits_are_always_complete(tmp_path: Path) -> None:
-    digits = datasets.DATASETS["digits"]
-    assert datasets.is_complete(digits, tmp_path)
-    assert datasets.verify(digits, tmp_path) == []
+    digits = DATASETS["digits"]
+    assert has_all_files(digits, tmp_path)
+    assert verify_files(digits, tmp_path) == []
 
 
 @pytest.mark.parametrize("place", ["", "raw", "MNIST/raw"])
@@ -526,13 +542,13 @@ def test_files_are_imported_from_where_torchvision_or_a_person_lays_them(
 ) -> None:
     dataset, data_dir = fake_dataset(), tmp_path / "data"
     source = put(tmp_path / "source" / place, files)
-    states = datasets.import_from(dataset, data_dir, tmp_path / "source")
+    states = import_files(dataset, data_dir, tmp_path / "source")
     assert states_by_name(states) == dict.fromkeys(NAMES, "imported")
     assert [state.source for state in states] == [str(source / name) for name in files]
     assert {state.path.name: state.path.read_bytes() for state in states} == files
     assert names_in(data_dir) == set(files)
     np.testing.assert_array_equal(
-        datasets.load(dataset, "test", data_dir).images_NHW.numpy(), arrays()[TEST_IMAGES]
+        load_dataset(dataset, "test", data_dir).images_NHW.numpy(), arrays()[TEST_IMAGES]
     )
 
 
@@ -546,7 +562,7 @@ def test_what_is_there_and_right_is_not_imported_again(tmp_path: Path) -> None:
     # Not the time of the last reading, to which a check may add.
     before = [(each.st_ino, each.st_mtime_ns, each.st_ctime_ns) for each in stats(folder)]
     (tmp_path / "nothing").mkdir()
-    states = datasets.import_from(dataset, data_dir, tmp_path / "nothing")
+    states = import_files(dataset, data_dir, tmp_path / "nothing")
     assert states_by_name(states) == dict.fromkeys(NAMES, "verified")
     after = [(each.st_ino, each.st_mtime_ns, each.st_ctime_ns) for each in stats(folder)]
     assert after == before
@@ -557,11 +573,11 @@ def test_an_import_mends_a_damaged_file(tmp_path: Path, files: dict[str, bytes])
     dataset, data_dir = fake_dataset(), tmp_path / "data"
     folder = put_data(data_dir, packed())
     change_a_byte(folder / f"{TRAIN_IMAGES}.gz")
-    states = datasets.import_from(dataset, data_dir, put(tmp_path / "source", files))
+    states = import_files(dataset, data_dir, put(tmp_path / "source", files))
     assert [state.state for state in states] == ["imported", *["verified"] * 3]
-    after = datasets.verify(dataset, data_dir)
+    after = verify_files(dataset, data_dir)
     assert states_by_name(after) == dict.fromkeys(NAMES, "verified")
-    assert len(datasets.load(dataset, "train", data_dir)) == NUM_TRAIN
+    assert len(load_dataset(dataset, "train", data_dir)) == NUM_TRAIN
 
 
 @pytest.mark.parametrize("files", [packed(), unpacked()], ids=["packed", "unpacked"])
@@ -572,7 +588,7 @@ def test_an_import_refuses_a_file_with_a_wrong_checksum(
     path = next(source.glob(f"{TRAIN_LABELS}*"))
     change_a_byte(path)
     with pytest.raises(DataError, match=re.escape(str(path))) as caught:
-        datasets.import_from(fake_dataset(), tmp_path / "data", source)
+        import_files(fake_dataset(), tmp_path / "data", source)
     assert caught.value.exit_code == 3
     assert caught.value.why == "Its checksum is wrong."
     assert not any(
@@ -583,14 +599,14 @@ def test_an_import_refuses_a_file_with_a_wrong_checksum(
 def test_an_import_refuses_an_unpacked_file_of_which_no_checksum_is_known(tmp_path: Path) -> None:
     source = put(tmp_path / "source", unpacked())
     with pytest.raises(DataError, match=TRAIN_IMAGES) as caught:
-        datasets.import_from(fake_dataset(with_sha256=False), tmp_path / "data", source)
+        import_files(fake_dataset(with_sha256=False), tmp_path / "data", source)
     assert caught.value.why == "Only its .gz has a published checksum."
     assert names_in(tmp_path / "data") == set()
 
 
 def test_an_import_takes_the_gz_where_both_are_there(tmp_path: Path) -> None:
     source = put(tmp_path / "source", {**unpacked(), **packed()})
-    datasets.import_from(fake_dataset(with_sha256=False), tmp_path / "data", source)
+    import_files(fake_dataset(with_sha256=False), tmp_path / "data", source)
     assert names_in(tmp_path / "data") == set(packed())
 
 
@@ -599,7 +615,7 @@ def test_an_import_says_which_file_is_not_there(tmp_path: Path, name: str) -> No
     source = put(tmp_path / "source", packed())
     (source / f"{name}.gz").unlink()
     with pytest.raises(DataError, match=re.escape(f"{source} does not hold {name}.")) as caught:
-        datasets.import_from(fake_dataset(), tmp_path / "data", source)
+        import_files(fake_dataset(), tmp_path / "data", source)
     assert caught.value.exit_code == 3
 
 
@@ -617,7 +633,7 @@ def test_an_import_of_what_is_no_file_is_refused_and_hangs_nowhere(
     else:
         path.symlink_to("/dev/zero" if kind == "device" else "nowhere")
     with pytest.raises(DataError, match=f"does not hold {TRAIN_IMAGES}") as caught:
-        datasets.import_from(fake_dataset(), tmp_path / "data", source)
+        import_files(fake_dataset(), tmp_path / "data", source)
     assert caught.value.exit_code == 3
     assert names_in(tmp_path / "data") == set()
 
@@ -631,7 +647,7 @@ def test_an_import_of_a_huge_file_reads_no_more_than_a_data_set_has(
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match=f"{TRAIN_IMAGES}.gz is not the pub") as caught:
-            datasets.import_from(fake_dataset(), tmp_path / "data", source)
+            import_files(fake_dataset(), tmp_path / "data", source)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
@@ -647,10 +663,10 @@ def test_what_cannot_be_read_is_a_data_error(tmp_path: Path, place: str) -> None
     path.unlink(missing_ok=True)
     path.symlink_to("/proc/self/mem")  # which nobody can read from its beginning, not even root
     with pytest.raises(DataError, match=re.escape(f"Cannot read {path}.")) as caught:
-        datasets.import_from(fake_dataset(), tmp_path / "data", source)
+        import_files(fake_dataset(), tmp_path / "data", source)
     assert caught.value.why == "Input/output error."
     with pytest.raises(DataError, match="Cannot read" if place != "source" else "not on this"):
-        datasets.load(fake_dataset(), "train", tmp_path / "data")
+        load_dataset(fake_dataset(), "train", tmp_path / "data")
 
 
 def test_a_huge_file_in_the_data_directory_is_damaged_and_mended(
@@ -659,9 +675,9 @@ def test_a_huge_file_in_the_data_directory_is_damaged_and_mended(
     monkeypatch.setattr(datasets, "MAX_FILE_BYTES", 1 << 20)
     folder = put_data(tmp_path / "data", packed())
     os.truncate(folder / f"{TRAIN_IMAGES}.gz", 1 << 40)
-    states = datasets.verify(fake_dataset(), tmp_path / "data")
+    states = verify_files(fake_dataset(), tmp_path / "data")
     assert [state.state for state in states] == ["damaged", *["verified"] * 3]
-    datasets.import_from(fake_dataset(), tmp_path / "data", put(tmp_path / "source", packed()))
+    import_files(fake_dataset(), tmp_path / "data", put(tmp_path / "source", packed()))
     assert contents(folder) == packed()
 
 
@@ -673,7 +689,7 @@ def test_a_name_that_is_taken_by_no_file_is_given_to_the_file(tmp_path: Path, ki
         os.mkfifo(path)
     else:
         path.symlink_to("nowhere")
-    datasets.import_from(fake_dataset(), tmp_path / "data", put(tmp_path / "source", packed()))
+    import_files(fake_dataset(), tmp_path / "data", put(tmp_path / "source", packed()))
     assert contents(folder) == packed()
 
 
@@ -682,21 +698,21 @@ def test_temporaries_that_were_abandoned_are_removed_before_anything_is_written(
 ) -> None:
     abandoned = {f".{TRAIN_IMAGES}.gz.12-0123abcd.tmp": b"half"}
     put_data(tmp_path, abandoned)
-    datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+    download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert names_in(tmp_path) == set(packed())
     put_data(tmp_path / "other", abandoned)
-    datasets.import_from(fake_dataset(), tmp_path / "other", put(tmp_path / "source", packed()))
+    import_files(fake_dataset(), tmp_path / "other", put(tmp_path / "source", packed()))
     assert names_in(tmp_path / "other") == set(packed())
 
 
 def test_what_is_complete_needs_no_lock(tmp_path: Path, mirror: Mirror) -> None:
     folder = put_data(tmp_path, packed())
     (folder / LOCK_NAME).mkdir()
-    states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+    states = download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert states_by_name(states) == dict.fromkeys(NAMES, "verified")
     change_a_byte(folder / f"{TEST_LABELS}.gz")
     with pytest.raises(DataError, match="Cannot write to") as caught:
-        datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+        download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert caught.value.why == "Is a directory."
     assert mirror.asked == []
 
@@ -708,18 +724,18 @@ def test_a_download_fetches_every_file_once_and_loads(
     if fault:
         mirror.fail(fault)
     dataset = fake_dataset()
-    states = datasets.download(dataset, tmp_path, mirrors=[mirror.url])
+    states = download_dataset(dataset, tmp_path, mirrors=[mirror.url])
     assert states_by_name(states) == dict.fromkeys(NAMES, "downloaded")
     assert [state.source for state in states] == [f"{mirror.url}{name}" for name in packed()]
     assert {state.path.name: state.path.read_bytes() for state in states} == packed()
     assert mirror.asked == list(packed())
     assert names_in(tmp_path) == set(packed())
-    assert len(datasets.load(dataset, "train", tmp_path)) == NUM_TRAIN
+    assert len(load_dataset(dataset, "train", tmp_path)) == NUM_TRAIN
 
 
 def test_nothing_is_fetched_twice(tmp_path: Path, mirror: Mirror) -> None:
-    datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
-    states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+    download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url])
+    states = download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert states_by_name(states) == dict.fromkeys(NAMES, "verified")
     assert mirror.asked == list(packed())
 
@@ -729,14 +745,14 @@ def test_only_what_is_missing_or_damaged_is_fetched(tmp_path: Path, mirror: Mirr
     change_a_byte(folder / f"{TRAIN_LABELS}.gz")
     (folder / f"{TEST_LABELS}.gz").write_bytes(b"")
     (folder / f"{TEST_IMAGES}.gz").unlink()
-    states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+    states = download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert [state.state for state in states] == ["verified", *["downloaded"] * 3]
     assert mirror.asked == [f"{name}.gz" for name in (TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)]
     assert contents(folder) == packed()
 
 
 def test_a_mirror_may_be_named_without_its_last_slash(tmp_path: Path, mirror: Mirror) -> None:
-    states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url.rstrip("/")])
+    states = download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url.rstrip("/")])
     assert states[0].source == f"{mirror.url}{TRAIN_IMAGES}.gz"
 
 
@@ -763,7 +779,7 @@ def test_what_one_mirror_fails_to_give_the_next_one_gives(
     tries: int,
 ) -> None:
     mirror.fail(fault)
-    states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url, second_mirror.url])
+    states = download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url, second_mirror.url])
     assert mirror.asked == [name for name in packed() for _ in range(tries)]
     assert second_mirror.asked == list(packed())
     assert [state.source for state in states] == [f"{second_mirror.url}{name}" for name in packed()]
@@ -774,7 +790,7 @@ def test_a_mirror_that_refuses_is_left_for_torchvisions(
     tmp_path: Path, mirror: Mirror, usual_mirrors: list[str]
 ) -> None:
     usual_mirrors.append(mirror.url)
-    states = datasets.download(fake_dataset(), tmp_path, mirrors=[refusing_url()])
+    states = download_dataset(fake_dataset(), tmp_path, mirrors=[refusing_url()])
     assert states_by_name(states) == dict.fromkeys(NAMES, "downloaded")
     assert mirror.asked == list(packed())
 
@@ -784,7 +800,7 @@ def test_torchvisions_mirrors_serve_where_none_is_named(
 ) -> None:
     mirror.fail(503, name=f"{TRAIN_LABELS}.gz")
     usual_mirrors += [mirror.url, second_mirror.url]
-    states = datasets.download(fake_dataset(), tmp_path)
+    states = download_dataset(fake_dataset(), tmp_path)
     assert second_mirror.asked == [f"{TRAIN_LABELS}.gz"]
     assert [state.source.startswith(mirror.url) for state in states] == [True, False, True, True]
 
@@ -794,7 +810,7 @@ def test_a_mirror_that_fails_once_is_given_a_second_chance(
 ) -> None:
     mirror.fail(503, times=1, name=f"{TRAIN_IMAGES}.gz")
     mirror.fail("breaks off", times=1, name=f"{TEST_IMAGES}.gz")
-    datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url, second_mirror.url])
+    download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url, second_mirror.url])
     assert second_mirror.asked == []
     assert len(mirror.asked) == len(NAMES) + 2
     assert names_in(tmp_path) == set(packed())
@@ -805,7 +821,7 @@ def test_a_mirror_that_hangs_is_left_after_the_timeout(
 ) -> None:
     monkeypatch.setattr(mirrors, "WINDOW_SECONDS", 0.3)
     mirror.fail("hangs", name=f"{TRAIN_LABELS}.gz")
-    states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url, second_mirror.url])
+    states = download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url, second_mirror.url])
     assert mirror.asked.count(f"{TRAIN_LABELS}.gz") == 2
     assert second_mirror.asked == [f"{TRAIN_LABELS}.gz"]
     assert states_by_name(states) == dict.fromkeys(NAMES, "downloaded")
@@ -827,7 +843,7 @@ def test_where_all_mirrors_fail_each_is_named_once_with_its_reason(
     usual_mirrors += [refusing, mirror.url]
     named = [mirror.url, second_mirror.url, mirror.url]
     with pytest.raises(DataError, match=re.escape(f"{TRAIN_IMAGES}.gz")) as caught:
-        datasets.download(fake_dataset(), tmp_path, mirrors=named)
+        download_dataset(fake_dataset(), tmp_path, mirrors=named)
     lines = caught.value.why.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith(f"{mirror.url}: ")
@@ -852,7 +868,7 @@ def test_a_failed_download_leaves_what_was_there(
     before = damaged.read_bytes()
     mirror.fail(fault)
     with pytest.raises(DataError, match=re.escape(damaged.name)):
-        datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+        download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert damaged.read_bytes() == before
     assert names_in(tmp_path) == set(packed())
 
@@ -862,7 +878,7 @@ def test_a_mirror_that_never_stops_sending_is_left(
 ) -> None:
     monkeypatch.setattr(mirrors, "MAX_FILE_BYTES", 1000)
     with pytest.raises(DataError, match="No mirror") as caught:
-        datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+        download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert "more than" in caught.value.why
     assert mirror.asked == [f"{TRAIN_IMAGES}.gz"]
     assert names_in(tmp_path) == set()
@@ -877,7 +893,7 @@ def test_progress_counts_the_bytes_of_each_file_up_to_all_of_them(
     def note(name: str, num_bytes: int, total: int | None) -> None:
         calls.setdefault(name, []).append((num_bytes, total))
 
-    datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url], on_progress=note)
+    download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url], on_progress=note)
     assert list(calls) == list(NAMES)
     for name, seen in calls.items():
         size = len(packed()[f"{name}.gz"])
@@ -896,7 +912,7 @@ def test_progress_knows_no_total_where_the_mirror_names_none(
     def note(name: str, num_bytes: int, total: int | None) -> None:
         totals.add(total)
 
-    datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url], on_progress=note)
+    download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url], on_progress=note)
     assert totals == {None}
 
 
@@ -906,7 +922,7 @@ def test_progress_knows_no_total_where_the_mirror_names_none(
 def test_others_may_read_what_was_fetched_as_far_as_the_umask_lets_them(
     tmp_path: Path, mirror: Mirror, umask: int, expected: int
 ) -> None:
-    states = datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url])
+    states = download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url])
     assert {stat.S_IMODE(state.path.stat().st_mode) for state in states} == {expected}
 
 
@@ -918,7 +934,7 @@ def test_what_is_no_web_address_is_refused_before_anything_is_fetched(
     tmp_path: Path, mirror: Mirror, address: str
 ) -> None:
     with pytest.raises(SettingsError, match=re.escape(f"'{address}' is no mirror")) as caught:
-        datasets.download(fake_dataset(), tmp_path, mirrors=[mirror.url, address])
+        download_dataset(fake_dataset(), tmp_path, mirrors=[mirror.url, address])
     assert "--from" in caught.value.fix
     assert mirror.asked == []
     assert list(tmp_path.iterdir()) == []
@@ -930,16 +946,16 @@ def test_what_is_no_web_address_is_refused_before_anything_is_fetched(
 def test_an_address_that_cannot_be_asked_fails_like_any_other_mirror(
     tmp_path: Path, mirror: Mirror, address: str
 ) -> None:
-    states = datasets.download(fake_dataset(), tmp_path, mirrors=[address, mirror.url])
+    states = download_dataset(fake_dataset(), tmp_path, mirrors=[address, mirror.url])
     assert states_by_name(states) == dict.fromkeys(NAMES, "downloaded")
 
 
 def download_from(mirror: Mirror, data_dir: Path, source: Path) -> list[FileState]:
-    return datasets.download(fake_dataset(), data_dir, mirrors=[mirror.url, mirror.url + "again/"])
+    return download_dataset(fake_dataset(), data_dir, mirrors=[mirror.url, mirror.url + "again/"])
 
 
 def import_from(mirror: Mirror, data_dir: Path, source: Path) -> list[FileState]:
-    return datasets.import_from(fake_dataset(), data_dir, put(source, packed()))
+    return import_files(fake_dataset(), data_dir, put(source, packed()))
 
 
 @pytest.mark.parametrize("get", [download_from, import_from])
@@ -968,13 +984,13 @@ def test_a_file_that_cannot_be_written_is_not_blamed_on_the_mirrors(
 
 
 def test_digits_need_no_download_and_no_directory(tmp_path: Path, mirror: Mirror) -> None:
-    digits, data_dir = datasets.DATASETS["digits"], tmp_path / "data"
-    assert datasets.download(digits, data_dir, mirrors=[mirror.url]) == []
-    assert datasets.import_from(digits, data_dir, tmp_path) == []
+    digits, data_dir = DATASETS["digits"], tmp_path / "data"
+    assert download_dataset(digits, data_dir, mirrors=[mirror.url]) == []
+    assert import_files(digits, data_dir, tmp_path) == []
     assert not data_dir.exists()
 
 
 def test_a_header_of_absurd_sizes_makes_no_absurd_message() -> None:
     with pytest.raises(DataError, match="damaged") as refused:
-        datasets.read_idx(b"\0\0\x08\xff" + b"\xff" * 4 * 255, name="idx")
+        read_idx(b"\0\0\x08\xff" + b"\xff" * 4 * 255, name="idx")
     assert len(refused.value.why) < 400

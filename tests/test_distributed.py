@@ -18,9 +18,16 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import checkpoints, distributed, runs
-from mnistcli.distributed import ALONE, Workers
+from mnistcli.checkpoint import load_checkpoint
+from mnistcli.distributed import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    _use_gpu,
+    process_group,
+    translate_lost_process,
+)
 from mnistcli.errors import DeviceError, RunError
+from mnistcli.runs import Run, read_metrics, read_record
 from tests import distributed_worker
 from tests.children import Child, Children, Ended
 from tests.conftest import REPOSITORY, Mnist
@@ -71,7 +78,7 @@ def wait_for(path: Path, job: subprocess.Popen[str] | None = None) -> None:
 def curve(run: str) -> list[tuple[float, ...]]:
     return [
         (epoch.train_loss, epoch.train_accuracy, epoch.val_loss or 0, epoch.val_accuracy or 0)
-        for epoch in runs.read_metrics(runs.Run(Path("runs", run)))
+        for epoch in read_metrics(Run(Path("runs", run)))
     ]
 
 
@@ -79,7 +86,7 @@ def curve(run: str) -> list[tuple[float, ...]]:
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_the_shares_are_everything_once_and_nearly_equal(num: int, count: int) -> None:
     everything = list(range(num))
-    shares = [everything[Workers(rank, count).share(num)] for rank in range(count)]
+    shares = [everything[ProcessGroup(rank, count).shard(num)] for rank in range(count)]
     assert list(itertools.chain(*shares)) == everything
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -88,10 +95,10 @@ def test_the_shares_are_everything_once_and_nearly_equal(num: int, count: int) -
 def test_alone_nothing_is_exchanged(told: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    with distributed.joined() as workers:
-        assert workers is ALONE
-        assert workers.leads
-        assert workers.from_leader(lambda: 7) == 7
+    with process_group() as group:
+        assert group is SINGLE_PROCESS
+        assert group.is_leader
+        assert group.broadcast_from_leader(lambda: 7) == 7
 
 
 def all_ended(processes: list[Child], exit_code: int = 0) -> list[Ended]:
@@ -139,7 +146,7 @@ def test_the_command_trains_writes_and_draws_once(mnist: Mnist) -> None:
     # In float32 the sums of a step are rounded in another order.
     for two, one in zip(curve("two"), curve("one"), strict=True):
         assert two == pytest.approx(one, rel=2e-3)
-    assert runs.read_record(runs.Run(Path("runs/two")), "environment.json")["num_processes"] == 2
+    assert read_record(Run(Path("runs/two")), "environment.json")["num_processes"] == 2
     assert mnist("eval", "two", "--dataset", "digits", "-q").exit_code == 0
 
 
@@ -161,7 +168,7 @@ def test_a_killed_worker_ends_the_job_and_the_run_goes_on(mnist: Mnist, children
     leader, *_ = all_ended(three)
     assert f"Resuming at epoch {num_done + 2} of {num_done + 2}." in leader.stderr
     assert len(curve("one")) == num_done + 2
-    lives = runs.read_record(runs.Run(Path("runs/one")), "environment.json")["resumed"]
+    lives = read_record(Run(Path("runs/one")), "environment.json")["resumed"]
     assert [life["num_processes"] for life in lives] == [1, 3]
 
 
@@ -257,7 +264,7 @@ def test_ctrl_c_ends_all_and_keeps_the_last_epoch() -> None:
     job.send_signal(signal.SIGINT)
     _, err = job.communicate(timeout=180)
     assert "Go on: mnist train --resume runs/one" in err
-    assert checkpoints.load_model(Path("runs/one/last.pth")).card.epoch >= 1
+    assert load_checkpoint(Path("runs/one/last.pth")).card.epoch >= 1
 
 
 @pytest.mark.parametrize(
@@ -268,7 +275,7 @@ def test_ctrl_c_ends_all_and_keeps_the_last_epoch() -> None:
     ],
 )
 def test_a_lost_connection_is_told_in_words(said: str) -> None:
-    with pytest.raises(RunError) as told, distributed.lost_in_words("runs/x"):
+    with pytest.raises(RunError) as told, translate_lost_process("runs/x"):
         raise RuntimeError(said)
     assert "\n" not in told.value.why
     assert "/some/place" not in told.value.why
@@ -276,7 +283,7 @@ def test_a_lost_connection_is_told_in_words(said: str) -> None:
 
 
 def test_other_errors_are_left_as_they_are() -> None:
-    with pytest.raises(RuntimeError, match="a bug"), distributed.lost_in_words():
+    with pytest.raises(RuntimeError, match="a bug"), translate_lost_process():
         raise RuntimeError("a bug")
 
 
@@ -285,8 +292,8 @@ def test_there_must_be_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -
     chosen: list[Any] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    distributed._take_gpu(1)
+    _use_gpu(1)
     assert chosen == [1]
     with pytest.raises(DeviceError, match="no GPU for process 2") as refused:
-        distributed._take_gpu(2)
+        _use_gpu(2)
     assert "--nproc-per-node 2" in refused.value.fix

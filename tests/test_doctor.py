@@ -12,8 +12,23 @@ from typing import Any
 import pexpect
 import pytest
 
-from mnistcli import doctor, findings, precision
-from mnistcli.doctor import Check, OnStart, Status, Task, Verdict, Wanted, examine, follow, judge
+from mnistcli import doctor
+from mnistcli.device import DEVICES
+from mnistcli.doctor import (
+    DEVICE_CHOICES,
+    INSTALL,
+    Check,
+    DoctorOptions,
+    OnStart,
+    Status,
+    Task,
+    Verdict,
+    ask_a_process,
+    follow,
+    run_checks,
+    summarize_checks,
+)
+from mnistcli.doctor_view import STATUS_STYLES
 from mnistcli.errors import SettingsError
 from tests.conftest import Mnist
 
@@ -92,12 +107,15 @@ LEFT_OUT = Check("training", "", "skipped", "left out (--seconds 0)")
     ],
 )
 def test_the_verdict(checks: list[Check], word: str, code: int, sentence: str) -> None:
-    assert judge(checks) == Verdict(word, f"This machine {sentence}", code)  # type: ignore[arg-type]
+    assert summarize_checks(checks) == Verdict(word, f"This machine {sentence}", code)  # type: ignore[arg-type]
 
 
 def test_without_a_training_an_accelerator_comes_before_the_processor() -> None:
     gpu = Check("float16", "cuda:0", "ok", "", facts={"auto": True})
-    assert judge([PICKED, gpu, LEFT_OUT]).sentence == "This machine can train: cuda:0, float16."
+    assert (
+        summarize_checks([PICKED, gpu, LEFT_OUT]).sentence
+        == "This machine can train: cuda:0, float16."
+    )
 
 
 class Asked:
@@ -125,7 +143,7 @@ def two_gpus() -> Check:
 def test_every_accelerator_is_asked_and_then_a_network_trained() -> None:
     ask = Asked(machine=[PICKED, two_gpus()], device=[PICKED], train=[TRAINED])
     begun: list[tuple[str, str]] = []
-    checks = list(examine(Wanted(), on_start=lambda *each: begun.append(each), ask=ask))
+    checks = list(run_checks(DoctorOptions(), on_start=lambda *each: begun.append(each), ask=ask))
     asked = [("machine", "auto"), ("device", "cuda:0"), ("device", "cuda:1"), ("train", "auto")]
     assert ask.tasks == begun == asked
     assert checks == [PICKED, two_gpus(), PICKED, PICKED, TRAINED]
@@ -133,7 +151,7 @@ def test_every_accelerator_is_asked_and_then_a_network_trained() -> None:
 
 def test_nothing_is_trained_in_no_seconds() -> None:
     ask = Asked(machine=[PICKED])
-    checks = list(examine(Wanted(train_seconds=0), on_start=quietly, ask=ask))
+    checks = list(run_checks(DoctorOptions(train_seconds=0), on_start=quietly, ask=ask))
     assert checks == [PICKED, LEFT_OUT]
     assert ask.tasks == [("machine", "auto")]
 
@@ -143,7 +161,7 @@ def test_nothing_is_trained_in_no_seconds() -> None:
     [
         (Check("kernels", "cuda:0", "failed", "", facts={"died": True}), False),
         (Check("accelerators", "", "failed", "none"), False),
-        (Check("PyTorch", "", "failed", "", fix=doctor.INSTALL, facts={"died": True}), False),
+        (Check("PyTorch", "", "failed", "", fix=INSTALL, facts={"died": True}), False),
         # Training uses the first device only, and `auto` leaves alone what answers wrongly.
         (Check("kernels", "cuda:1", "failed", "", facts={"died": True}), True),
         (Check("kernels", "cuda:0", "failed", "wrong"), True),
@@ -151,7 +169,7 @@ def test_nothing_is_trained_in_no_seconds() -> None:
 )
 def test_a_training_that_would_hang_is_not_begun(obstacle: Check, trained: bool) -> None:
     ask = Asked(machine=[obstacle], train=[TRAINED])
-    last = list(examine(Wanted(), on_start=quietly, ask=ask))[-1]
+    last = list(run_checks(DoctorOptions(), on_start=quietly, ask=ask))[-1]
     assert (last == TRAINED) is trained
     if not trained:
         assert last.status == "skipped"
@@ -162,9 +180,9 @@ def test_a_training_that_would_hang_is_not_begun(obstacle: Check, trained: bool)
 
 def test_an_unknown_device_is_a_wrong_setting(mnist: Mnist) -> None:
     with pytest.raises(SettingsError):
-        list(examine(Wanted(device="tpu"), on_start=quietly, ask=Asked()))
+        list(run_checks(DoctorOptions(device="tpu"), on_start=quietly, ask=Asked()))
     assert mnist("doctor", "--device", "tpu").exit_code == 2
-    assert doctor.DEVICES == precision.DEVICES
+    assert DEVICE_CHOICES == DEVICES
 
 
 def told(code: str, *, seconds: float = 20) -> tuple[list[Check], list[tuple[str, str]]]:
@@ -200,7 +218,7 @@ def test_a_process_that_crashes_is_a_failed_check(name: str) -> None:
     assert found[1].status == "failed"
     assert found[1].finding == f"the process was ended by {name}"
     assert "--device cpu" in found[1].fix
-    assert judge(found).exit_code == 4
+    assert summarize_checks(found).exit_code == 4
 
 
 def test_a_process_that_hangs_is_a_failed_check() -> None:
@@ -236,7 +254,7 @@ def test_pytorch_that_cannot_be_loaded_is_a_failed_check(code: str, finding: str
     found, _ = told(code)
     assert [(each.label, each.finding) for each in found] == [("PyTorch", finding)]
     assert found[0].fix.startswith("Install PyTorch")
-    assert judge(found).exit_code == 1
+    assert summarize_checks(found).exit_code == 1
 
 
 def test_a_crash_of_the_processor_is_no_matter_of_the_driver() -> None:
@@ -261,8 +279,8 @@ def test_a_follower_that_goes_away_ends_the_process() -> None:
 def test_the_other_process_ignores_what_lies_in_the_current_directory(tmp_path: Path) -> None:
     for name in ("json.py", "torch.py", "mnistcli.py"):
         Path(name).write_text("raise SystemExit('the wrong module')\n")
-    task = Task("nothing", "", Wanted(train_seconds=0))  # type: ignore[arg-type]
-    first = next(iter(doctor.ask_a_process(task, quietly)))
+    task = Task("nothing", "", DoctorOptions(train_seconds=0))  # type: ignore[arg-type]
+    first = next(iter(ask_a_process(task, quietly)))
     assert first.name == "versions"
 
 
@@ -372,5 +390,5 @@ def test_a_terminal_gets_a_line_that_changes_and_a_table_of_80_columns() -> None
     assert max(len(part) for line in lines for part in line.split("\r")) <= 80
 
 
-def test_every_status_has_its_colour() -> None:
-    assert set(findings.STYLES) == {"ok", "warning", "failed", "skipped"}
+def test_every_status_has_its_color() -> None:
+    assert set(STATUS_STYLES) == {"ok", "warning", "failed", "skipped"}

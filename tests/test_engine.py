@@ -14,29 +14,31 @@ import torch
 import torch._dynamo  # PyTorch's own optimisers load it; it makes its own cache directory
 from torch import Tensor, nn
 
-from mnistcli import batches, datasets, engine, registry
-from mnistcli.batches import Examples, Normalisation
-from mnistcli.engine import Evaluation, evaluate, fit
+from mnistcli import examples as batches
+from mnistcli.datasets import DataSplit, get_dataset, load_dataset
+from mnistcli.engine import OnStep, Predictions, StepProgress, batch_loss, evaluate_network, fit
 from mnistcli.errors import DataError, RunError
+from mnistcli.examples import Examples, Normalization, split_by_size
 from mnistcli.metrics import EpochResult
-from mnistcli.settings import TrainSettings, fit_budget, resolve
-from mnistcli.state import MovingAverage, Schedule, TrainState
+from mnistcli.registry import build_network, get_architecture
+from mnistcli.settings import TrainSettings, fit_budget, resolve_settings
+from mnistcli.state import LRSchedule, TrainState, WeightEMA
 
-DIGITS = datasets.dataset("digits")
+DIGITS = get_dataset("digits")
 
 
 @functools.cache
-def digits(split: datasets.Split) -> Examples:
-    return datasets.load(DIGITS, split, Path())
+def digits(split: DataSplit) -> Examples:
+    return load_dataset(DIGITS, split, Path())
 
 
 @functools.cache
 def halves() -> tuple[Examples, Examples]:
     """Digits to learn from and digits to be judged on, by the same writers."""
-    return batches.split(digits("train"), 0.2, seed=0)
+    return split_by_size(digits("train"), 0.2, seed=0)
 
 
-def some_digits(num: int, split: datasets.Split = "train") -> Examples:
+def some_digits(num: int, split: DataSplit = "train") -> Examples:
     return digits(split).take(torch.arange(num))
 
 
@@ -44,8 +46,8 @@ def none() -> Examples:
     return some_digits(0)
 
 
-def normalisation(settings: TrainSettings) -> Normalisation:
-    return Normalisation(DIGITS.mean, DIGITS.std, registry.architecture(settings.arch).input_px)
+def normalization(settings: TrainSettings) -> Normalization:
+    return Normalization(DIGITS.mean, DIGITS.std, get_architecture(settings.arch).input_px)
 
 
 def chosen(**flags: Any) -> TrainSettings:
@@ -55,7 +57,7 @@ def chosen(**flags: Any) -> TrainSettings:
         "epochs": 2,
         "schedule": "constant",
     } | flags
-    return fit_budget(resolve(flags, environ={}).settings)
+    return fit_budget(resolve_settings(flags, environ={}).settings)
 
 
 def started(
@@ -69,11 +71,11 @@ def trained(
     train: Examples,
     val: Examples | None = None,
     *,
-    on_step: engine.OnStep | None = None,
+    on_step: OnStep | None = None,
     precision: str = "float32",
 ) -> tuple[TrainState, list[EpochResult]]:
     state = started(settings, train, precision=precision)
-    epochs = fit(state, train, val or none(), normalisation(settings), on_step=on_step)
+    epochs = fit(state, train, val or none(), normalization(settings), on_step=on_step)
     return state, list(epochs)
 
 
@@ -105,7 +107,7 @@ def test_the_same_seed_gives_the_same_bits(precision: str) -> None:
     torch.rand(7)
     second, again = trained(settings, train, val, precision=precision)
     assert same_weights(first.model, second.model)
-    assert same_weights(first.result, second.result)
+    assert same_weights(first.eval_model, second.eval_model)
     timeless = [replace(result, seconds=0, images_per_second=0) for result in results]
     assert timeless == [replace(result, seconds=0, images_per_second=0) for result in again]
 
@@ -120,7 +122,7 @@ def test_another_seed_gives_another_network() -> None:
 def test_a_state_starts_from_the_weights_of_its_seed() -> None:
     settings, train = chosen(seed=5), some_digits(10)
     torch.manual_seed(5)
-    built = registry.build(settings.arch, settings.network)
+    built = build_network(settings.arch, settings.network)
     assert same_weights(started(settings, train).model, built)
 
 
@@ -138,7 +140,7 @@ def test_judging_in_between_does_not_change_training(flags: dict[str, Any]) -> N
     judged, _ = trained(settings, train, some_digits(50, "test"))
     unjudged, _ = trained(settings, train)
     assert same_weights(judged.model, unjudged.model)
-    assert same_weights(judged.result, unjudged.result)
+    assert same_weights(judged.eval_model, unjudged.eval_model)
 
 
 def test_a_small_network_learns_to_read_digits() -> None:
@@ -181,7 +183,7 @@ def test_pictures_are_resized_to_what_the_network_sees() -> None:
 def test_an_epoch_reports_what_happened() -> None:
     settings, train = chosen(epochs=1, batch_size=64, lr=0.003), some_digits(150)
     state, (result,) = trained(settings, train, some_digits(30, "test"))
-    judged = evaluate(state.result, some_digits(30, "test"), normalisation(settings))
+    judged = evaluate_network(state.eval_model, some_digits(30, "test"), normalization(settings))
     assert (result.epoch, result.lr) == (1, 0.003)
     assert (result.val_loss, result.val_accuracy) == (judged.loss, judged.accuracy)
     assert result.train_accuracy * 128 == pytest.approx(round(result.train_accuracy * 128))
@@ -196,13 +198,13 @@ def test_without_validation_there_are_no_validation_figures() -> None:
 def test_a_state_that_is_done_trains_no_further() -> None:
     settings, train = chosen(epochs=1), some_digits(64)
     state, _ = trained(settings, train)
-    assert list(fit(state, train, none(), normalisation(settings))) == []
+    assert list(fit(state, train, none(), normalization(settings))) == []
 
 
 def test_training_goes_epoch_by_epoch_as_it_is_asked_for() -> None:
     settings, train = chosen(epochs=3), some_digits(64)
     state = started(settings, train)
-    epochs = fit(state, train, none(), normalisation(settings))
+    epochs = fit(state, train, none(), normalization(settings))
     assert state.num_epochs_done == 0
     next(epochs)
     assert state.num_epochs_done == 1
@@ -211,10 +213,10 @@ def test_training_goes_epoch_by_epoch_as_it_is_asked_for() -> None:
 def test_every_step_is_announced_with_running_totals_that_end_at_the_epochs() -> None:
     steps: list[tuple[int, int, float, float]] = []
 
-    def note(step: engine.Step) -> None:
-        loss_sum, num_right = step.totals.tolist()
+    def note(step: StepProgress) -> None:
+        loss_sum, num_correct = step.totals.tolist()
         assert step.num_images == 20 * step.number
-        steps.append((step.number, step.num_steps, loss_sum, num_right))
+        steps.append((step.number, step.num_steps, loss_sum, num_correct))
 
     settings = chosen(epochs=2, batch_size=20)
     _, results = trained(settings, some_digits(90), on_step=note)
@@ -230,20 +232,20 @@ def test_every_step_is_announced_with_running_totals_that_end_at_the_epochs() ->
 def test_nll_equals_cross_entropy_on_the_same_logits() -> None:
     logits_NK = 5 * torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
     labels_N = torch.arange(64) % 10
-    nll = engine._loss(logits_NK, labels_N, chosen(loss="nll"))
-    cross_entropy = engine._loss(logits_NK, labels_N, chosen(loss="cross-entropy"))
+    nll = batch_loss(logits_NK, labels_N, chosen(loss="nll"))
+    cross_entropy = batch_loss(logits_NK, labels_N, chosen(loss="cross-entropy"))
     torch.testing.assert_close(nll, cross_entropy)
 
 
 def test_a_loss_is_the_mean_of_what_each_image_costs() -> None:
     logits_NK = torch.log(torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])) + 7
-    loss = engine._loss(logits_NK, torch.tensor([0, 2]), chosen())
+    loss = batch_loss(logits_NK, torch.tensor([0, 2]), chosen())
     assert loss.item() == pytest.approx(-(math.log(0.5) + math.log(0.1)) / 2)
 
 
 def test_label_smoothing_gives_the_value_worked_out_by_hand() -> None:
     logits_NK = torch.log(torch.tensor([[0.5, 0.3, 0.2]]))
-    loss = engine._loss(logits_NK, torch.tensor([0]), chosen(label_smoothing=0.3))
+    loss = batch_loss(logits_NK, torch.tensor([0]), chosen(label_smoothing=0.3))
     expected = -(0.7 + 0.1) * math.log(0.5) - 0.1 * math.log(0.3) - 0.1 * math.log(0.2)
     assert loss.item() == pytest.approx(expected)
 
@@ -306,15 +308,15 @@ def rates(
 ) -> list[list[float]]:
     """The learning rate of every step, a list an epoch, from a schedule with --lr 1."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
-    schedule = Schedule(optimizer, chosen(schedule=name, lr=1.0, epochs=epochs), steps=steps)
+    schedule = LRSchedule(optimizer, chosen(schedule=name, lr=1.0, epochs=epochs), steps=steps)
     found: list[list[float]] = []
     for epoch in range(epochs):
         found.append([])
         for _ in range(steps):
             found[-1].append(optimizer.param_groups[0]["lr"])
             optimizer.step()
-            schedule.after_step()
-        schedule.after_epoch(losses[epoch] if losses else 1 / (epoch + 1))
+            schedule.step_batch()
+        schedule.step_epoch(losses[epoch] if losses else 1 / (epoch + 1))
     return found
 
 
@@ -381,7 +383,7 @@ def filled(model: nn.Module, value: float) -> nn.Module:
 
 def test_the_average_warms_up_as_worked_out_by_hand() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = MovingAverage(model, 0.99)
+    average = WeightEMA(model, 0.99)
     for value in (1.0, 2.0, 4.0):
         filled(model, value)
         average.update()
@@ -396,7 +398,7 @@ def test_the_average_warms_up_as_worked_out_by_hand() -> None:
 
 def test_the_decay_never_exceeds_what_was_asked_for() -> None:
     model = nn.Linear(1, 1)
-    average = MovingAverage(model, 0.1)
+    average = WeightEMA(model, 0.1)
     for value in (1.0, 3.0):
         filled(model, value)
         average.update()
@@ -407,10 +409,10 @@ def test_the_decay_never_exceeds_what_was_asked_for() -> None:
 def test_the_averaged_network_is_the_one_judged_and_kept() -> None:
     settings, train = chosen(ema=0.9, batch_size=16), some_digits(96)
     state, results = trained(settings, train, some_digits(40, "test"))
-    assert state.average is not None
-    assert state.result is state.average.module
-    assert not same_weights(state.result, state.model)
-    judged = evaluate(state.average.module, some_digits(40, "test"), normalisation(settings))
+    assert state.ema is not None
+    assert state.eval_model is state.ema.module
+    assert not same_weights(state.eval_model, state.model)
+    judged = evaluate_network(state.ema.module, some_digits(40, "test"), normalization(settings))
     assert results[-1].val_loss == judged.loss
 
 
@@ -418,7 +420,7 @@ def test_averaging_does_not_change_training() -> None:
     train = some_digits(96)
     averaged, _ = trained(chosen(recipe="cnn-15k", ema=0.9), train)
     plain, _ = trained(chosen(recipe="cnn-15k"), train)
-    assert plain.result is plain.model
+    assert plain.eval_model is plain.model
     assert same_weights(averaged.model, plain.model)
 
 
@@ -426,7 +428,7 @@ def test_an_evaluation_is_the_one_worked_out_by_hand() -> None:
     probabilities_NK = torch.full((3, 10), 0.05)
     probabilities_NK[0, 4], probabilities_NK[1, 7], probabilities_NK[2, 0] = 0.55, 0.55, 0.55
     examples = Examples(torch.zeros(3, 28, 28, dtype=torch.uint8), torch.tensor([4, 7, 1]))
-    judged = evaluate(Lookup(probabilities_NK.log() - 3), examples, Normalisation(0, 1, 28))
+    judged = evaluate_network(Lookup(probabilities_NK.log() - 3), examples, Normalization(0, 1, 28))
     assert judged.accuracy == 2 / 3
     assert judged.loss == pytest.approx(-(2 * math.log(0.55) + math.log(0.05)) / 3)
     torch.testing.assert_close(judged.probabilities_NK, probabilities_NK)
@@ -435,14 +437,14 @@ def test_an_evaluation_is_the_one_worked_out_by_hand() -> None:
 
 def test_an_accuracy_is_the_exact_share() -> None:
     probabilities_NK = torch.eye(10)
-    assert Evaluation(0.0, probabilities_NK, torch.arange(10)).accuracy == 1
-    assert Evaluation(0.0, probabilities_NK, torch.zeros(10, dtype=torch.int64)).accuracy == 0.1
+    assert Predictions(0.0, probabilities_NK, torch.arange(10)).accuracy == 1
+    assert Predictions(0.0, probabilities_NK, torch.zeros(10, dtype=torch.int64)).accuracy == 0.1
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_an_evaluation_leaves_the_mode_and_asks_without_dropout(training: bool) -> None:
     model = Lookup(torch.zeros(5, 10)).train(training)
-    evaluate(model, some_digits(5), Normalisation(0, 1, 28))
+    evaluate_network(model, some_digits(5), Normalization(0, 1, 28))
     assert model.training is training
     assert model.modes == [False]
 
@@ -453,7 +455,7 @@ def test_an_evaluation_uses_no_randomness_and_changes_no_weight() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.manual_seed(3)
     rng = torch.get_rng_state()
-    evaluate(model, some_digits(20), normalisation(settings))
+    evaluate_network(model, some_digits(20), normalization(settings))
     assert torch.equal(torch.get_rng_state(), rng)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -465,16 +467,16 @@ def test_an_evaluation_computes_in_float32_whatever_training_does() -> None:
     state.model.register_forward_hook(
         lambda model, _inputs, output: dtypes.append((model.training, output.dtype))
     )
-    list(fit(state, train, some_digits(8, "test"), normalisation(settings)))
+    list(fit(state, train, some_digits(8, "test"), normalization(settings)))
     assert set(dtypes) == {(True, torch.bfloat16), (False, torch.float32)}
 
 
 def test_an_evaluation_in_batches_equals_one_in_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     settings, test = chosen(), some_digits(50, "test")
     model = started(settings, test).model
-    whole = evaluate(model, test, normalisation(settings))
+    whole = evaluate_network(model, test, normalization(settings))
     monkeypatch.setattr(batches, "evaluation_batch_size", lambda _device: 7)
-    parts = evaluate(model, test, normalisation(settings))
+    parts = evaluate_network(model, test, normalization(settings))
     torch.testing.assert_close(parts.probabilities_NK, whole.probabilities_NK)
     assert parts.loss == pytest.approx(whole.loss)
     assert parts.accuracy == whole.accuracy
@@ -488,7 +490,7 @@ def test_every_precision_learns_to_read_digits_on_cuda(recipe: str, precision: s
     cuda = torch.device("cuda")
     train, val = (half.to(cuda) for half in halves())
     state = started(settings, train, device="cuda", precision=precision)
-    results = list(fit(state, train, val, normalisation(settings)))
+    results = list(fit(state, train, val, normalization(settings)))
     assert results[-1].val_accuracy is not None
     assert results[-1].val_accuracy > 0.9
     assert state.scaler.is_enabled() is (precision == "float16")
@@ -498,9 +500,11 @@ def test_every_precision_learns_to_read_digits_on_cuda(recipe: str, precision: s
 def test_a_checkpoint_is_judged_alike_on_cuda_and_cpu() -> None:
     settings = chosen(recipe="cnn-26k")
     state, _ = trained(settings, some_digits(320))
-    on_cpu = evaluate(state.result, digits("test"), normalisation(settings))
+    on_cpu = evaluate_network(state.eval_model, digits("test"), normalization(settings))
     cuda = torch.device("cuda")
-    on_cuda = evaluate(state.result.to(cuda), digits("test").to(cuda), normalisation(settings))
+    on_cuda = evaluate_network(
+        state.eval_model.to(cuda), digits("test").to(cuda), normalization(settings)
+    )
     assert on_cuda.accuracy == pytest.approx(on_cpu.accuracy, abs=0.003)
     assert on_cuda.loss == pytest.approx(on_cpu.loss, rel=0.01)
     assert on_cuda.probabilities_NK.device.type == "cpu"
@@ -517,17 +521,17 @@ def kept(state: TrainState) -> dict[str, Any]:
 
 def everything(state: TrainState) -> dict[str, Any]:
     """All that decides how a training goes on, not only what its `state_dict` knows of."""
-    kinds = (state.schedule._by_step, state.schedule._by_epoch, state.schedule._by_loss)
+    kinds = (state.lr_schedule._by_step, state.lr_schedule._by_epoch, state.lr_schedule._by_loss)
     return {
         "losses": state.losses,
         "model": state.model.state_dict(),
-        "average": state.average and state.average.state_dict(),
+        "average": state.ema and state.ema.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "schedule": [kind and kind.state_dict() for kind in kinds],
         "scaler": state.scaler.state_dict(),
         "dropout": torch.get_rng_state(),
-        "shuffling": state.shuffling.get_state(),
-        "augmenting": state.augmenting.get_state(),
+        "shuffling": state.shuffle_rng.get_state(),
+        "augmenting": state.augment_rng.get_state(),
     }
 
 
@@ -582,7 +586,7 @@ def stopped_and_resumed(
     """Hold a training that is stopped after every epoch, and after all, against one in one go."""
     whole = started(settings, train, precision=precision)
     saved, results = [], []
-    for result in fit(whole, train, val, normalisation(settings)):
+    for result in fit(whole, train, val, normalization(settings)):
         results.append(result)
         saved.append(kept(whole))
     end = everything(whole)
@@ -591,7 +595,7 @@ def stopped_and_resumed(
         torch.rand(3)  # another process's generator is somewhere else
         resumed = started(settings, train, precision=precision)
         resumed.load_state_dict(state)
-        return resumed, fit(resumed, train, val, normalisation(settings))
+        return resumed, fit(resumed, train, val, normalization(settings))
 
     for num_done in range(1, settings.epochs):
         state, epochs = resumed(saved[num_done - 1])
@@ -626,13 +630,13 @@ def test_a_resumed_training_on_cuda_follows_the_one_in_one_go(precision: str) ->
     settings, cuda = chosen(**KINDS["all-random"]), torch.device("cuda")
     train, val = some_digits(96).to(cuda), some_digits(24, "test").to(cuda)
     whole = started(settings, train, device="cuda", precision=precision)
-    epochs = fit(whole, train, val, normalisation(settings))
+    epochs = fit(whole, train, val, normalization(settings))
     next(epochs)
     saved = kept(whole)
     rest = list(epochs)
     state = started(settings, train, device="cuda", precision=precision)
     state.load_state_dict(saved)
-    again = list(fit(state, train, val, normalisation(settings)))
+    again = list(fit(state, train, val, normalization(settings)))
     assert [result.lr for result in again] == [result.lr for result in rest]
     for ours, theirs in zip(again, rest, strict=True):
         assert ours.train_loss == pytest.approx(theirs.train_loss, rel=0.02)
@@ -650,7 +654,7 @@ def test_a_resumed_training_keeps_the_scale_of_its_loss() -> None:
         return state
 
     whole = scaled()
-    epochs = fit(whole, train, none(), normalisation(settings))
+    epochs = fit(whole, train, none(), normalization(settings))
     next(epochs)
     next(epochs)
     saved = kept(whole)
@@ -658,7 +662,7 @@ def test_a_resumed_training_keeps_the_scale_of_its_loss() -> None:
     list(epochs)
     resumed = scaled()
     resumed.load_state_dict(saved)
-    list(fit(resumed, train, none(), normalisation(settings)))
+    list(fit(resumed, train, none(), normalization(settings)))
     assert resumed.scaler.state_dict()["scale"] == 32
     assert_same(everything(resumed), everything(whole))
 
@@ -669,11 +673,11 @@ def test_an_epoch_that_was_broken_off_leaves_no_trace(stop: str) -> None:
     whole, results = trained(settings, train)
     broken = started(settings, train)
 
-    def on_step(step: engine.Step) -> None:
+    def on_step(step: StepProgress) -> None:
         if stop == "failed" and broken.num_epochs_done == 2 and step.number == 2:
             raise KeyboardInterrupt
 
-    epochs = fit(broken, train, none(), normalisation(settings), on_step=on_step)
+    epochs = fit(broken, train, none(), normalization(settings), on_step=on_step)
     next(epochs)
     next(epochs)
     saved = kept(broken)
@@ -684,7 +688,7 @@ def test_an_epoch_that_was_broken_off_leaves_no_trace(stop: str) -> None:
     epochs.close()  # type: ignore[attr-defined]
     resumed = started(settings, train)
     resumed.load_state_dict(saved)
-    rest = list(fit(resumed, train, none(), normalisation(settings)))
+    rest = list(fit(resumed, train, none(), normalization(settings)))
     assert timeless(rest) == timeless(results[2:])
     assert_same(everything(resumed), everything(whole))
 
@@ -699,11 +703,11 @@ def test_with_more_epochs_a_training_follows_the_longer_one(
     longer, shorter = chosen(**{**flags, "epochs": 7}), chosen(**{**flags, "epochs": planned})
     whole, results = trained(longer, train, val)
     state = started(shorter, train)
-    list(itertools.islice(fit(state, train, val, normalisation(shorter)), stopped))
+    list(itertools.islice(fit(state, train, val, normalization(shorter)), stopped))
     saved = kept(state)
     resumed = started(longer, train)
     resumed.load_state_dict(saved)
-    rest = list(fit(resumed, train, val, normalisation(longer)))
+    rest = list(fit(resumed, train, val, normalization(longer)))
     assert [result.epoch for result in rest] == list(range(stopped + 1, 8))
     if schedule in ("constant", "plateau"):
         assert timeless(rest) == timeless(results[stopped:])
@@ -717,11 +721,11 @@ def test_a_plateau_is_remembered() -> None:
     settings, train = chosen(**SMALL, schedule="plateau"), some_digits(96)
     settings = settings.model_copy(update={"epochs": 10})
     state = started(settings, train)
-    list(itertools.islice(fit(state, train, none(), normalisation(settings)), 5))
+    list(itertools.islice(fit(state, train, none(), normalization(settings)), 5))
     saved = kept(state) | {"losses": [0.1, 0.2, 0.3, 0.4, 0.5]}
     resumed = started(settings, train)
     resumed.load_state_dict(saved)
-    rates = [r.lr for r in fit(resumed, train, none(), normalisation(settings))]
+    rates = [r.lr for r in fit(resumed, train, none(), normalization(settings))]
     assert rates[:3] == pytest.approx([0.3**2 * 0.02] * 2 + [0.3**3 * 0.02], rel=1e-6)
 
 
@@ -814,13 +818,13 @@ def test_moments_are_laid_out_as_their_parameters_are_however_they_were_saved() 
 def test_on_another_kind_of_device_the_random_choices_begin_anew() -> None:
     settings, train = chosen(**KINDS["all-random"]), some_digits(96)
     state = started(settings, train)
-    next(fit(state, train, none(), normalisation(settings)))
+    next(fit(state, train, none(), normalization(settings)))
     saved = kept(state) | {"device": "cuda", "generators": [torch.zeros(16, dtype=torch.uint8)] * 3}
     found = []
     for _ in range(2):
         resumed = started(settings, train)
         resumed.load_state_dict(saved)
-        list(fit(resumed, train, none(), normalisation(settings)))
+        list(fit(resumed, train, none(), normalization(settings)))
         found.append(everything(resumed))
     first, second = found
     assert_same(first, second)
@@ -833,7 +837,7 @@ def test_statistics_that_are_no_numbers_stop_training() -> None:
     with torch.no_grad():
         next(state.model.parameters()).mul_(1e25)
     with pytest.raises(RunError, match="The loss became NaN or infinite"):
-        list(fit(state, train, none(), normalisation(settings)))
+        list(fit(state, train, none(), normalization(settings)))
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -842,14 +846,14 @@ def test_what_could_not_be_resumed_is_not_kept(lost: str, ema: float) -> None:
     """A gradient of 1e20 moves a weight by no more than the rate, but its square is infinite."""
     settings, train = chosen(**SMALL, ema=ema), some_digits(96)
 
-    def lose(step: engine.Step) -> None:
+    def lose(step: StepProgress) -> None:
         if (state.num_epochs_done, step.number) == (1, step.num_steps):
             weight = next(state.model.parameters())
             spoiled = weight if lost == "weight" else state.optimizer.state[weight]["exp_avg_sq"]
             spoiled.detach()[0, 0] = math.inf
 
     state = started(settings, train)
-    epochs = fit(state, train, none(), normalisation(settings), on_step=lose)
+    epochs = fit(state, train, none(), normalization(settings), on_step=lose)
     next(epochs)
     with pytest.raises(RunError, match="after the last step of epoch 2"):
         next(epochs)
@@ -858,7 +862,7 @@ def test_what_could_not_be_resumed_is_not_kept(lost: str, ema: float) -> None:
 def after_an_epoch(**flags: Any) -> tuple[TrainSettings, dict[str, Any]]:
     settings = chosen(hidden=[3], **flags)
     state = started(settings, some_digits(64))
-    next(fit(state, some_digits(64), none(), normalisation(settings)))
+    next(fit(state, some_digits(64), none(), normalization(settings)))
     return settings, state.state_dict()
 
 

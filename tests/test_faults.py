@@ -20,9 +20,12 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import checkpoints, engine, runs, training
-from mnistcli.runs import Run
+from mnistcli import engine, runs
+from mnistcli.checkpoint import load_checkpoint
+from mnistcli.engine import _train_step
+from mnistcli.runs import Run, read_metrics, read_record, read_settings
 from mnistcli.state import TrainState
+from mnistcli.trainer import __file__
 from tests.children import Child, Children, Ended
 from tests.conftest import Mnist
 from tests.test_resume import ONE, assert_same_run, begin, command, resume, state_of
@@ -34,18 +37,18 @@ def assert_readable(path: Path) -> int:
     """Every file of a run that is there can be read; how many epochs its state has."""
     run = Run(path)
     if (path / "settings.json").exists():
-        runs.read_settings(run)
+        read_settings(run)
     if (path / "environment.json").exists():
-        runs.read_record(run, "environment.json")
+        read_record(run, "environment.json")
     if not run.state.exists():
         assert not any((path / name).exists() for name in ("last.pth", "best.pth", "metrics.csv"))
         return 0
     num_done = len(state_of(path).history)
     for checkpoint in (run.last, run.best):
         if checkpoint.exists():
-            assert 1 <= checkpoints.load_model(checkpoint).card.epoch <= num_done
+            assert 1 <= load_checkpoint(checkpoint).card.epoch <= num_done
     if (path / "metrics.csv").exists():
-        assert num_done - 1 <= len(runs.read_metrics(run)) <= num_done
+        assert num_done - 1 <= len(read_metrics(run)) <= num_done
     return num_done
 
 
@@ -381,7 +384,7 @@ engine._validate = removing
 
 def spoiling(number: int, spoil: Callable[[TrainState], object]) -> Any:
     """A training step that is followed by `spoil` the `number`-th time."""
-    step, steps = engine._train_step, count(1)
+    step, steps = _train_step, count(1)
 
     def train_step(state: TrainState, *args: Any) -> Any:
         done = step(state, *args)
@@ -394,7 +397,7 @@ def spoiling(number: int, spoil: Callable[[TrainState], object]) -> Any:
 
 @torch.no_grad()
 def lose_numbers(state: TrainState) -> None:
-    for network in (state.model, state.result):
+    for network in (state.model, state.eval_model):
         next(network.parameters()).fill_(float("nan"))
 
 
@@ -511,7 +514,7 @@ def test_a_clock_that_goes_backwards_disturbs_nothing(
     paths = [mnist(*command(epochs=2), "-q").stdout.strip() for _ in range(4)]
     assert len(set(paths)) == 4
     for path in map(Path, paths):
-        assert all(epoch.seconds > 0 for epoch in runs.read_metrics(Run(path)))
+        assert all(epoch.seconds > 0 for epoch in read_metrics(Run(path)))
     result = mnist("train", "--resume", "last", "--epochs", "3")
     assert f"Kept in {paths[-1]}" in result.stdout
 
@@ -629,4 +632,4 @@ def test_what_is_executed_is_what_is_tested(children: Children) -> None:
     """The forked processes compute what this one does."""
     assert children.run(*command(), "--name", "one").exit_code == 0
     assert_same_run(ONE, begin("whole"))
-    assert training.__file__
+    assert __file__

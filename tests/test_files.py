@@ -18,10 +18,11 @@ import pytest
 from mnistcli import files
 from mnistcli.files import (
     LOCK_NAME,
+    LOCK_TIMEOUT_SECONDS,
     LockedError,
     is_locked,
-    locked,
-    remove_abandoned,
+    lock_directory,
+    remove_stale_temporaries,
     write_atomically,
 )
 
@@ -221,7 +222,7 @@ def test_a_killed_writer_leaves_the_old_file_intact_and_its_temporary_is_removed
     assert target.read_bytes() == b"old"
     left, _ = names(tmp_path)
     assert re.fullmatch(rf"\.file\.bin\.{writer.pid}-[0-9a-f]{{8}}\.tmp", left)
-    remove_abandoned(tmp_path)
+    remove_stale_temporaries(tmp_path)
     assert names(tmp_path) == ["file.bin"]
     write_atomically(target, lambda handle: handle.write(b"new"))
     assert target.read_bytes() == b"new"
@@ -232,7 +233,7 @@ def test_the_temporary_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
 
     def write(handle: BinaryIO) -> None:
         handle.write(b"new")
-        remove_abandoned(tmp_path)
+        remove_stale_temporaries(tmp_path)
 
     with running(SLOW_WRITER, tmp_path / "other.bin", "halfway"):
         write_atomically(target, write)
@@ -259,14 +260,14 @@ def test_what_has_no_name_of_a_temporary_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".pipe.12-0123abcd.tmp")
     before = names(tmp_path)
     (tmp_path / ".file.bin.12-0123abcd.tmp").touch()
-    remove_abandoned(tmp_path)
+    remove_stale_temporaries(tmp_path)
     assert names(tmp_path) == before
 
 
 def test_where_there_is_no_directory_nothing_is_abandoned(tmp_path: Path) -> None:
-    remove_abandoned(tmp_path / "nowhere")
+    remove_stale_temporaries(tmp_path / "nowhere")
     (tmp_path / "file").touch()
-    remove_abandoned(tmp_path / "file")
+    remove_stale_temporaries(tmp_path / "file")
     assert names(tmp_path) == ["file"]
 
 
@@ -282,7 +283,7 @@ def test_a_directory_in_use_is_refused_at_once_or_waited_for(tmp_path: Path) -> 
     with running(HOLDER, tmp_path, "held") as holder:
         with (
             pytest.raises(LockedError, match=re.escape(str(tmp_path))),
-            locked(tmp_path, wait=None),
+            lock_directory(tmp_path, wait=None),
         ):
             pytest.fail("the lock is taken")
         calls = []
@@ -293,7 +294,7 @@ def test_a_directory_in_use_is_refused_at_once_or_waited_for(tmp_path: Path) -> 
             holder.stdin.write("\n")
             holder.stdin.flush()
 
-        with locked(tmp_path, wait=wait):
+        with lock_directory(tmp_path, wait=wait):
             assert holder.wait(timeout=20) == 0
     assert calls == [None]
     assert set(names(tmp_path)) <= {LOCK_NAME}
@@ -302,33 +303,37 @@ def test_a_directory_in_use_is_refused_at_once_or_waited_for(tmp_path: Path) -> 
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     with running(HOLDER, tmp_path, "held") as holder:
         kill(holder)
-    with locked(tmp_path, wait=None):
+    with lock_directory(tmp_path, wait=None):
         pass
 
 
 def test_a_killed_holder_is_waited_for_no_longer(tmp_path: Path) -> None:
     with (
         running(HOLDER, tmp_path, "held") as holder,
-        locked(tmp_path, wait=lambda: kill(holder)),
+        lock_directory(tmp_path, wait=lambda: kill(holder)),
     ):
         assert holder.returncode == -signal.SIGKILL
 
 
 def test_the_same_process_cannot_lock_twice_but_again(tmp_path: Path) -> None:
-    with locked(tmp_path, wait=None), pytest.raises(LockedError), locked(tmp_path, wait=None):
+    with (
+        lock_directory(tmp_path, wait=None),
+        pytest.raises(LockedError),
+        lock_directory(tmp_path, wait=None),
+    ):
         pytest.fail("the lock is taken")
-    with pytest.raises(ZeroDivisionError), locked(tmp_path, wait=None):
+    with pytest.raises(ZeroDivisionError), lock_directory(tmp_path, wait=None):
         raise ZeroDivisionError
-    with locked(tmp_path, wait=None):
+    with lock_directory(tmp_path, wait=None):
         pass
 
 
 def test_a_lock_for_which_there_is_no_place_is_an_oserror(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), locked(tmp_path / "nowhere", wait=None):
+    with pytest.raises(FileNotFoundError), lock_directory(tmp_path / "nowhere", wait=None):
         pytest.fail("there is no directory")
     assert names(tmp_path) == []
     (tmp_path / LOCK_NAME).mkdir()
-    with pytest.raises(IsADirectoryError), locked(tmp_path, wait=None):
+    with pytest.raises(IsADirectoryError), lock_directory(tmp_path, wait=None):
         pytest.fail("the lock is a directory")
 
 
@@ -337,7 +342,7 @@ def test_a_read_only_directory_cannot_be_locked(tmp_path: Path) -> None:
     directory.mkdir(0o555)
     if os.access(directory, os.W_OK):
         pytest.skip("root may write everywhere")
-    with pytest.raises(PermissionError), locked(directory, wait=None):
+    with pytest.raises(PermissionError), lock_directory(directory, wait=None):
         pytest.fail("there is no place for the lock")
 
 
@@ -346,17 +351,17 @@ def test_who_looks_at_a_lock_is_in_nobodys_way(
 ) -> None:
     import fcntl
 
-    with locked(tmp_path, wait=None):
+    with lock_directory(tmp_path, wait=None):
         assert is_locked(tmp_path)
     assert not is_locked(tmp_path)
-    assert files.PATIENCE >= 0.2
+    assert LOCK_TIMEOUT_SECONDS >= 0.2
     monkeypatch.setattr(files, "PATIENCE", 20)  # a busy machine's moment is a long one
     looking = os.open(tmp_path / LOCK_NAME, os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     assert not is_locked(tmp_path), "two may look at once"
     done = threading.Timer(0.1, os.close, [looking])
     done.start()
-    with locked(tmp_path, wait=None):
+    with lock_directory(tmp_path, wait=None):
         done.join()
 
 

@@ -4,17 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli import frontier
 from mnistcli.errors import SettingsError
-from mnistcli.frontier import Point
 from mnistcli.metrics import Score
-from mnistcli.settings import TrainSettings, resolve
+from mnistcli.pareto import (
+    TradeoffPoint,
+    group_repetitions,
+    network_names,
+    read_published_points,
+    tradeoff_points,
+)
+from mnistcli.settings import TrainSettings, resolve_settings
 
 PUBLISHED = Path(__file__).parents[1] / "docs" / "public-records.csv"
 
 
 def settings(**flags: object) -> TrainSettings:
-    return resolve(flags, environ={}).settings
+    return resolve_settings(flags, environ={}).settings
 
 
 def score(num_errors: int) -> Score:
@@ -40,7 +45,7 @@ def test_runs_that_differ_in_their_seed_alone_make_one_point() -> None:
         (settings(width=18, seed=1), 964, score(130)),
         (settings(width=18, seed=1, epochs=3), 964, score(300)),
     ]
-    small, large, short = frontier.points(judged, over="sizes")
+    small, large, short = tradeoff_points(judged, over="sizes")
     assert small.accuracies == pytest.approx((0.989, 0.987))
     assert (small.name, small.cost) == ("cnn-small", 964)
     assert (large.name, large.cost) == ("cnn-small", 1_960)
@@ -54,7 +59,7 @@ def test_the_folds_of_a_series_make_one_point_and_others_another() -> None:
         (settings(width=18, val_size=0, fold=fold), 964, score(num_errors))
         for fold, num_errors in zip(folds, (110, 130, 300), strict=True)
     ]
-    five, three = frontier.points(judged, over="sizes")
+    five, three = tradeoff_points(judged, over="sizes")
     assert five.accuracies == pytest.approx((0.989, 0.987))
     assert three.accuracies == pytest.approx((0.97,))
 
@@ -63,13 +68,13 @@ def test_a_copy_is_no_repetition() -> None:
     first, again, second = (settings(width=18, seed=seed) for seed in (0, 0, 1))
     fold = settings(width=18, val_size=0, fold={"number": 2, "of": 3})
     other = settings(width=30)
-    places = frontier.repetitions([first, again, other, second, fold, fold])
+    places = group_repetitions([first, again, other, second, fold, fold])
     assert places == [[0, 3], [2], [4]]
     judged = [(first, 964, score(110)), (again, 2_000, score(110))]
-    (point,) = frontier.points(judged, over="sizes")
+    (point,) = tradeoff_points(judged, over="sizes")
     assert point.cost == 964
     assert point.accuracies == pytest.approx((0.989,))
-    assert frontier.points([], over="sizes") == []
+    assert tradeoff_points([], over="sizes") == []
 
 
 def test_recipes_stay_in_their_order_and_sizes_rise() -> None:
@@ -78,7 +83,7 @@ def test_recipes_stay_in_their_order_and_sizes_rise() -> None:
         (settings(width=30), 1_960, score(70)),
         (settings(width=18), 964, score(110)),
     ]
-    assert [each.cost for each in frontier.points(judged, over="sizes")] == [46_778, 964, 1_960]
+    assert [each.cost for each in tradeoff_points(judged, over="sizes")] == [46_778, 964, 1_960]
 
 
 def test_over_epochs_a_line_joins_trainings_of_one_network() -> None:
@@ -88,14 +93,14 @@ def test_over_epochs_a_line_joins_trainings_of_one_network() -> None:
         (settings(max_params=1000, epochs=10), 30.0, score(150)),
         (settings(recipe="sprint"), 5.0, score(80)),
     ]
-    made = frontier.points(judged, over="epochs")
+    made = tradeoff_points(judged, over="epochs")
     assert [(each.name, each.cost) for each in made] == [
         ("cnn-small, max_params 1000", 30.0),
         ("cnn-small, max_params 1000", 60.0),
         ("cnn-small, max_params 2000", 50.0),
         ("sprint", 5.0),
     ]
-    assert {each.name for each in frontier.points(judged[:3:2], over="sizes")} == {
+    assert {each.name for each in tradeoff_points(judged[:3:2], over="sizes")} == {
         "cnn-small, epochs 20",
         "cnn-small, epochs 10",
     }
@@ -109,7 +114,7 @@ def test_networks_of_one_recipe_are_told_apart_by_the_fewest_settings() -> None:
         settings(recipe="mlp-50-50", val_size=0, fold=fold),
         settings(recipe="sprint", epochs=3),
     ]
-    assert frontier.names(found) == [
+    assert network_names(found) == [
         "mlp-50-50, folds none, lr 0.01",
         "mlp-50-50, folds none, lr 0.1",
         "mlp-50-50, folds 5, lr 0.01",
@@ -127,19 +132,19 @@ def test_networks_of_one_recipe_are_told_apart_by_the_fewest_settings() -> None:
 )  # fmt: skip
 def test_no_two_networks_are_called_the_same(change: dict[str, object]) -> None:
     usual, other = settings(recipe="mlp-50-50"), settings(recipe="mlp-50-50", **change)
-    first, second = frontier.names([usual, other])
+    first, second = network_names([usual, other])
     assert first != second
     judged = [(usual, 10.0, score(100)), (other, 10.0, score(100))]
     is_size, is_length = "hidden" in change, "epochs" in change
-    assert len({each.name for each in frontier.points(judged, over="sizes")}) == 2 - is_size
-    assert len({each.name for each in frontier.points(judged, over="epochs")}) == 2 - is_length
+    assert len({each.name for each in tradeoff_points(judged, over="sizes")}) == 2 - is_size
+    assert len({each.name for each in tradeoff_points(judged, over="epochs")}) == 2 - is_length
 
 
 def test_a_recipe_that_is_gone_still_makes_a_point() -> None:
     gone = settings(width=18).model_copy(update={"recipe": "cnn-tiny"})
     other = settings(recipe="mlp-50-50").model_copy(update={"recipe": "cnn-small"})
     judged = [(gone, 964, score(110)), (settings(), 7_976, score(50)), (other, 42_310, score(300))]
-    for made in (frontier.points(judged, over="sizes"), frontier.points(judged, over="epochs")):
+    for made in (tradeoff_points(judged, over="sizes"), tradeoff_points(judged, over="epochs")):
         assert [each.name.partition(",")[0] for each in made] == [
             "cnn-tiny",
             "cnn-small",
@@ -149,14 +154,14 @@ def test_a_recipe_that_is_gone_still_makes_a_point() -> None:
 
 
 def test_mean_and_deviation_of_a_point() -> None:
-    point = Point("a", 1, (0.98, 0.99, 1.0))
+    point = TradeoffPoint("a", 1, (0.98, 0.99, 1.0))
     assert point.mean == pytest.approx(0.99)
     assert point.deviation == pytest.approx(0.01)  # the sample's: divided by n - 1
-    assert Point("a", 1, (0.98,)).deviation is None
+    assert TradeoffPoint("a", 1, (0.98,)).deviation is None
 
 
 def test_the_published_records_are_points() -> None:
-    points = frontier.read_points(PUBLISHED)
+    points = read_published_points(PUBLISHED)
     assert len(points) == 5
     assert points[0].name == "JoshWarn/Parameter-Efficient-MNIST, mean of 223"
     assert points[0].cost == 997
@@ -181,15 +186,15 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str, why: str
     file = tmp_path / "points.csv"
     file.write_text(text)
     with pytest.raises(SettingsError, match="no point") as caught:
-        frontier.read_points(file)
+        read_published_points(file)
     assert why in caught.value.why
 
 
 def test_a_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as missing:
-        frontier.read_points(tmp_path / "none.csv")
+        read_published_points(tmp_path / "none.csv")
     assert missing.value.why == "It cannot be read: No such file or directory."
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(SettingsError) as binary:
-        frontier.read_points(tmp_path / "x.csv")
+        read_published_points(tmp_path / "x.csv")
     assert "'utf-8' codec can't decode" in binary.value.why

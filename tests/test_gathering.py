@@ -16,9 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnistcli import gathering
+from mnistcli import batch as gathering
+from mnistcli.batch import (
+    PictureResult,
+    find_picture_files,
+    process_picture,
+    process_pictures,
+    read_input,
+)
 from mnistcli.errors import DataError
-from mnistcli.gathering import Found, contents, find_pictures, read_picture, read_pictures
 from tests.commands.test_train import shell_code
 from tests.test_predict import written
 
@@ -30,13 +36,13 @@ def files(*names: str) -> None:
 
 
 def found_in(*names: str, recursive: bool = False) -> list[str]:
-    found, errors = find_pictures(names, recursive=recursive)
+    found, errors = find_picture_files(names, recursive=recursive)
     assert not errors
     return found
 
 
 def refused(*names: str, recursive: bool = False) -> tuple[list[str], DataError]:
-    found, [error] = find_pictures(names, recursive=recursive)
+    found, [error] = find_picture_files(names, recursive=recursive)
     return found, error
 
 
@@ -105,7 +111,7 @@ def test_a_name_with_brackets_that_exists_is_no_pattern() -> None:
 def test_a_picture_is_read_with_its_size_and_frames() -> None:
     page = written("42")
     page.save("pages.tiff", save_all=True, append_images=[written("1"), written("2")])
-    found = read_picture("pages.tiff", single=False)
+    found = process_picture("pages.tiff", single=False)
     assert (found.name, found.error, found.num_frames) == ("pages.tiff", None, 3)
     assert (found.width_px, found.height_px) == page.size
     assert len(found.digits) == 2
@@ -114,20 +120,20 @@ def test_a_picture_is_read_with_its_size_and_frames() -> None:
 
 def test_single_takes_all_ink_for_one_digit() -> None:
     written("42").save("42.png")
-    found = read_picture("42.png", single=True)
+    found = process_picture("42.png", single=True)
     assert [len(ways) for ways in found.digits] == [1]
 
 
 def test_the_steps_are_kept_where_they_are_asked_for() -> None:
     written("42").save("42.png")
-    steps = read_picture("42.png", single=False, keep_steps=True).steps
+    steps = process_picture("42.png", single=False, keep_steps=True).steps
     assert steps
     assert len(np.unique(steps.labels_HW)) == 3
 
 
 def test_a_blank_picture_comes_back_as_its_error() -> None:
     Image.new("L", (50, 50), 255).save("blank.png")
-    found = read_picture("blank.png", single=False)
+    found = process_picture("blank.png", single=False)
     assert found.digits == []
     assert found.error
     assert "blank.png" in found.error.what
@@ -137,7 +143,7 @@ def test_a_blank_picture_comes_back_as_its_error() -> None:
 def test_a_file_that_cannot_be_read_comes_back_as_its_error() -> None:
     Path("folder").mkdir()
     for name in ("missing.png", "folder", "nul\0.png", "x" * 300):
-        error = read_picture(name, single=False).error
+        error = process_picture(name, single=False).error
         assert error
         assert name in error.what
         assert error.why
@@ -148,26 +154,26 @@ def test_a_file_that_cannot_be_read_comes_back_as_its_error() -> None:
 def test_a_file_that_must_not_be_read_comes_back_as_its_error() -> None:
     written("7").save("secret.png")
     Path("secret.png").chmod(0)
-    error = read_picture("secret.png", single=False).error
+    error = process_picture("secret.png", single=False).error
     assert error
     assert "Permission denied" in error.why
 
 
 def test_a_dash_stands_for_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\x89PNG")))
-    assert contents("-") == b"\x89PNG"
+    assert read_input("-") == b"\x89PNG"
 
 
 def test_few_pictures_are_read_only_when_they_are_asked_for() -> None:
     written("1").save("1.png")
-    chunks = read_pictures(["1.png", "2.png"], single=False)
+    chunks = process_pictures(["1.png", "2.png"], single=False)
     assert [each.name for each in next(chunks)] == ["1.png"]
     written("2").save("2.png")
     ((second,),) = chunks
     assert (second.name, second.error) == ("2.png", None)
 
 
-def same(first: Found, second: Found) -> bool:
+def same(first: PictureResult, second: PictureResult) -> bool:
     plain = replace(first, digits=[], error=None) == replace(second, digits=[], error=None)
     errors = [each.error and each.error.what for each in (first, second)]
     pixels = [
@@ -195,18 +201,18 @@ def many() -> list[str]:
 
 
 def test_many_pictures_are_read_as_they_are_one_by_one(many: list[str]) -> None:
-    chunks = list(read_pictures(many, single=False))
+    chunks = list(process_pictures(many, single=False))
     assert 1 < len(chunks) < len(many)
     together = [found for chunk in chunks for found in chunk]
     assert [found.name for found in together] == many
     for found in together:
-        assert same(found, read_picture(found.name, single=False))
+        assert same(found, process_picture(found.name, single=False))
     assert sum(found.error is not None for found in together) == 21
     assert sum(len(found.digits) == 2 for found in together) > 100
 
 
 def test_many_pictures_are_read_in_other_processes_that_end(many: list[str]) -> None:
-    chunks = read_pictures(many, single=False)
+    chunks = process_pictures(many, single=False)
     assert not multiprocessing.active_children()
     next(chunks)
     assert multiprocessing.active_children()
@@ -215,7 +221,7 @@ def test_many_pictures_are_read_in_other_processes_that_end(many: list[str]) -> 
 
 
 def test_the_processes_of_a_reader_that_stops_early_end(many: list[str]) -> None:
-    chunks = read_pictures(many, single=False)
+    chunks = process_pictures(many, single=False)
     assert isinstance(chunks, Generator)
     with closing(chunks):
         next(chunks)
@@ -229,7 +235,7 @@ def test_what_is_read_ahead_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     written("7").resize((68, 60)).save("7.png")
     names = ["7.png"] * 199 + ["late.png"]
-    chunks = read_pictures(names, single=False)
+    chunks = process_pictures(names, single=False)
     next(chunks)
     # All the others may be waiting by now; this one must not have been looked for.
     time.sleep(1)
@@ -243,9 +249,9 @@ def test_standard_input_among_many_is_read_by_this_process(
 ) -> None:
     data = Path("1.png").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-    chunks = read_pictures([*many[:200], "-"], single=False)
+    chunks = process_pictures([*many[:200], "-"], single=False)
     *_, (last,) = chunks
-    assert same(replace(last, name="1.png"), read_picture("1.png", single=False))
+    assert same(replace(last, name="1.png"), process_picture("1.png", single=False))
 
 
 def running(group: int) -> bool:

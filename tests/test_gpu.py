@@ -15,15 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnistcli import Training, batches, datasets, engine, judge, probes, registry
-from mnistcli.batches import Examples, Normalisation
+from mnistcli import Training, judge
+from mnistcli.datasets import get_dataset, load_dataset
+from mnistcli.device import DTYPES, pick_device, pick_precision
+from mnistcli.device_checks import check_loss_scaling
+from mnistcli.engine import evaluate_network, fit
+from mnistcli.examples import Examples, Normalization, normalize, split_by_size
 from mnistcli.metrics import EpochResult
-from mnistcli.precision import DTYPES, pick_device, pick_precision
-from mnistcli.settings import TrainSettings, fit_budget, resolve
+from mnistcli.registry import get_architecture
+from mnistcli.settings import TrainSettings, fit_budget, resolve_settings
 from mnistcli.state import TrainState
 from tests.conftest import Mnist
 
-DIGITS = datasets.dataset("digits")
+DIGITS = get_dataset("digits")
 FORMATS = tuple(DTYPES)
 on_every_device = pytest.mark.parametrize(
     "device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -36,16 +40,16 @@ ACCURACY_TOLERANCE = 0.03
 
 def chosen(**flags: Any) -> TrainSettings:
     flags = {"recipe": "cnn-26k", "schedule": "constant", "lr": 0.003} | flags
-    return fit_budget(resolve({"dataset": "digits", **flags}, environ={}).settings)
+    return fit_budget(resolve_settings({"dataset": "digits", **flags}, environ={}).settings)
 
 
-def normalisation(settings: TrainSettings) -> Normalisation:
-    return Normalisation(DIGITS.mean, DIGITS.std, registry.architecture(settings.arch).input_px)
+def normalization(settings: TrainSettings) -> Normalization:
+    return Normalization(DIGITS.mean, DIGITS.std, get_architecture(settings.arch).input_px)
 
 
 def halves(device: str) -> tuple[Examples, Examples]:
-    examples = datasets.load(DIGITS, "train", Path())
-    train, val = batches.split(examples, 0.1, seed=0)
+    examples = load_dataset(DIGITS, "train", Path())
+    train, val = split_by_size(examples, 0.1, seed=0)
     target = torch.device(device)
     return train.to(target), val.to(target)
 
@@ -54,7 +58,7 @@ def trained(device: str, precision: str, **flags: Any) -> tuple[TrainState, list
     settings = chosen(**flags)
     train, val = halves(device)
     state = TrainState(settings, num_examples=len(train), device=device, precision=precision)
-    return state, list(engine.fit(state, train, val, normalisation(settings)))
+    return state, list(fit(state, train, val, normalization(settings)))
 
 
 @functools.cache
@@ -84,7 +88,7 @@ def test_only_the_passes_are_in_the_format(device: str, precision: str) -> None:
         lambda model, _inputs, output: outputs.add((model.training, output.dtype))
     )
     few = train.take(torch.arange(320, device=train.labels_N.device))
-    list(engine.fit(state, few, val, normalisation(settings)))
+    list(fit(state, few, val, normalization(settings)))
     assert outputs == {(True, DTYPES[precision]), (False, torch.float32)}
     weights = list(state.model.parameters())
     assert {weight.dtype for weight in weights} == {torch.float32}
@@ -110,15 +114,15 @@ def test_augmentation_average_and_schedule_work_on_the_device(device: str, preci
     )
     assert len(epochs) == 2
     assert epochs[-1].train_loss < epochs[0].train_loss
-    assert state.average
-    assert next(state.average.module.parameters()).device.type == device
+    assert state.ema
+    assert next(state.ema.module.parameters()).device.type == device
 
 
 def overflowing(device: str) -> tuple[TrainState, Tensor, Tensor]:
     settings = chosen()
     train, _ = halves(device)
     state = TrainState(settings, num_examples=64, device=device, precision="float16")
-    x_NCHW = batches.normalise(train.images_NHW[:64], normalisation(settings))
+    x_NCHW = normalize(train.images_NHW[:64], normalization(settings))
     return state, x_NCHW, train.labels_N[:64]
 
 
@@ -161,7 +165,7 @@ def test_small_gradients_survive_float16_by_scaling(device: str, scaled: bool) -
 
 @on_every_device
 def test_the_probe_of_the_scaling_agrees(device: str) -> None:
-    assert probes.loss_scaling(device).status == "ok"
+    assert check_loss_scaling(device).status == "ok"
 
 
 @on_every_device
@@ -176,13 +180,11 @@ def test_an_evaluation_is_float32_without_tf32(device: str) -> None:
         flags.add((backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision))
 
     hook = state.model.register_forward_hook(note)
-    judged = engine.evaluate(state.model, val, normalisation(state.settings))
+    judged = evaluate_network(state.model, val, normalization(state.settings))
     hook.remove()
     assert "tf32" not in {flag for pair in flags for flag in pair}
     exact = state.model.to("cpu", torch.float64).eval()
-    x_NCHW = batches.normalise(
-        val.to(torch.device("cpu")).images_NHW, normalisation(state.settings)
-    )
+    x_NCHW = normalize(val.to(torch.device("cpu")).images_NHW, normalization(state.settings))
     with torch.inference_mode():
         probabilities_NK = exact(x_NCHW.double()).softmax(dim=1)
     difference = (judged.probabilities_NK.double() - probabilities_NK).abs().max()
@@ -241,7 +243,7 @@ def test_from_python_a_network_is_on_the_gpu_only_while_it_works() -> None:
 def test_sgd_has_no_rubbish_for_momentum_after_a_first_step_that_overflows() -> None:
     """On the CPU: its fused kernel looks at what the scaler has found, as CUDA's does."""
     flags = {"recipe": "mlp-nll-sgd", "dataset": "digits", "momentum": 0.9, "lr": 0.01}
-    settings = fit_budget(resolve(flags, environ={}).settings)
+    settings = fit_budget(resolve_settings(flags, environ={}).settings)
     rubbish = [torch.full((1 << 16,), 7e37) for _ in range(50)]
     del rubbish  # what memory that is not initialised is made of
     state = TrainState(settings, num_examples=64, device="cpu", precision="float32")

@@ -17,10 +17,35 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from sklearn.datasets import load_digits
 
-from mnistcli import checkpoints, images, paper, pictures
-from mnistcli.images import DigitImage, Ways
-from mnistcli.pictures import open_picture
-from mnistcli.predict import USUAL_STROKE_PX, classify, text_of
+from mnistcli.background import (
+    contrast_from_background,
+    estimate_background,
+    find_sheet,
+    pixel_noise,
+    quadratic_terms,
+    remove_border,
+    remove_lines,
+)
+from mnistcli.checkpoint import BUNDLED_CHECKPOINT, LoadedModel, load_checkpoint
+from mnistcli.decode import ORIENTATION_TAG, UPRIGHT, WORKING_SIDE_PX, decode_picture
+from mnistcli.pipeline import (
+    FIT_PX,
+    THICK_PX,
+    VISIBLE_INK,
+    DigitImage,
+    Segmentations,
+    area_shares,
+    center_by_mass,
+    fit_to_box,
+    ink_box,
+    otsu,
+    read_digits,
+    run_pipeline,
+    save_digits,
+    stroke_width_px,
+    to_square,
+)
+from mnistcli.predict import USUAL_STROKE_PX, predict_digits, predictions_to_text
 
 Picture = Image.Image
 
@@ -65,12 +90,12 @@ def encoded(picture: Picture, format_: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def found(picture: Picture, *, single: bool = False) -> list[Ways]:
-    return images.read_digits(open_picture(encoded(picture), name="digits.png"), single=single)
+def found(picture: Picture, *, single: bool = False) -> list[Segmentations]:
+    return read_digits(decode_picture(encoded(picture), name="digits.png"), single=single)
 
 
 def the_digit(data: bytes) -> DigitImage:
-    [ways] = images.read_digits(open_picture(data, name="digit.png"))
+    [ways] = read_digits(decode_picture(data, name="digit.png"))
     [digit] = ways[0]
     return digit
 
@@ -96,13 +121,13 @@ def picture_of(values_HW: NDArray[np.float64]) -> Picture:
 
 
 @cache
-def network() -> checkpoints.LoadedModel:
-    return checkpoints.load_model(checkpoints.BUNDLED)
+def network() -> LoadedModel:
+    return load_checkpoint(BUNDLED_CHECKPOINT)
 
 
 def answer(picture: Picture) -> str:
-    [predictions] = classify([network()], [found(picture)])
-    return text_of(predictions)
+    [predictions] = predict_digits([network()], [found(picture)])
+    return predictions_to_text(predictions)
 
 
 def with_alpha(ink: int) -> Callable[[Picture], bytes]:
@@ -114,7 +139,7 @@ def with_alpha(ink: int) -> Callable[[Picture], bytes]:
     return encode
 
 
-def in_colours(paper: Sequence[int], ink: Sequence[int]) -> Callable[[Picture], bytes]:
+def in_colors(paper: Sequence[int], ink: Sequence[int]) -> Callable[[Picture], bytes]:
     def encode(picture: Picture) -> bytes:
         share_HW1 = array(picture)[:, :, None] / 255
         return encoded(picture_of(share_HW1 * np.array(paper) + (1 - share_HW1) * np.array(ink)))
@@ -149,9 +174,9 @@ SAVED_AS: dict[str, Callable[[Picture], bytes]] = {
     "float tiff": lambda p: encoded(p.convert("F"), "TIFF"),
     "faint": lambda p: encoded(p.point([200 + v // 5 for v in range(256)])),
     "light on dark": lambda p: encoded(p.point([200 - v * 3 // 5 for v in range(256)])),
-    "yellow on white": in_colours((255, 255, 255), (255, 255, 0)),
-    "red on green": in_colours((0, 102, 0), (200, 0, 0)),
-    "blue on squared yellow": in_colours((250, 240, 180), (30, 40, 140)),
+    "yellow on white": in_colors((255, 255, 255), (255, 255, 0)),
+    "red on green": in_colors((0, 102, 0), (200, 0, 0)),
+    "blue on squared yellow": in_colors((250, 240, 180), (30, 40, 140)),
 }
 ROUGH = {"jpeg", "cmyk jpeg", "faint", "palette"}
 
@@ -169,10 +194,10 @@ def test_exif_orientation(drawing: Picture, orientation: int) -> None:
     stored = drawing.crop((0, 0, 200, 180))
     upright = read(stored)
     if orientation > 1:
-        method = pictures.UPRIGHT[orientation]
+        method = UPRIGHT[orientation]
         stored = stored.transpose(undo.get(orientation, method))
     exif = Image.Exif()
-    exif[pictures.ORIENTATION_TAG] = orientation
+    exif[ORIENTATION_TAG] = orientation
     result = the_digit(encoded(stored, exif=exif))
     assert difference(result, upright) < SAME
     assert result.box == upright.box
@@ -200,7 +225,7 @@ def test_boxes_are_in_pixels_of_the_whole_picture(format_: str) -> None:
     page.paste(0, (1200, 600, 1500, 1300))
     left, top, right, bottom = the_digit(encoded(page, format_)).box
     # Outwards to whole pixels of the smaller picture it works on, and one of grey edge.
-    slack = 2 * 3000 / pictures.WORKING_SIDE_PX
+    slack = 2 * 3000 / WORKING_SIDE_PX
     assert 1200 - slack <= left <= 1200
     assert 600 - slack <= top <= 600
     assert 1500 <= right <= 1500 + slack
@@ -326,8 +351,8 @@ def test_a_sheet_of_paper_on_a_table(table: int) -> None:
 def test_ink_near_the_edge_is_no_end_of_a_border() -> None:
     page_HW = np.full((28, 28), 255, np.uint8)
     page_HW[2:6, 8:20] = page_HW[16:20, 4:22] = page_HW[5:17, 12:17] = 0
-    grey_HW = page_HW.astype(np.float32) / np.float32(255)
-    assert_array_equal(paper.without_border(grey_HW), grey_HW)
+    gray_HW = page_HW.astype(np.float32) / np.float32(255)
+    assert_array_equal(remove_border(gray_HW), gray_HW)
 
 
 def test_a_thick_bar_is_a_one_and_no_sheet() -> None:
@@ -344,9 +369,9 @@ def test_a_thick_digit_is_no_sheet(label: int, margin_px: int) -> None:
         ink = Image.fromarray((255 - 15 * ink_HW).astype(np.uint8))
         page = Image.new("L", (80 + 2 * margin_px,) * 2, 255)
         page.paste(ink.resize((80, 80), Image.Resampling.BICUBIC), (margin_px, margin_px))
-        grey_HW = (array(page) / 255).astype(np.float32)
-        contrast_HW = paper.contrast_to(paper.find_paper(grey_HW), grey_HW)
-        assert paper.find_sheet(contrast_HW) is None
+        gray_HW = (array(page) / 255).astype(np.float32)
+        contrast_HW = contrast_from_background(estimate_background(gray_HW), gray_HW)
+        assert find_sheet(contrast_HW) is None
 
 
 @pytest.mark.parametrize("height", [101, 103, 149, 119, 250])
@@ -357,7 +382,7 @@ def test_a_hairline_is_never_lost(height: int) -> None:
 
 
 def test_area_shares_take_every_pixel_once() -> None:
-    shares_SH = images.area_shares(5, 2)
+    shares_SH = area_shares(5, 2)
     assert_allclose(shares_SH, [[0.4, 0.4, 0.2, 0, 0], [0, 0, 0.2, 0.4, 0.4]], atol=1e-6)
 
 
@@ -391,7 +416,7 @@ def test_bars_of_digits_are_no_lines() -> None:
     for y in range(10, 96):
         seven_HW[y, 70 - y // 2 : 76 - y // 2] = 0
     ink_HW = (1 - seven_HW / 255).astype(np.float32)
-    assert_array_equal(paper.without_lines(ink_HW, 0.04), ink_HW)
+    assert_array_equal(remove_lines(ink_HW, 0.04), ink_HW)
     assert answer(Image.fromarray(seven_HW)) == "7"
 
 
@@ -417,10 +442,10 @@ def test_what_is_in_mnists_form_stays_as_it_is(drawing: Picture) -> None:
 
 def test_thick_strokes_are_narrowed() -> None:
     thick = draw(DIGITS[0]).filter(ImageFilter.MinFilter(15))
-    inside = images.to_square((1 - array(thick) / 255).astype(np.float32))
-    before_px = images.stroke_width_px(inside) * images.FIT_PX / len(inside)
-    after_px = images.stroke_width_px(read(thick).ink())
-    assert before_px > images.THICK_PX > after_px
+    inside = to_square((1 - array(thick) / 255).astype(np.float32))
+    before_px = stroke_width_px(inside) * FIT_PX / len(inside)
+    after_px = stroke_width_px(read(thick).ink())
+    assert before_px > THICK_PX > after_px
 
 
 @pytest.mark.parametrize("squared", [False, True])
@@ -511,7 +536,7 @@ def test_strokes_of_one_pixel_are_widened(side_px: int) -> None:
     page_HW[low, low:high] = page_HW[high, low : high + 1] = 0
     digit = read(Image.fromarray(page_HW))
     assert digit.box == (low, low, high + 1, high + 1)
-    width_px = images.stroke_width_px(digit.ink())
+    width_px = stroke_width_px(digit.ink())
     assert max(1.5, USUAL_STROKE_PX[0]) < width_px < min(3.5, USUAL_STROKE_PX[1])
     assert digit.pixels_HW[14, 10:18].max() == 0
 
@@ -519,7 +544,7 @@ def test_strokes_of_one_pixel_are_widened(side_px: int) -> None:
 def test_usual_strokes_are_kept() -> None:
     bar_HW = np.zeros((28, 28), np.float32)
     bar_HW[4:24, 10:13] = 1
-    assert_array_equal(images.fit(bar_HW)[:, 8:11], bar_HW[4:24, 10:13])
+    assert_array_equal(fit_to_box(bar_HW)[:, 8:11], bar_HW[4:24, 10:13])
 
 
 def test_a_straight_line_of_one_pixel_is_a_one() -> None:
@@ -527,7 +552,7 @@ def test_a_straight_line_of_one_pixel_is_a_one() -> None:
     page_HW[40:160, 100] = 0
     digit = read(Image.fromarray(page_HW))
     assert digit.box == (100, 40, 101, 160)
-    assert USUAL_STROKE_PX[0] < images.stroke_width_px(digit.ink()) < USUAL_STROKE_PX[1]
+    assert USUAL_STROKE_PX[0] < stroke_width_px(digit.ink()) < USUAL_STROKE_PX[1]
     assert answer(Image.fromarray(page_HW)) == "1"
 
 
@@ -541,50 +566,50 @@ def test_stroke_width_of_a_bar() -> None:
     bar_HW = np.zeros((120, 40), np.float32)
     bar_HW[10:110, 10:14] = 1
     # The two ends count as edges too: 2 * 400 / (2 * 100 + 2 * 4), but for the corners.
-    assert images.stroke_width_px(bar_HW) == pytest.approx(800 / 208, abs=0.03)
-    assert images.stroke_width_px(bar_HW / np.float32(3)) == pytest.approx(800 / 208, abs=0.03)
-    assert images.stroke_width_px(np.zeros((5, 5), np.float32)) == 0
+    assert stroke_width_px(bar_HW) == pytest.approx(800 / 208, abs=0.03)
+    assert stroke_width_px(bar_HW / np.float32(3)) == pytest.approx(800 / 208, abs=0.03)
+    assert stroke_width_px(np.zeros((5, 5), np.float32)) == 0
 
 
 def test_otsu_parts_two_levels() -> None:
     values_N = np.array([0.1] * 70 + [0.2] * 10 + [0.8] * 20, np.float32)
-    assert 0.2 <= images.otsu(values_N) <= 0.8
-    level = images.otsu(np.full(9, 0.5, np.float32))
+    assert 0.2 <= otsu(values_N) <= 0.8
+    level = otsu(np.full(9, 0.5, np.float32))
     assert level < 0.5
 
 
 def test_flat_paper_has_one_level() -> None:
     page_HW = np.full((40, 30), 0.75, np.float32)
     page_HW[10:30, 14:17] = 0
-    assert_array_equal(paper.find_paper(page_HW), np.full((40, 30), 0.75, np.float32))
+    assert_array_equal(estimate_background(page_HW), np.full((40, 30), 0.75, np.float32))
 
 
 def test_paper_in_gentle_light_is_found_under_the_ink() -> None:
     weights_T = np.array([0.7, 0.1, -0.05, 0.02, -0.06, -0.04], np.float32)
-    light_HW = np.tensordot(weights_T, paper.quadratic_terms(60, 80), axes=1)
+    light_HW = np.tensordot(weights_T, quadratic_terms(60, 80), axes=1)
     page_HW = light_HW.copy()
     page_HW[20:40, 30:36] = 0.1
-    assert_allclose(paper.find_paper(page_HW), light_HW, atol=0.01)
+    assert_allclose(estimate_background(page_HW), light_HW, atol=0.01)
 
 
 def test_quadratic_terms_at_the_corners() -> None:
-    terms_THW = paper.quadratic_terms(3, 5)
+    terms_THW = quadratic_terms(3, 5)
     assert_array_equal(terms_THW[:, 0, 0], [1, -1, -1, 1, 1, 1])
     assert_array_equal(terms_THW[:, 2, 0], [1, -1, 1, -1, 1, 1])
     assert_array_equal(terms_THW[:, 1, 3], [1, 0.5, 0, 0, 0.25, 0])
 
 
 def test_sampled_quadratic_terms_are_those_of_the_sampled_pixels() -> None:
-    terms_THW = paper.quadratic_terms(9, 14)
-    assert_array_equal(paper.quadratic_terms(9, 14, 2, 3), terms_THW[:, ::2, ::3])
+    terms_THW = quadratic_terms(9, 14)
+    assert_array_equal(quadratic_terms(9, 14, 2, 3), terms_THW[:, ::2, ::3])
 
 
 def test_ink_is_positive_whichever_side_of_the_paper_it_lies_on() -> None:
-    paper_HW = np.full((10, 10), 0.5, np.float32)
+    background_HW = np.full((10, 10), 0.5, np.float32)
     for ink in (0.1, 0.9):
-        page_HW = paper_HW.copy()
+        page_HW = background_HW.copy()
         page_HW[2:8, 4:6] = ink
-        contrast_HW = paper.contrast_to(paper_HW, page_HW)
+        contrast_HW = contrast_from_background(background_HW, page_HW)
         # Dark ink takes 80 % of the light away; light ink is 0.4 of white lighter.
         assert contrast_HW[4, 4] == pytest.approx(0.8 if ink < 0.5 else 0.4)
         assert contrast_HW[0, 0] == 0
@@ -593,41 +618,41 @@ def test_ink_is_positive_whichever_side_of_the_paper_it_lies_on() -> None:
 def test_pixel_noise_is_that_of_the_noise_and_not_of_the_light() -> None:
     light_HW = np.linspace(0, 1, 300, dtype=np.float32)[None, :].repeat(300, axis=0)
     noise_HW = np.random.default_rng(0).normal(0, 0.03, (300, 300)).astype(np.float32)
-    assert paper.pixel_noise(light_HW + noise_HW) == pytest.approx(0.03, rel=0.05)
-    assert paper.pixel_noise(np.ones((4, 1), np.float32)) == 0
+    assert pixel_noise(light_HW + noise_HW) == pytest.approx(0.03, rel=0.05)
+    assert pixel_noise(np.ones((4, 1), np.float32)) == 0
 
 
 def test_the_box_of_the_visible_ink() -> None:
     ink_HW = np.zeros((8, 9), np.float32)
     ink_HW[2:5, 3:7] = 1
-    ink_HW[6, 8] = images.VISIBLE_INK / 2
-    assert images.ink_box(ink_HW) == (3, 2, 7, 5)
-    square_HW = images.to_square(ink_HW)
+    ink_HW[6, 8] = VISIBLE_INK / 2
+    assert ink_box(ink_HW) == (3, 2, 7, 5)
+    square_HW = to_square(ink_HW)
     assert_array_equal(square_HW, [[1] * 4, [1] * 4, [1] * 4, [0] * 4])
 
 
 def test_ink_is_centred_by_its_mass_and_stays_inside() -> None:
     corner_HW = np.zeros((20, 20), np.float32)
     corner_HW[:, :2] = corner_HW[0] = 1
-    centred_HW = images.centre(corner_HW)
+    centered_HW = center_by_mass(corner_HW)
     # Of 58 pixels, the rows' mean is 380 / 58 and the columns' 208 / 58. The middle is
     # 14, which would take the box to row 27 and column 30.
-    assert images.ink_box(centred_HW) == (8, 7, 28, 27)
-    assert_array_equal(centred_HW[7:27, 8:28], corner_HW)
-    assert centred_HW.sum() == 58
+    assert ink_box(centered_HW) == (8, 7, 28, 27)
+    assert_array_equal(centered_HW[7:27, 8:28], corner_HW)
+    assert centered_HW.sum() == 58
     point_HW = np.zeros((20, 20), np.float32)
     point_HW[19, 0] = 1
-    assert np.argwhere(images.centre(point_HW)).tolist() == [[14, 14]]
+    assert np.argwhere(center_by_mass(point_HW)).tolist() == [[14, 14]]
 
 
 def test_every_step_is_of_the_pictures_size() -> None:
-    picture = open_picture(encoded(written((3, 20, 10), (0, 100, 16))), name="page")
-    made = images.develop(picture)
-    assert_array_equal(made.grey_HW, picture.grey_HW)
-    for step_HW in (made.paper_HW, made.contrast_HW, made.ink_HW, made.labels_HW):
+    picture = decode_picture(encoded(written((3, 20, 10), (0, 100, 16))), name="page")
+    made = run_pipeline(picture)
+    assert_array_equal(made.gray_HW, picture.gray_HW)
+    for step_HW in (made.background_HW, made.contrast_HW, made.ink_HW, made.labels_HW):
         assert step_HW.shape == (300, 300)
-    assert_array_equal(made.paper_HW, np.ones((300, 300)))
-    assert_allclose(made.contrast_HW, 1 - picture.grey_HW, atol=1e-6)
+    assert_array_equal(made.background_HW, np.ones((300, 300)))
+    assert_allclose(made.contrast_HW, 1 - picture.gray_HW, atol=1e-6)
     assert (made.ink_HW.min(), made.ink_HW.max()) == (0, 1)
     assert np.unique(made.labels_HW).tolist() == [0, 1, 2]
     for number, ways in enumerate(made.digits, start=1):
@@ -639,7 +664,7 @@ def test_every_step_is_of_the_pictures_size() -> None:
 
 def test_digits_are_saved_side_by_side(tmp_path: Path) -> None:
     digits = [ways[0][0] for ways in found(written((3, 20, 10), (0, 100, 16)))]
-    images.save_digits(tmp_path / "digits.png", digits)
+    save_digits(tmp_path / "digits.png", digits)
     with Image.open(tmp_path / "digits.png") as saved:
         assert (saved.size, saved.mode, saved.format) == ((56, 28), "L", "PNG")
         assert_array_equal(np.asarray(saved)[:, :28], digits[0].pixels_HW)

@@ -10,16 +10,17 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from mnistcli import checkpoints, insides, registry
-from mnistcli.checkpoints import LoadedModel
+from mnistcli.checkpoint import LoadedModel, load_checkpoint
 from mnistcli.errors import SettingsError
+from mnistcli.features import feature_maps, first_filters
+from mnistcli.registry import build_network, get_architecture, get_recipe
 
 IMAGE_HW = (torch.arange(28 * 28).reshape(28, 28) % 251).to(torch.uint8)
 
 
 @pytest.fixture
 def loaded(trained: Path) -> LoadedModel:
-    return checkpoints.load_model(trained / "best.pth")
+    return load_checkpoint(trained / "best.pth")
 
 
 def with_network(loaded: LoadedModel, network: nn.Module, input_px: int = 28) -> LoadedModel:
@@ -29,14 +30,14 @@ def with_network(loaded: LoadedModel, network: nn.Module, input_px: int = 28) ->
 
 
 def recipe(loaded: LoadedModel, name: str) -> LoadedModel:
-    made = registry.recipe(name)
+    made = get_recipe(name)
     model = {**made.model, "width": 4} if made.arch == "cnn-small" else made.model
-    network = registry.build(made.arch, model)
-    return with_network(loaded, network, registry.architecture(made.arch).input_px)
+    network = build_network(made.arch, model)
+    return with_network(loaded, network, get_architecture(made.arch).input_px)
 
 
 def test_the_filters_of_a_convolution_are_its_kernels(loaded: LoadedModel) -> None:
-    weights_NHW = insides.first_filters(loaded)
+    weights_NHW = first_filters(loaded)
     assert weights_NHW.shape == (8, 3, 3)
     first = loaded.network.state_dict()["stages.0.weight"]
     assert_allclose(weights_NHW, first[:, 0].numpy())
@@ -47,7 +48,7 @@ def test_the_filters_of_a_linear_layer_are_its_rows(
     loaded: LoadedModel, name: str, shape: tuple[int, ...]
 ) -> None:
     model = recipe(loaded, name)
-    weights_NHW = insides.first_filters(model)
+    weights_NHW = first_filters(model)
     assert weights_NHW.shape == shape
     first = next(layer for layer in model.network.modules() if isinstance(layer, nn.Linear))
     # Row 1, column 3 of the picture is the pixel that comes after one row and three columns.
@@ -55,7 +56,7 @@ def test_the_filters_of_a_linear_layer_are_its_rows(
 
 
 def test_feature_maps_are_what_the_network_passes_on(loaded: LoadedModel) -> None:
-    first, second = insides.feature_maps(loaded, IMAGE_HW)
+    first, second = feature_maps(loaded, IMAGE_HW)
     mean, std = loaded.card.mean, loaded.card.std
     x_NCHW = (IMAGE_HW[None, None] / 255 - mean) / std
     layers = [layer for layer in loaded.network.modules() if isinstance(layer, nn.Conv2d)]
@@ -73,7 +74,7 @@ def test_feature_maps_are_what_the_network_passes_on(loaded: LoadedModel) -> Non
 def test_every_convolution_is_a_stage(loaded: LoadedModel, name: str, num_stages: int) -> None:
     model = recipe(loaded, name)
     before = {key: each.clone() for key, each in model.network.state_dict().items()}
-    stages = insides.feature_maps(model, IMAGE_HW)
+    stages = feature_maps(model, IMAGE_HW)
     assert len(stages) == num_stages
     sides = [stage.maps_CHW.shape[-1] for stage in stages]
     assert sides == sorted(sides, reverse=True)
@@ -99,7 +100,7 @@ class Shared(nn.Module):
 
 def test_a_convolution_that_is_used_twice_is_two_stages(loaded: LoadedModel) -> None:
     model = with_network(loaded, Shared())
-    first, second = insides.feature_maps(model, IMAGE_HW)
+    first, second = feature_maps(model, IMAGE_HW)
     assert (first.maps_CHW.shape, second.maps_CHW.shape) == ((1, 26, 26), (1, 24, 24))
     x_NCHW = (IMAGE_HW[None, None] / 255 - loaded.card.mean) / loaded.card.std
     assert_allclose(second.maps_CHW.ravel(), model.network(x_NCHW)[0], rtol=1e-5, atol=1e-6)
@@ -107,5 +108,5 @@ def test_a_convolution_that_is_used_twice_is_two_stages(loaded: LoadedModel) -> 
 
 def test_a_network_without_convolutions_has_no_maps(loaded: LoadedModel) -> None:
     with pytest.raises(SettingsError, match="has no feature maps") as refused:
-        insides.feature_maps(recipe(loaded, "mlp-50-50"), IMAGE_HW)
+        feature_maps(recipe(loaded, "mlp-50-50"), IMAGE_HW)
     assert "--kind filters" in refused.value.fix

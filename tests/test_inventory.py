@@ -10,15 +10,28 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import datasets, inventory
+from mnistcli import datasets
+from mnistcli import system_checks as inventory
+from mnistcli.datasets import FileState, get_dataset
 from mnistcli.errors import DeviceError
-from mnistcli.inventory import choose_for_none, directory, first_line
+from mnistcli.system_checks import (
+    _cudnn,
+    _nvidia_driver,
+    check_accelerators,
+    check_data_directory,
+    check_dataset,
+    check_directory,
+    check_processor,
+    check_versions,
+    explain_no_accelerator,
+    first_line,
+)
 
-MNIST = datasets.dataset("mnist")
+MNIST = get_dataset("mnist")
 
 
 def test_the_versions_are_said() -> None:
-    check = inventory.versions()
+    check = check_versions()
     assert check.status == "ok"
     assert str(torch.__version__) in check.finding
     assert check.facts["torchvision"] in check.finding
@@ -32,18 +45,18 @@ def test_the_version_of_cudnn(
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: number)
-    assert inventory._cudnn() == version
+    assert _cudnn() == version
 
 
 def test_a_torchvision_for_another_pytorch_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inventory, "_torchvision_problem", lambda: "no operator nms")
-    check = inventory.versions()
+    check = check_versions()
     assert check.status == "failed"
     assert "torchvision cannot be used: no operator nms" in check.finding
 
 
 def test_the_processor_is_described() -> None:
-    check = inventory.processor()
+    check = check_processor()
     assert check.status == "ok"
     assert check.facts["num_threads"] == torch.get_num_threads()
     assert check.facts["memory_bytes"] > 1e8
@@ -68,7 +81,7 @@ def test_the_processor_is_described() -> None:
 def test_what_it_means_to_find_no_accelerator(
     wanted: str, driver: list[str], has_cuda: bool, hidden: str | None, status: str, fix: str
 ) -> None:
-    check = choose_for_none(wanted, "none", driver, has_cuda=has_cuda, hidden=hidden)
+    check = explain_no_accelerator(wanted, "none", driver, has_cuda=has_cuda, hidden=hidden)
     assert check.status == status
     assert check.fix.startswith(fix)
     assert bool(check.fix) is bool(fix)
@@ -95,7 +108,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_every_gpu_is_listed(pretend: Callable[..., None]) -> None:
     pretend(2)
-    check = inventory.accelerators("cuda")
+    check = check_accelerators("cuda")
     assert check.status == "ok"
     assert [each["device"] for each in check.facts["devices"]] == ["cuda:0", "cuda:1"]
     assert check.finding == (
@@ -117,7 +130,7 @@ def test_the_reason_for_no_gpu_is_what_pytorch_warns_of(
         return False
 
     monkeypatch.setattr(torch.cuda, "is_available", too_old)
-    check = inventory.accelerators("cuda")
+    check = check_accelerators("cuda")
     assert check.status == "failed"
     assert check.finding == (
         "PyTorch finds no CUDA device: The NVIDIA driver on your system is too old (found version "
@@ -130,7 +143,7 @@ def test_a_build_without_cuda_is_said(
 ) -> None:
     pretend(1)
     monkeypatch.setattr(torch.version, "cuda", None)
-    check = inventory.accelerators("cuda")
+    check = check_accelerators("cuda")
     assert check.finding.startswith("this PyTorch is built without CUDA, but the driver says: Pre")
 
 
@@ -145,7 +158,7 @@ def test_a_build_without_cuda_is_said(
 def test_mps(available: bool, built: bool, finding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: available)
     monkeypatch.setattr(torch.backends.mps, "is_built", lambda: built)
-    check = inventory.accelerators("mps")
+    check = check_accelerators("mps")
     assert check.finding == finding
     assert check.status == ("ok" if available else "failed")
 
@@ -169,20 +182,20 @@ def test_the_driver_is_asked_but_not_waited_for(
     found = str(Path("nvidia-smi").absolute()) if script else None
     monkeypatch.setattr(inventory, "DRIVER_SECONDS", 1.0)
     monkeypatch.setattr(shutil, "which", lambda _name: found)
-    said = inventory._nvidia_driver()
+    said = _nvidia_driver()
     assert len(said) == len(lines)
     assert all(part in line for part, line in zip(lines, said, strict=True))
 
 
 def test_data_that_are_not_here(tmp_path: Path) -> None:
-    missing = inventory.data(MNIST, tmp_path)
+    missing = check_dataset(MNIST, tmp_path)
     assert (missing.status, missing.fix) == ("warning", "mnist download")
-    other = inventory.data(datasets.dataset("kmnist"), tmp_path)
+    other = check_dataset(get_dataset("kmnist"), tmp_path)
     assert (other.status, other.finding) == (
         "skipped",
         "not here (mnist download --dataset kmnist)",
     )
-    here = inventory.data(datasets.dataset("digits"), tmp_path)
+    here = check_dataset(get_dataset("digits"), tmp_path)
     assert (here.status, here.finding) == ("ok", "1,797 images, in scikit-learn")
 
 
@@ -190,27 +203,27 @@ def test_data_that_are_damaged_or_not_whole(tmp_path: Path) -> None:
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     (folder / "train-images-idx3-ubyte.gz").write_bytes(b"nonsense")
-    check = inventory.data(MNIST, tmp_path)
+    check = check_dataset(MNIST, tmp_path)
     assert (check.status, check.fix) == ("failed", "mnist download")
     assert check.finding == "damaged: train-images-idx3-ubyte.gz"
 
 
 def test_some_files_are_not_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def states(*_where: Any) -> list[datasets.FileState]:
+    def states(*_where: Any) -> list[FileState]:
         return [
-            datasets.FileState("a", "verified", tmp_path / "a.gz"),
-            datasets.FileState("b", "missing", tmp_path / "b.gz"),
+            FileState("a", "verified", tmp_path / "a.gz"),
+            FileState("b", "missing", tmp_path / "b.gz"),
         ]
 
     monkeypatch.setattr(datasets, "verify", states)
-    check = inventory.data(datasets.dataset("kmnist"), tmp_path)
+    check = check_dataset(get_dataset("kmnist"), tmp_path)
     assert (check.status, check.finding) == ("warning", "not whole; missing: b.gz")
     assert check.fix == "mnist download --dataset kmnist"
 
 
 @pytest.mark.mnist
 def test_real_data_are_verified(mnist_dir: Path) -> None:
-    check = inventory.data(MNIST, mnist_dir)
+    check = check_dataset(MNIST, mnist_dir)
     assert (check.status, check.finding) == ("ok", "whole, 4 files verified")
 
 
@@ -218,7 +231,7 @@ def test_real_data_are_verified(mnist_dir: Path) -> None:
 def test_a_directory_is_tried_and_left_as_it_was(name: str, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").write_text("stays")
-    check = directory("runs", tmp_path / name, option="--out")
+    check = check_directory("runs", tmp_path / name, option="--out")
     assert check.status == "ok"
     assert check.facts["free_bytes"] > 0
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "there", tmp_path / "there" / "file"]
@@ -226,7 +239,7 @@ def test_a_directory_is_tried_and_left_as_it_was(name: str, tmp_path: Path) -> N
 
 def test_a_full_disk_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**6))
-    check = directory("runs", tmp_path, option="--out")
+    check = check_directory("runs", tmp_path, option="--out")
     assert (check.status, check.fix) == ("warning", "Make room, or choose another: --out DIR")
 
 
@@ -238,7 +251,7 @@ def test_a_directory_that_cannot_be_written(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(inventory, "write_atomically", refuse)
-    check = directory("data", tmp_path / "new", option="--data-dir", needed=needed)
+    check = check_directory("data", tmp_path / "new", option="--data-dir", needed=needed)
     assert check.status == status
     assert "Permission denied" in check.finding
     assert "--data-dir DIR" in check.fix
@@ -247,7 +260,7 @@ def test_a_directory_that_cannot_be_written(
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    check = directory("runs", tmp_path / "file", option="--out")
+    check = check_directory("runs", tmp_path / "file", option="--out")
     assert (check.status, check.finding.rpartition(": ")[2]) == ("failed", "File exists")
 
 
@@ -255,7 +268,7 @@ def test_a_disk_that_changes_what_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "read_bytes", lambda _path: b"other")
-    check = directory("runs", tmp_path, option="--out")
+    check = check_directory("runs", tmp_path, option="--out")
     assert check.status == "failed"
     assert "comes back changed" in check.finding
     assert list(tmp_path.iterdir()) == []
@@ -266,7 +279,7 @@ def test_a_data_directory_with_mnist_may_be_read_only(
 ) -> None:
     monkeypatch.setattr(datasets, "is_complete", lambda *_arguments: True)
     (tmp_path / "file").write_text("")
-    assert inventory.data_directory(tmp_path / "file").status == "warning"
+    assert check_data_directory(tmp_path / "file").status == "warning"
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,20 @@ from statistics import fmean
 
 import pytest
 
-from mnistcli import judgements, runs
 from mnistcli.calibration import ConfidenceBin
-from mnistcli.checkpoints import BUNDLED
-from mnistcli.comparison import Pair, compare, mcnemar
-from mnistcli.judging import Judgement
+from mnistcli.checkpoint import BUNDLED_CHECKPOINT
+from mnistcli.compare import Comparison, compare, mcnemar_p_value
+from mnistcli.eval_view import checkpoint_names, show_evaluations
+from mnistcli.evaluate import Evaluation
 from mnistcli.metrics import ClassScore, Mistake, Score
-from mnistcli.settings import resolve
+from mnistcli.runs import Run, read_score
+from mnistcli.settings import resolve_settings
 from tests.conftest import Mnist
 
 ON_DIGITS = ("--dataset", "digits")
 
 
-def forged(name: str, wrong: range, *, doubtful: tuple[int, ...] = ()) -> Judgement:
+def forged(name: str, wrong: range, *, doubtful: tuple[int, ...] = ()) -> Evaluation:
     """A judgement on 100 images, of which those in `wrong` were misread as the other class."""
     score = Score(
         *(name, "mnist", "test", 100, len(wrong), 0.5, 1 - len(wrong) / 100, (0.25, 0.75)),
@@ -29,14 +30,14 @@ def forged(name: str, wrong: range, *, doubtful: tuple[int, ...] = ()) -> Judgem
         mistakes=[Mistake(index, 1, 0, 0.9, 0.1) for index in wrong],
     )
     bins = [ConfidenceBin(100, score.accuracy, score.accuracy - 0.05)]
-    settings = resolve({"arch": "mlp"}, environ={}).settings
-    return Judgement(replace(score, bins=bins), settings, 1_000, doubtful)
+    settings = resolve_settings({"arch": "mlp"}, environ={}).settings
+    return Evaluation(replace(score, bins=bins), settings, 1_000, doubtful)
 
 
-def shown(capsys: pytest.CaptureFixture[str], *judged: Judgement) -> str:
+def shown(capsys: pytest.CaptureFixture[str], *judged: Evaluation) -> str:
     scores = [each.score for each in judged]
     pairs = [compare(*scores[:2])] if len(scores) > 1 else []
-    judgements.show(judged, pairs, as_json=False, quiet=False)
+    show_evaluations(judged, pairs, as_json=False, quiet=False)
     return capsys.readouterr().out
 
 
@@ -67,8 +68,8 @@ def test_one_checkpoint_says_ece_the_means_and_doubtful_labels(
     ],
 )
 def test_two_checkpoints_get_a_sentence(only_first: int, only_second: int, sentence: str) -> None:
-    p = mcnemar(only_first, only_second)
-    pair = Pair("x/A.pth", "x/B.pth", only_first, only_second, 9, p)
+    p = mcnemar_p_value(only_first, only_second)
+    pair = Comparison("x/A.pth", "x/B.pth", only_first, only_second, 9, p)
     assert pair.in_words("A", "B") == sentence
 
 
@@ -76,7 +77,7 @@ def test_several_stand_side_by_side_with_their_doubtful_labels(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     a, b = forged("a.pth", range(12), doubtful=(1, 2, 50)), forged("b.pth", range(2, 4))
-    other_seed = resolve({"arch": "mlp", "seed": 1}, environ={}).settings
+    other_seed = resolve_settings({"arch": "mlp", "seed": 1}, environ={}).settings
     text = shown(capsys, a, replace(b, doubtful=(1, 2, 50), settings=other_seed))
     assert text.startswith("2 checkpoints on 100 test images of mnist\n")
     assert "Of the errors, 2, 1 are among the 3 images whose label is doubtful" in text
@@ -93,7 +94,7 @@ def two(trained: Path) -> tuple[str, str]:
     """Two runs; the best of the other one is the bundled network."""
     other = trained.parent / "other"
     shutil.copytree(trained, other)
-    shutil.copy(BUNDLED, other / "best.pth")
+    shutil.copy(BUNDLED_CHECKPOINT, other / "best.pth")
     return str(trained), str(other)
 
 
@@ -101,8 +102,8 @@ def test_runs_are_called_by_their_name_where_that_is_enough(two: tuple[str, str]
     shutil.copytree(two[0], "elsewhere/small")
     first, second, third = (str(Path(path) / "best.pth") for path in (*two, "elsewhere/small"))
     last = str(Path(two[0]) / "last.pth")
-    assert judgements.short_names([first, second, last]) == ["small", "other", last]
-    assert judgements.short_names([first, second, third]) == [two[0], "other", "elsewhere/small"]
+    assert checkpoint_names([first, second, last]) == ["small", "other", last]
+    assert checkpoint_names([first, second, third]) == [two[0], "other", "elsewhere/small"]
 
 
 def test_a_pipe_has_room_for_long_names(two: tuple[str, str], mnist: Mnist) -> None:
@@ -121,7 +122,7 @@ def test_two_checkpoints_on_the_command_line(two: tuple[str, str], mnist: Mnist)
     assert "SD 1.75 px" in result.stdout
     assert "Judging 3 worse copies of the 360 pictures too." in result.stderr
     for path, num_params in zip(two, (26_698, 7_894), strict=True):
-        kept = runs.read_score(runs.Run(Path(path)), "digits", "test")
+        kept = read_score(Run(Path(path)), "digits", "test")
         assert kept
         assert f"{100 * kept.accuracy:.2f} %" in result.stdout
         assert f"{num_params:,}" in result.stdout
@@ -198,7 +199,7 @@ def test_a_calibration_is_shown_and_not_kept(trained: Path, mnist: Mnist) -> Non
         f"{record['loss']:.4f}",
         f"{found['loss']:.4f}",
     ]
-    kept = runs.read_score(runs.Run(trained), "digits", "test")
+    kept = read_score(Run(trained), "digits", "test")
     assert kept
     assert kept.loss == record["loss"] != found["loss"]
 
@@ -232,8 +233,8 @@ def test_every_checkpoint_must_reach_the_gate(two: tuple[str, str], mnist: Mnist
     [
         (["--corrupt", "blurr"], "Did you mean blur?"),
         (["--ensemble"], "Name more checkpoints"),
-        ([str(BUNDLED)], "Say on which: --dataset digits"),
-        ([str(BUNDLED), "--split", "val", *ON_DIGITS], "no validation split in common"),
+        ([str(BUNDLED_CHECKPOINT)], "Say on which: --dataset digits"),
+        ([str(BUNDLED_CHECKPOINT), "--split", "val", *ON_DIGITS], "no validation split in common"),
         (["--calibrate", "--split", "val"], "Judge it on the test set"),
     ],
 )

@@ -4,14 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli import tables
+from mnistcli import csv_rows as tables
 from mnistcli.errors import DataError
-from mnistcli.labels import Reading, Score, Tally, digits_of, read_labels, same
+from mnistcli.picture_labels import (
+    LabeledPicture,
+    PictureScores,
+    Tally,
+    is_same_number,
+    read_labels,
+    strip_spaces,
+)
 from tests.conftest import Mnist
 
 
-def reading(label: str, read: str | None, *, side_px: int = 100) -> Reading:
-    return Reading("digit.png", label, read, side_px, side_px)
+def reading(label: str, read: str | None, *, side_px: int = 100) -> LabeledPicture:
+    return LabeledPicture("digit.png", label, read, side_px, side_px)
 
 
 def write(text: str, *, encoding: str = "utf-8") -> Path:
@@ -47,11 +54,11 @@ def refusal(path: Path) -> DataError:
 def test_every_digit_counts_and_no_line_end(read: str | None, label: str, right: bool) -> None:
     assert reading(label, read).right is right
     if read is not None:
-        assert same(read, label) is right
+        assert is_same_number(read, label) is right
 
 
 def test_white_space_is_no_digit() -> None:
-    assert digits_of(" 1 2\t3\n") == "123"
+    assert strip_spaces(" 1 2\t3\n") == "123"
 
 
 def test_kinds_are_told_apart_by_digits_and_size() -> None:
@@ -60,7 +67,7 @@ def test_kinds_are_told_apart_by_digits_and_size() -> None:
         reading("12", None, side_px=20).kind,
         reading("7", "7", side_px=28).kind,
         reading("7", "7", side_px=29).kind,
-        Reading("wide.png", "7", "7", 40, 28).kind,
+        LabeledPicture("wide.png", "7", "7", 40, 28).kind,
         reading(" 7 ", "71").kind,
     ]
     several, small, larger = kinds[0], kinds[2], kinds[3]
@@ -78,9 +85,9 @@ def test_kinds_are_told_apart_by_digits_and_size() -> None:
     ],
 )
 def test_the_interval_is_the_published_one(
-    num_right: int, num: int, low: float, high: float
+    num_correct: int, num: int, low: float, high: float
 ) -> None:
-    assert Tally(num, num_right).interval == pytest.approx((low, high), abs=5e-5)
+    assert Tally(num, num_correct).interval == pytest.approx((low, high), abs=5e-5)
 
 
 def test_all_pictures_and_each_kind_are_counted() -> None:
@@ -91,21 +98,21 @@ def test_all_pictures_and_each_kind_are_counted() -> None:
         reading("12", "12"),
         reading("5", "5", side_px=28),
     ]
-    tallies = Score(readings, num_unlabelled=9).tallies()
+    tallies = PictureScores(readings, num_unlabelled=9).tallies()
     assert next(iter(tallies)) == "all"
-    assert tallies["all"] == Tally(num=5, num_right=3)
+    assert tallies["all"] == Tally(num=5, num_correct=3)
     by_kind = {each.kind: tallies[each.kind] for each in readings}
     assert by_kind == {
-        readings[0].kind: Tally(num=3, num_right=1),
-        readings[3].kind: Tally(num=1, num_right=1),
-        readings[4].kind: Tally(num=1, num_right=1),
+        readings[0].kind: Tally(num=3, num_correct=1),
+        readings[3].kind: Tally(num=1, num_correct=1),
+        readings[4].kind: Tally(num=1, num_correct=1),
     }
     assert len(tallies) == 4
 
 
 def test_what_was_misread_keeps_its_order() -> None:
     readings = [reading("7", "1"), reading("3", "3"), reading("4", None)]
-    assert Score(readings).misread == [readings[0], readings[2]]
+    assert PictureScores(readings).misread == [readings[0], readings[2]]
 
 
 def test_files_are_relative_to_the_label_file() -> None:

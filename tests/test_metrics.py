@@ -8,11 +8,11 @@ import pytest
 from mnistcli.errors import GateError
 from mnistcli.metrics import (
     Score,
-    check_accuracy,
     class_scores,
     confusion_matrix,
     macro_mean,
-    spread,
+    require_accuracy,
+    summarize_spread,
     wilson_interval,
 )
 
@@ -20,15 +20,15 @@ from mnistcli.metrics import (
 CONFUSION = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
 
 
-def score(num_right: int, num_images: int) -> Score:
+def score(num_correct: int, num_images: int) -> Score:
     return Score(
         checkpoint="best.pth",
         dataset="digits",
         split="test",
         num_images=num_images,
-        num_errors=num_images - num_right,
+        num_errors=num_images - num_correct,
         loss=0.1,
-        accuracy=num_right / num_images,
+        accuracy=num_correct / num_images,
         interval=(0.0, 1.0),
         classes=[],
         confusion=[],
@@ -89,16 +89,16 @@ def test_a_class_that_is_only_ever_missed_scores_zero() -> None:
     ],
 )
 def test_the_wilson_interval_is_the_published_one(
-    num_right: int, num_all: int, low: float, high: float
+    num_correct: int, num_all: int, low: float, high: float
 ) -> None:
-    assert wilson_interval(num_right, num_all) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(num_correct, num_all) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize("num_all", [1, 7, 10_000])
 def test_the_wilson_interval_stays_inside_0_and_1(num_all: int) -> None:
-    for num_right in {0, 1, num_all // 2, num_all}:
-        low, high = wilson_interval(num_right, num_all)
-        assert 0 <= low <= num_right / num_all <= high + 1e-12
+    for num_correct in {0, 1, num_all // 2, num_all}:
+        low, high = wilson_interval(num_correct, num_all)
+        assert 0 <= low <= num_correct / num_all <= high + 1e-12
         assert high <= 1
 
 
@@ -121,7 +121,7 @@ def test_an_interval_of_nothing_is_refused() -> None:
 
 def test_an_accuracy_below_the_gate_leaves_with_exit_code_5() -> None:
     with pytest.raises(GateError) as caught:
-        check_accuracy(score(9_930, 10_000), min_percent=99.4)
+        require_accuracy(score(9_930, 10_000), min_percent=99.4)
     assert caught.value.exit_code == 5
     assert caught.value.what == "The accuracy is 99.30 %, below 99.4 %."
     assert caught.value.why == "70 of 10,000 images were misread."
@@ -129,9 +129,9 @@ def test_an_accuracy_below_the_gate_leaves_with_exit_code_5() -> None:
 
 def test_of_several_checkpoints_all_must_pass_the_gate() -> None:
     scores = score(9_930, 10_000), score(9_950, 10_000), score(9_910, 10_000)
-    check_accuracy(*scores, min_percent=99.1)
+    require_accuracy(*scores, min_percent=99.1)
     with pytest.raises(GateError) as caught:
-        check_accuracy(*scores, min_percent=99.4)
+        require_accuracy(*scores, min_percent=99.4)
     assert caught.value.what == "2 of 3 checkpoints are below 99.4 %."
     assert caught.value.why == (
         "The worst, best.pth, reaches 99.10 %: 90 of 10,000 images were misread."
@@ -140,25 +140,25 @@ def test_of_several_checkpoints_all_must_pass_the_gate() -> None:
 
 @pytest.mark.parametrize("min_percent", [None, 0, 99.3, 99.299])
 def test_an_accuracy_at_or_above_the_gate_passes(min_percent: float | None) -> None:
-    check_accuracy(score(9_930, 10_000), min_percent=min_percent)
+    require_accuracy(score(9_930, 10_000), min_percent=min_percent)
 
 
 def test_an_accuracy_exactly_at_the_gate_passes_whatever_binary_fractions_say() -> None:
-    for num_right in range(10_001):
-        check_accuracy(score(num_right, 10_000), min_percent=float(f"{num_right / 100:.2f}"))
+    for num_correct in range(10_001):
+        require_accuracy(score(num_correct, 10_000), min_percent=float(f"{num_correct / 100:.2f}"))
 
 
 def test_one_image_too_few_misses_the_gate() -> None:
     with pytest.raises(GateError):
-        check_accuracy(score(59_699, 60_000), min_percent=99.5)
+        require_accuracy(score(59_699, 60_000), min_percent=99.5)
 
 
 def test_the_spread_of_several_networks() -> None:
     """Of 10, 20 and 70 images, 1, 4 and 7 misread: 0.9, 0.8, 0.9 and 12 errors in 100."""
-    found = spread([(0.9, 10), (0.8, 20), (0.9, 70)])
+    found = summarize_spread([(0.9, 10), (0.8, 20), (0.9, 70)])
     assert found.mean == pytest.approx(2.6 / 3)
     assert found.deviation == pytest.approx(math.sqrt((2 / 900 + 4 / 900) / 2))
     assert (found.num_errors, found.num_images) == (12, 100)
     # (88 + 1.9208 -+ 1.96 * sqrt(88 * 12 / 100 + 0.9604)) / 103.8416
     assert found.interval == pytest.approx((0.80188, 0.93001), abs=1e-5)
-    assert spread([(0.9, 10)]).deviation is None
+    assert summarize_spread([(0.9, 10)]).deviation is None

@@ -9,25 +9,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mnistcli.models
-from mnistcli import registry
-from mnistcli.settings import TrainSettings, fit_budget, resolve
+from mnistcli.registry import ARCHITECTURES, RECIPES, build_network, get_architecture
+from mnistcli.settings import TrainSettings, fit_budget, resolve_settings
 
 MODEL_FILES = sorted(Path(mnistcli.models.__path__[0]).glob("*.py"))
-every_recipe = pytest.mark.parametrize("recipe", registry.RECIPES)
+every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 
 
 def settings(recipe: str) -> TrainSettings:
-    return fit_budget(resolve({"recipe": recipe}, environ={}).settings)
+    return fit_budget(resolve_settings({"recipe": recipe}, environ={}).settings)
 
 
 def network(recipe: str) -> nn.Module:
     torch.manual_seed(0)
     chosen = settings(recipe)
-    return registry.build(chosen.arch, chosen.network)
+    return build_network(chosen.arch, chosen.network)
 
 
 def pictures(recipe: str, num: int = 4) -> Tensor:
-    input_px = registry.architecture(settings(recipe).arch).input_px
+    input_px = get_architecture(settings(recipe).arch).input_px
     return torch.randn(num, 1, input_px, input_px, generator=torch.Generator().manual_seed(1))
 
 
@@ -74,7 +74,7 @@ def test_a_picture_is_judged_alone_whatever_its_batch(recipe: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe", [name for name, recipe in registry.RECIPES.items() if recipe.model.get("dropout")]
+    "recipe", [name for name, recipe in RECIPES.items() if recipe.model.get("dropout")]
 )
 def test_dropout_acts_in_training_only(recipe: str) -> None:
     model, x_NCHW = network(recipe).train(), pictures(recipe)
@@ -96,7 +96,7 @@ def test_pooling_before_the_relu_gives_the_bits_of_pooling_after_it(pool: str) -
         return [result, *torch.autograd.grad((result * wanted).sum(), list(stages.parameters()))]
 
     chosen = {"channels": [3, 5], "kernel_size": 3, "padding": 0, "hidden": [], "dropout": 0.0}
-    stages = registry.build("cnn", {**chosen, "pool": pool}).stages
+    stages = build_network("cnn", {**chosen, "pool": pool}).stages
     assert isinstance(stages, nn.Sequential)
     kinds = [type(layer) for layer in stages]
     pools = [nn.Conv2d, nn.MaxPool2d, nn.ReLU]
@@ -112,7 +112,7 @@ def test_pooling_before_the_relu_gives_the_bits_of_pooling_after_it(pool: str) -
 def test_cnn_small_averages_what_it_reads_at_nine_places() -> None:
     """Without the padding it reads one place of 28x28 pixels: here, each of nine in turn."""
     torch.manual_seed(0)
-    model = registry.build("cnn-small", {"width": 12})
+    model = build_network("cnn-small", {"width": 12})
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = 1.0  # one batch makes it know what it meets
@@ -132,7 +132,7 @@ def test_cnn_small_averages_what_it_reads_at_nine_places() -> None:
 
 
 def test_there_is_one_file_an_architecture() -> None:
-    named = {arch.factory.split(":")[0] for arch in registry.ARCHITECTURES.values()}
+    named = {arch.factory.split(":")[0] for arch in ARCHITECTURES.values()}
     files = {f"mnistcli.models.{path.stem}" for path in MODEL_FILES if path.stem != "__init__"}
     assert files == named
 

@@ -9,14 +9,15 @@ import torch
 import torch._dynamo  # PyTorch's own optimisers load it; it makes its own cache directory
 from torch import nn
 
-from mnistcli import optimizers
+from mnistcli import optim as optimizers
+from mnistcli.optim import _unwrap
 
 KINDS = ("SGD", "Adam", "AdamW")
 
 TRAIN_ALL = """
 import sys
 import torch
-from mnistcli.batches import Examples, Normalisation
+from mnistcli.batches import Examples, Normalization
 from mnistcli.engine import fit
 from mnistcli.settings import resolve
 from mnistcli.state import TrainState
@@ -31,7 +32,7 @@ for optimizer in ("sgd", "adam", "adamw"):
             TrainState(settings, num_examples=8, device="cpu", precision="bfloat16")
             for _ in range(2)
         )
-        list(fit(state, examples, examples, Normalisation(0.1, 0.3, 28)))
+        list(fit(state, examples, examples, Normalization(0.1, 0.3, 28)))
         again.load_state_dict(state.state_dict())
 print("LOADED", "torch._dynamo" in sys.modules)
 x = torch.rand(2, 1, 28, 28)
@@ -78,8 +79,6 @@ def test_a_wrapper_that_is_not_known_stays() -> None:
         return 2
 
     wrapper.__wrapped__ = wrapped  # type: ignore[attr-defined]
-    assert optimizers._inside(wrapper) is wrapper
-    assert optimizers._inside(len) is len
-    assert optimizers._inside(torch.optim.Optimizer.zero_grad) is not (
-        torch.optim.Optimizer.zero_grad
-    )
+    assert _unwrap(wrapper) is wrapper
+    assert _unwrap(len) is len
+    assert _unwrap(torch.optim.Optimizer.zero_grad) is not (torch.optim.Optimizer.zero_grad)

@@ -13,27 +13,36 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnistcli import images, pictures
+from mnistcli import decode as pictures
+from mnistcli.decode import (
+    LUMA,
+    ORIENTATION_TAG,
+    WORKING_SIDE_PX,
+    Picture,
+    border_pixels,
+    decode_picture,
+    stretch,
+)
 from mnistcli.errors import DataError
-from mnistcli.pictures import Picture, open_picture
+from mnistcli.pipeline import read_digits
 from tests.test_images import DIGITS, draw, encoded
 
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"]
 # No two turns of it are alike; 8-bit values.
 SMALL_HW = np.array([[0, 51, 255], [102, 204, 153]], np.uint8)
-SIDE = pictures.WORKING_SIDE_PX
+SIDE = WORKING_SIDE_PX
 
 
 def opened(image: Image.Image, format_: str = "PNG", **options: Any) -> Picture:
-    return open_picture(encoded(image, format_, **options), name="picture")
+    return decode_picture(encoded(image, format_, **options), name="picture")
 
 
 def grey(image: Image.Image, format_: str = "PNG", **options: Any) -> NDArray[np.float32]:
-    return opened(image, format_, **options).grey_HW
+    return opened(image, format_, **options).gray_HW
 
 
 def filled(pixels: dict[tuple[int, int], Any], *, mode: str, paper: Any) -> Image.Image:
-    """A page of 12x10 with some pixels of other colours."""
+    """A page of 12x10 with some pixels of other colors."""
     image = Image.new(mode, (12, 10), paper)
     for at, value in pixels.items():
         image.putpixel(at, value)
@@ -45,15 +54,15 @@ def small(mode: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("format_", ["PNG", "BMP", "GIF", "TIFF"])
-def test_grey_is_kept_exactly(format_: str) -> None:
+def test_gray_is_kept_exactly(format_: str) -> None:
     picture = opened(Image.fromarray(SMALL_HW), format_)
-    assert picture.grey_HW.dtype == np.float32
-    assert_allclose(picture.grey_HW, SMALL_HW / 255, atol=1e-6)
+    assert picture.gray_HW.dtype == np.float32
+    assert_allclose(picture.gray_HW, SMALL_HW / 255, atol=1e-6)
     assert (picture.width_px, picture.height_px, picture.num_frames) == (3, 2, 1)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
-def test_grey_is_kept_in_every_mode(mode: str) -> None:
+def test_gray_is_kept_in_every_mode(mode: str) -> None:
     assert_allclose(grey(small(mode)), SMALL_HW / 255, atol=1e-6)
 
 
@@ -107,7 +116,7 @@ def test_odd_numbers_are_no_reason_to_fail() -> None:
 
 
 def layer(ink: int, alpha: int = 255) -> Image.Image:
-    """A pixel of ink on a transparent ground of the same colour."""
+    """A pixel of ink on a transparent ground of the same color."""
     return filled({(5, 4): (ink, alpha)}, mode="LA", paper=(ink, 0))
 
 
@@ -165,18 +174,18 @@ def test_ink_that_differs_in_one_channel_has_its_contrast(
 
 def test_red_on_green_of_the_same_brightness_is_in_high_contrast() -> None:
     red, green = (200, 0, 0), (0, 102, 0)
-    luma = [float(np.dot(colour, pictures.LUMA)) for colour in (red, green)]
+    luma = [float(np.dot(color, LUMA)) for color in (red, green)]
     assert luma[0] == pytest.approx(luma[1], abs=0.1)
     for paper, ink in [(green, red), (red, green)]:
-        grey_HW = grey(stroke(paper, ink))
+        gray_HW = grey(stroke(paper, ink))
         # Both channels by what they differ: (200 * 200 + 102 * 102) / (200 + 102) of 255.
-        contrast = abs(float(grey_HW[4, 5] - grey_HW[0, 0]))
+        contrast = abs(float(gray_HW[4, 5] - gray_HW[0, 0]))
         assert contrast == pytest.approx(50404 / 302 / 255, abs=1e-5)
-        assert ((grey_HW >= 0) & (grey_HW <= 1)).all()
-        assert np.unique(grey_HW.round(4)).size == 2
+        assert ((gray_HW >= 0) & (gray_HW <= 1)).all()
+        assert np.unique(gray_HW.round(4)).size == 2
 
 
-def test_colours_of_the_same_contrast_as_grey_stay_what_they_are() -> None:
+def test_colours_of_the_same_contrast_as_gray_stay_what_they_are() -> None:
     assert_allclose(grey(stroke((255, 255, 255), (0, 0, 0)))[4, 5], 0)
     blue_HW = grey(stroke((255, 255, 255), (20, 40, 160)))
     assert blue_HW[0, 0] == pytest.approx(1)
@@ -190,7 +199,7 @@ def test_a_page_in_one_colour_has_its_luma() -> None:
     assert_allclose(grey(Image.new("RGB", (5, 4), (255, 0, 0))), np.full((4, 5), 0.299))
 
 
-def test_coloured_noise_of_a_grey_jpeg_counts_for_nothing() -> None:
+def test_coloured_noise_of_a_gray_jpeg_counts_for_nothing() -> None:
     page = filled({(5, 4): (9, 10, 12)}, mode="RGB", paper=(203, 200, 201))
     assert grey(page)[0, 0] == pytest.approx(200 / 255)
     assert grey(page)[4, 5] == pytest.approx(10 / 255)
@@ -198,11 +207,11 @@ def test_coloured_noise_of_a_grey_jpeg_counts_for_nothing() -> None:
 
 def test_a_ring_is_all_that_lies_so_far_from_the_edge() -> None:
     numbers_HW = np.arange(20).reshape(4, 5)
-    assert set(pictures.ring(numbers_HW, 1)) == {6, 7, 8, 11, 12, 13}
-    outermost_N = pictures.ring(numbers_HW, 0)
+    assert set(border_pixels(numbers_HW, 1)) == {6, 7, 8, 11, 12, 13}
+    outermost_N = border_pixels(numbers_HW, 0)
     assert set(outermost_N) == set(range(20)) - {6, 7, 8, 11, 12, 13}
-    colours_HWC = np.stack([numbers_HW, -numbers_HW], axis=2)
-    assert_array_equal(pictures.ring(colours_HWC, 0), np.stack([outermost_N, -outermost_N], axis=1))
+    colors_HWC = np.stack([numbers_HW, -numbers_HW], axis=2)
+    assert_array_equal(border_pixels(colors_HWC, 0), np.stack([outermost_N, -outermost_N], axis=1))
 
 
 # What is shown of a stored array, by the EXIF tag (TIFF 6.0, section 8, Orientation).
@@ -228,7 +237,7 @@ FAITHFUL: dict[str, dict[str, Any]] = {
 
 def oriented(tag: int) -> Image.Exif:
     exif = Image.Exif()
-    exif[pictures.ORIENTATION_TAG] = tag
+    exif[ORIENTATION_TAG] = tag
     return exif
 
 
@@ -238,8 +247,8 @@ def test_pictures_are_set_upright(tag: int, format_: str) -> None:
     stored_HW = SMALL_HW.repeat(16, axis=0).repeat(16, axis=1)
     picture = opened(Image.fromarray(stored_HW), format_, exif=oriented(tag), **FAITHFUL[format_])
     shown_HW = TURNS[tag](stored_HW) / 255
-    assert picture.grey_HW.shape == shown_HW.shape
-    assert_allclose(picture.grey_HW, shown_HW, atol=0.08 if format_ == "JPEG" else 1e-6)
+    assert picture.gray_HW.shape == shown_HW.shape
+    assert_allclose(picture.gray_HW, shown_HW, atol=0.08 if format_ == "JPEG" else 1e-6)
     assert (picture.height_px, picture.width_px) == shown_HW.shape
 
 
@@ -257,8 +266,8 @@ def test_damaged_metadata_turn_nothing() -> None:
 def test_large_pictures_are_averaged_down() -> None:
     side_by_side_HW = np.tile(np.array([[0, 100, 200, 100]], np.uint8), (SIDE, SIDE))
     picture = opened(Image.fromarray(side_by_side_HW))
-    assert picture.grey_HW.shape == (SIDE // 4, SIDE)
-    assert_allclose(picture.grey_HW, np.full((SIDE // 4, SIDE), 100 / 255), atol=1e-6)
+    assert picture.gray_HW.shape == (SIDE // 4, SIDE)
+    assert_allclose(picture.gray_HW, np.full((SIDE // 4, SIDE), 100 / 255), atol=1e-6)
     assert (picture.width_px, picture.height_px) == (4 * SIDE, SIDE)
 
 
@@ -278,11 +287,11 @@ def test_a_large_jpeg_has_the_size_it_was_saved_with(mode: str, tag: int) -> Non
     picture = opened(page.convert(mode), "JPEG", exif=oriented(tag))
     shown = (width, height) if tag == 1 else (height, width)
     assert (picture.width_px, picture.height_px) == shown
-    assert max(picture.grey_HW.shape) == SIDE
-    assert picture.grey_HW.shape[1] / picture.grey_HW.shape[0] == pytest.approx(
+    assert max(picture.gray_HW.shape) == SIDE
+    assert picture.gray_HW.shape[1] / picture.gray_HW.shape[0] == pytest.approx(
         shown[0] / shown[1], rel=0.01
     )
-    upright_HW = picture.grey_HW if tag == 1 else picture.grey_HW.T
+    upright_HW = picture.gray_HW if tag == 1 else picture.gray_HW.T
     halves = upright_HW[:, : SIDE // 2 - 4], upright_HW[:, SIDE // 2 + 4 :]
     assert_allclose(halves[0], np.zeros_like(halves[0]), atol=0.02)
     assert_allclose(halves[1], np.ones_like(halves[1]), atol=0.02)
@@ -294,19 +303,19 @@ def test_of_many_frames_the_first_is_read(format_: str) -> None:
     others = [Image.new("L", (3, 2), value) for value in (10, 250)]
     picture = opened(small("L"), format_, save_all=True, append_images=others, **options)
     assert picture.num_frames == 3
-    assert_allclose(picture.grey_HW, SMALL_HW / 255, atol=1e-6)
+    assert_allclose(picture.gray_HW, SMALL_HW / 255, atol=1e-6)
 
 
 def test_a_second_picture_in_a_jpeg_is_no_page() -> None:
     page = Image.fromarray(np.full((16, 24), 51, np.uint8))
     picture = opened(page, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
     assert (picture.width_px, picture.height_px, picture.num_frames) == (24, 16, 1)
-    assert_allclose(picture.grey_HW, np.full((16, 24), 0.2), atol=0.02)
+    assert_allclose(picture.gray_HW, np.full((16, 24), 0.2), atol=0.02)
 
 
 def refusal(data: bytes, name: str = "my digit.png") -> DataError:
     with pytest.raises(DataError) as caught:
-        open_picture(data, name=name)
+        decode_picture(data, name=name)
     assert f"'{name}'" in caught.value.what
     assert caught.value.why
     assert caught.value.fix
@@ -408,15 +417,15 @@ STARTS = [data[:length] for data in WHOLE for length in (4, 12, 40)]
 
 def check_picture_or_error(data: bytes) -> None:
     try:
-        picture = open_picture(data, name="odd.png")
+        picture = decode_picture(data, name="odd.png")
     except DataError:
         return
-    assert picture.grey_HW.dtype == np.float32
-    assert 1 <= max(picture.grey_HW.shape) <= SIDE
-    assert float(picture.grey_HW.min()) >= -1e-5
-    assert float(picture.grey_HW.max()) <= 1 + 1e-5
+    assert picture.gray_HW.dtype == np.float32
+    assert 1 <= max(picture.gray_HW.shape) <= SIDE
+    assert float(picture.gray_HW.min()) >= -1e-5
+    assert float(picture.gray_HW.max()) <= 1 + 1e-5
     assert picture.num_frames >= 1
-    assert isinstance(images.read_digits(picture), list)
+    assert isinstance(read_digits(picture), list)
 
 
 @hypothesis.settings(deadline=None, derandomize=True, database=None, max_examples=200)
@@ -457,7 +466,7 @@ def test_pillows_complaints_are_not_printed(capfd: pytest.CaptureFixture[str]) -
     entry = content.index(struct.pack("<HH", 277, 3))  # samples per pixel
     struct.pack_into("<H", content, entry + 8, 34712)
     with pytest.raises(DataError):
-        open_picture(bytes(content), name="picture")
+        decode_picture(bytes(content), name="picture")
     assert capfd.readouterr() == ("", "")
 
 
@@ -467,7 +476,7 @@ def test_a_large_picture_of_32_bits_takes_little_more_memory_than_itself(mode: s
 
     page = encoded(Image.new(mode, (2000, 2000)), "TIFF", compression="tiff_adobe_deflate")
     tracemalloc.start()
-    open_picture(page, name="picture")
+    decode_picture(page, name="picture")
     peak = tracemalloc.get_traced_memory()[1]  # of NumPy's arrays; Pillow's are beside them
     tracemalloc.stop()
     assert peak < 3 * 4 * 2000 * 2000
@@ -476,4 +485,4 @@ def test_a_large_picture_of_32_bits_takes_little_more_memory_than_itself(mode: s
 def test_the_largest_numbers_are_stretched_where_others_are_none() -> None:
     top = np.float32(3.4e38)
     values = np.array([[top, np.nan, -top, top, top, np.inf]], np.float32)
-    assert_array_equal(pictures.stretch(values), [[1, 1, 0, 1, 1, 1]])
+    assert_array_equal(stretch(values), [[1, 1, 0, 1, 1, 1]])

@@ -26,8 +26,8 @@ from numpy.testing import assert_allclose
 from mnistcli import plots
 from mnistcli.calibration import ConfidenceBin
 from mnistcli.errors import RunError, SettingsError
-from mnistcli.frontier import Point
 from mnistcli.metrics import EpochResult, Mistake
+from mnistcli.pareto import TradeoffPoint
 from mnistcli.plots.style import MARKERS, PALE
 
 DIGITS = tuple("0123456789")
@@ -233,7 +233,7 @@ def test_the_learning_rate_stands_below_a_single_run_only() -> None:
 
 def test_seeds_are_their_mean_with_a_band_of_one_deviation() -> None:
     seeds = [history([0.97, 0.98]), history([0.98, 0.99]), history([0.99, 0.97, 0.96])]
-    figure = plots.curves_of_repetitions({"quick": seeds})
+    figure = plots.curves_with_spread({"quick": seeds})
     loss, accuracy = figure.axes
     # The sample's deviation of 97, 98 and 99 is 1; the third epoch, which one has, is left out.
     assert_allclose(curve(accuracy, "-"), ([1, 2], [98, 98]))
@@ -250,7 +250,7 @@ def test_seeds_are_their_mean_with_a_band_of_one_deviation() -> None:
 
 def test_a_band_beside_a_run_of_one_seed() -> None:
     pair = [history([0.98, 0.99]), history([0.97, 0.98])]
-    figure = plots.curves_of_repetitions({"pair": pair, "alone": [saturating(4)]})
+    figure = plots.curves_with_spread({"pair": pair, "alone": [saturating(4)]})
     assert len(figure.axes[1].collections) == 1
     shown = texts(figure)
     assert "best epochs: 98.50 ± 0.71 %  pair, n = 2" in shown
@@ -258,13 +258,13 @@ def test_a_band_beside_a_run_of_one_seed() -> None:
 
 
 def test_a_band_to_below_no_loss_stays_on_the_page() -> None:
-    figure = plots.curves_of_repetitions({"far": [history([0.999]), history([0.5])]})
+    figure = plots.curves_with_spread({"far": [history([0.999]), history([0.5])]})
     low, _ = figure.axes[0].collections[0].get_paths()[0].get_extents().intervaly
     assert low > 0
 
 
 def test_a_band_ends_at_all_right() -> None:
-    figure = plots.curves_of_repetitions({"near": [history([1.0]), history([0.98])]})
+    figure = plots.curves_with_spread({"near": [history([1.0]), history([0.98])]})
     (band,) = figure.axes[1].collections
     assert band.get_paths()[0].get_extents().intervaly[1] == 100
 
@@ -275,7 +275,7 @@ def test_of_equal_means_the_one_of_the_lower_loss_is_marked() -> None:
         [replace(each, val_loss=loss) for each, loss in zip(history(got), losses, strict=True)]
         for got in ([0.98, 0.98, 0.98], [0.99, 0.99, 0.99])
     ]
-    accuracy = plots.curves_of_repetitions({"equal": seeds}).axes[1]
+    accuracy = plots.curves_with_spread({"equal": seeds}).axes[1]
     (mark,) = (line for line in accuracy.lines if line.get_marker() == MARKERS[0])
     assert_allclose(np.asarray(mark.get_xydata()), [[2, 98.5]])
 
@@ -287,7 +287,7 @@ def test_a_single_run_is_named() -> None:
 
 
 def test_seeds_without_validation_have_no_band_and_no_accuracy() -> None:
-    figure = plots.curves_of_repetitions({"blind": [history([None, None]), history([None, None])]})
+    figure = plots.curves_with_spread({"blind": [history([None, None]), history([None, None])]})
     assert "blind, n = 2" in texts(figure)
     assert [line.get_linestyle() for line in figure.axes[1].lines] == ["--"]
 
@@ -335,9 +335,9 @@ def test_counts_are_legible_on_their_cells() -> None:
         assert (pair[1] + 0.05) / (pair[0] + 0.05) > 3.5, text
 
 
-def luminance(colour: Sequence[float]) -> float:
+def luminance(color: Sequence[float]) -> float:
     """Relative luminance as in WCAG 2."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
@@ -382,11 +382,11 @@ def test_no_samples_say_so() -> None:
 
 def test_the_frontier_shows_means_bars_and_what_is_beside() -> None:
     points = [
-        Point("small", 1_000, (0.98, 0.99, 1.0)),
-        Point("small", 8_000, (0.996,)),
-        Point("large", 90_000, (1.0,)),
+        TradeoffPoint("small", 1_000, (0.98, 0.99, 1.0)),
+        TradeoffPoint("small", 8_000, (0.996,)),
+        TradeoffPoint("large", 90_000, (1.0,)),
     ]
-    beside = [Point("another", 2_000, (0.991,))]
+    beside = [TradeoffPoint("another", 2_000, (0.991,))]
     figure = plots.frontier(points, beside=beside, title="mnist, test")
     (ax,) = figure.axes
     small, large = (line for line in ax.lines if line.get_marker() in MARKERS[:2])
@@ -406,7 +406,7 @@ def test_the_frontier_shows_means_bars_and_what_is_beside() -> None:
 
 
 def test_time_is_drawn_as_parameters_are() -> None:
-    points = [Point("fast", 3.2, (0.98,)), Point("slow", 390.4, (0.99, 0.994))]
+    points = [TradeoffPoint("fast", 3.2, (0.98,)), TradeoffPoint("slow", 390.4, (0.99, 0.994))]
     figure = plots.time(points, title="mnist, test")
     (ax,) = figure.axes
     assert ax.get_xlabel() == "training time (s)"
@@ -504,15 +504,15 @@ def test_a_grid_leaves_few_cells_empty() -> None:
 EVERYTHING = {
     "one run": lambda: plots.curves({"a": saturating(10)}),
     "frontier": lambda: plots.frontier(
-        [Point(f"{i}-{'n' * 37}", 10**i, (0.9, 0.99)) for i in range(1, 8)],
-        beside=[Point("b" * 60, 500 * 2**i, (0.5,)) for i in range(9)],
+        [TradeoffPoint(f"{i}-{'n' * 37}", 10**i, (0.9, 0.99)) for i in range(1, 8)],
+        beside=[TradeoffPoint("b" * 60, 500 * 2**i, (0.5,)) for i in range(9)],
         title="t" * 90,
     ),
-    "seeds": lambda: plots.curves_of_repetitions(
+    "seeds": lambda: plots.curves_with_spread(
         {f"{i}-{'n' * 37}": [saturating(9), saturating(9, 0.99)] for i in range(5)}
     ),
     "calibration": lambda: plots.calibration(calibrated(), title="t" * 90),
-    "time": lambda: plots.time([Point("a", 3.2, (0.9,))], title="t" * 90),
+    "time": lambda: plots.time([TradeoffPoint("a", 3.2, (0.9,))], title="t" * 90),
     "filters": lambda: plots.filters(
         RNG.normal(size=(20, 5, 5)).astype(np.float32), total=1024, title="a heading " * 20
     ),

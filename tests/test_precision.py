@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import precision
+from mnistcli.device import (
+    DTYPES,
+    Choice,
+    cpu_precision,
+    cuda_precision,
+    pick_device,
+    pick_precision,
+)
 from mnistcli.errors import DeviceError
-from mnistcli.precision import Choice, choose_for_cpu, choose_for_cuda, pick_device, pick_precision
 
 ONES = torch.ones
 NO_BFLOAT16 = "this CPU has neither AMX nor AVX512-BF16"
@@ -75,7 +81,7 @@ def right(*size: int, device: str) -> Any:
 def test_cuda_computes_in_bfloat16_where_it_is_native(
     native: bool, capability: tuple[int, int], value: str, reason: str
 ) -> None:
-    choice = choose_for_cuda(native_bfloat16=native, capability=capability)
+    choice = cuda_precision(native_bfloat16=native, capability=capability)
     assert choice == Choice(value, reason)
 
 
@@ -93,7 +99,7 @@ def test_cuda_computes_in_bfloat16_where_it_is_native(
 def test_a_cpu_computes_in_bfloat16_where_it_has_the_instructions(
     capabilities: dict[str, bool], value: str, reason: str
 ) -> None:
-    assert choose_for_cpu(capabilities) == Choice(value, reason)
+    assert cpu_precision(capabilities) == Choice(value, reason)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
@@ -155,7 +161,7 @@ def test_mps_computes_in_float32() -> None:
 
 def test_every_choice_has_its_dtype() -> None:
     for name in ("float32", "bfloat16", "float16"):
-        assert precision.DTYPES[name] is getattr(torch, name)
+        assert DTYPES[name] is getattr(torch, name)
 
 
 @pytest.mark.usefixtures("bare")

@@ -17,12 +17,12 @@ from PIL import Image, ImageChops, ImageFilter
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
-from mnistcli import checkpoints, datasets, images
-from mnistcli.checkpoints import LoadedModel
+from mnistcli.checkpoint import BUNDLED_CHECKPOINT, LoadedModel, load_checkpoint
+from mnistcli.datasets import get_dataset, load_dataset
+from mnistcli.decode import decode_picture
 from mnistcli.errors import SettingsError
-from mnistcli.images import DigitImage, Ways
-from mnistcli.pictures import open_picture
-from mnistcli.predict import Prediction, check_ensemble, classify, text_of
+from mnistcli.pipeline import DigitImage, Segmentations, read_digits
+from mnistcli.predict import Prediction, predict_digits, predictions_to_text, require_same_classes
 
 Picture = Image.Image
 
@@ -68,13 +68,13 @@ def touching(labels: str, *, overlap_px: int) -> Picture:
     return inverted(page)
 
 
-def digits_in(picture: Picture, format_: str = "PNG", **options: Any) -> list[Ways]:
+def digits_in(picture: Picture, format_: str = "PNG", **options: Any) -> list[Segmentations]:
     buffer = io.BytesIO()
     picture.save(buffer, format_, **options)
-    return images.read_digits(open_picture(buffer.getvalue(), name="picture"))
+    return read_digits(decode_picture(buffer.getvalue(), name="picture"))
 
 
-def single(pixels_HW: NDArray[np.uint8]) -> list[Ways]:
+def single(pixels_HW: NDArray[np.uint8]) -> list[Segmentations]:
     return [((DigitImage(pixels_HW, (0, 0, 28, 28)),),)]
 
 
@@ -85,16 +85,16 @@ def prediction(pixels_HW: NDArray[np.uint8], **probabilities: float) -> Predicti
 
 @pytest.fixture(scope="module")
 def bundled() -> LoadedModel:
-    return checkpoints.load_model(checkpoints.BUNDLED)
+    return load_checkpoint(BUNDLED_CHECKPOINT)
 
 
 @pytest.fixture
 def other(trained: Path) -> LoadedModel:
-    return checkpoints.load_model(trained / "best.pth")
+    return load_checkpoint(trained / "best.pth")
 
 
 def test_a_digit_gets_a_probability_for_every_class(bundled: LoadedModel) -> None:
-    ((read,),) = classify([bundled], [digits_in(written("7"))])
+    ((read,),) = predict_digits([bundled], [digits_in(written("7"))])
     assert tuple(read.probabilities) == CLASSES
     assert sum(read.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert read.label == "7"
@@ -114,7 +114,7 @@ def test_two_networks_give_the_mean_of_their_probabilities(
     pictures = [digits_in(written(text)) for text in ("2026", "314")]
 
     def probabilities(*models: LoadedModel) -> NDArray[np.float32]:
-        found = [each for digits in classify(models, pictures) for each in digits]
+        found = [each for digits in predict_digits(models, pictures) for each in digits]
         return np.array([list(each.probabilities.values()) for each in found], np.float32)
 
     first, second = probabilities(bundled), probabilities(other)
@@ -125,29 +125,29 @@ def test_two_networks_give_the_mean_of_their_probabilities(
 
 def test_the_same_network_twice_is_that_network(bundled: LoadedModel) -> None:
     pictures = [digits_in(written("58"))]
-    assert classify([bundled, bundled], pictures) == classify([bundled], pictures)
+    assert predict_digits([bundled, bundled], pictures) == predict_digits([bundled], pictures)
 
 
 def test_pictures_are_read_together_as_they_are_alone(bundled: LoadedModel) -> None:
     pictures = [digits_in(written(text)) for text in ("12", "3", "4567")]
-    together = classify([bundled], [*pictures[:2], [], pictures[2]])
-    assert [text_of(each) for each in together] == ["12", "3", "", "4567"]
+    together = predict_digits([bundled], [*pictures[:2], [], pictures[2]])
+    assert [predictions_to_text(each) for each in together] == ["12", "3", "", "4567"]
     for read, alone in zip([*together[:2], together[3]], pictures, strict=True):
-        for a, b in zip(read, classify([bundled], [alone])[0], strict=True):
+        for a, b in zip(read, predict_digits([bundled], [alone])[0], strict=True):
             assert a.digit == b.digit
             assert a.probabilities == pytest.approx(b.probabilities, abs=1e-5)
 
 
 def test_nothing_to_read_gives_no_predictions(bundled: LoadedModel) -> None:
-    assert classify([bundled], []) == []
-    assert classify([bundled], [[], []]) == [[], []]
+    assert predict_digits([bundled], []) == []
+    assert predict_digits([bundled], [[], []]) == [[], []]
 
 
 def test_networks_of_the_same_classes_may_be_averaged(
     bundled: LoadedModel, other: LoadedModel
 ) -> None:
-    check_ensemble([bundled])
-    check_ensemble([bundled, other, bundled])
+    require_same_classes([bundled])
+    require_same_classes([bundled, other, bundled])
 
 
 def test_networks_of_other_classes_are_not_averaged(bundled: LoadedModel) -> None:
@@ -157,7 +157,7 @@ def test_networks_of_other_classes_are_not_averaged(bundled: LoadedModel) -> Non
         card=bundled.card.model_copy(update={"classes": tuple("abcdefghij")}),
     )
     with pytest.raises(SettingsError) as caught:
-        check_ensemble([bundled, bundled, letters])
+        require_same_classes([bundled, bundled, letters])
     assert "letters.pth" in caught.value.what
     assert "classes" in caught.value.why
 
@@ -179,7 +179,7 @@ HAIRLINES = strokes((6, 4, 7, 24), (10, 4, 11, 24), (14, 4, 15, 24), (18, 4, 19,
 
 def test_a_clear_reading_of_a_usual_digit_is_not_doubted(bundled: LoadedModel) -> None:
     assert prediction(USUAL, p7=0.99, p1=0.01).doubt is None
-    (read,) = classify([bundled], [digits_in(written("2026"))])
+    (read,) = predict_digits([bundled], [digits_in(written("2026"))])
     assert [each.doubt for each in read] == [None] * 4
 
 
@@ -208,14 +208,14 @@ def test_lines_of_writing_are_parted_by_spaces() -> None:
         read = prediction(USUAL, **{f"p{label}": 1.0})
         return replace(read, digit=replace(read.digit, line=line))
 
-    assert text_of([]) == ""
-    assert text_of([at("4", 0), at("2", 0)]) == "42"
-    assert text_of([at("4", 0), at("2", 0), at("0", 1), at("7", 2)]) == "42 0 7"
+    assert predictions_to_text([]) == ""
+    assert predictions_to_text([at("4", 0), at("2", 0)]) == "42"
+    assert predictions_to_text([at("4", 0), at("2", 0), at("0", 1), at("7", 2)]) == "42 0 7"
 
 
 def test_two_lines_are_read_one_after_the_other(bundled: LoadedModel) -> None:
-    (read,) = classify([bundled], [digits_in(written("203", "58"))])
-    assert text_of(read) == "203 58"
+    (read,) = predict_digits([bundled], [digits_in(written("203", "58"))])
+    assert predictions_to_text(read) == "203 58"
     assert [each.digit.line for each in read] == [0, 0, 0, 1, 1]
 
 
@@ -224,8 +224,8 @@ def test_two_digits_that_touch_are_read_as_two(bundled: LoadedModel, labels: str
     picture = touching(labels, overlap_px=6)
     ink_HW = np.asarray(picture) < 128
     assert ndimage.label(ink_HW, np.ones((3, 3)))[1] == 1, "they do not touch"
-    (read,) = classify([bundled], [digits_in(picture)])
-    assert text_of(read) == labels
+    (read,) = predict_digits([bundled], [digits_in(picture)])
+    assert predictions_to_text(read) == labels
     (left, _, middle, _), (next_left, _, right, _) = (each.digit.box for each in read)
     assert left < middle <= next_left + 1 < right
 
@@ -238,14 +238,14 @@ def test_a_digit_written_wide_stays_one(bundled: LoadedModel, label: str) -> Non
     page.paste(wide, (20, 20))
     found = digits_in(inverted(page))
     assert len(found[0]) > 1, "it is not wide enough to be cut"
-    assert text_of(classify([bundled], [found])[0]) == label
+    assert predictions_to_text(predict_digits([bundled], [found])[0]) == label
 
 
-def num_right(read: list[list[Prediction]], labels: list[str]) -> int:
-    return sum(text_of(each) == label for each, label in zip(read, labels, strict=True))
+def num_correct(read: list[list[Prediction]], labels: list[str]) -> int:
+    return sum(predictions_to_text(each) == label for each, label in zip(read, labels, strict=True))
 
 
-def as_it_is(image_HW: NDArray[np.uint8]) -> list[Ways]:
+def as_it_is(image_HW: NDArray[np.uint8]) -> list[Segmentations]:
     return digits_in(Image.fromarray(image_HW))
 
 
@@ -253,28 +253,28 @@ def enlarged(image_HW: NDArray[np.uint8]) -> Picture:
     return inverted(Image.fromarray(image_HW).resize((84, 84), Image.Resampling.BICUBIC))
 
 
-def on_a_page(image_HW: NDArray[np.uint8]) -> list[Ways]:
+def on_a_page(image_HW: NDArray[np.uint8]) -> list[Segmentations]:
     page = Image.new("L", (240, 200), 255)
     page.paste(enlarged(image_HW), (130, 90))
     return digits_in(page)
 
 
-def small(image_HW: NDArray[np.uint8]) -> list[Ways]:
+def small(image_HW: NDArray[np.uint8]) -> list[Segmentations]:
     page = Image.new("L", (100, 100), 255)
     drawing = Image.fromarray(image_HW).resize((14, 14), Image.Resampling.BICUBIC)
     page.paste(inverted(drawing), (60, 20))
     return digits_in(page)
 
 
-def dark_on_light(image_HW: NDArray[np.uint8]) -> list[Ways]:
+def dark_on_light(image_HW: NDArray[np.uint8]) -> list[Segmentations]:
     return digits_in(Image.fromarray(255 - image_HW))
 
 
-def blurred(image_HW: NDArray[np.uint8]) -> list[Ways]:
+def blurred(image_HW: NDArray[np.uint8]) -> list[Segmentations]:
     return digits_in(enlarged(image_HW).filter(ImageFilter.GaussianBlur(1.5)))
 
 
-def as_jpeg(image_HW: NDArray[np.uint8]) -> list[Ways]:
+def as_jpeg(image_HW: NDArray[np.uint8]) -> list[Segmentations]:
     return digits_in(enlarged(image_HW), "JPEG", quality=40)
 
 
@@ -282,25 +282,25 @@ def as_jpeg(image_HW: NDArray[np.uint8]) -> list[Ways]:
 def test_mnists_own_images_survive_being_saved_and_read(
     bundled: LoadedModel, mnist_dir: Path
 ) -> None:
-    examples = datasets.load(datasets.dataset("mnist"), "test", mnist_dir)
+    examples = load_dataset(get_dataset("mnist"), "test", mnist_dir)
     images_NHW = examples.images_NHW.numpy()
     labels = [str(label) for label in examples.labels_N.tolist()]
-    direct = classify([bundled], [single(image_HW) for image_HW in images_NHW])
-    through_png = classify([bundled], [as_it_is(image_HW) for image_HW in images_NHW])
-    assert num_right(direct, labels) - num_right(through_png, labels) <= 5
+    direct = predict_digits([bundled], [single(image_HW) for image_HW in images_NHW])
+    through_png = predict_digits([bundled], [as_it_is(image_HW) for image_HW in images_NHW])
+    assert num_correct(direct, labels) - num_correct(through_png, labels) <= 5
 
 
 @pytest.mark.mnist
 @pytest.mark.parametrize("made", [on_a_page, small, dark_on_light, blurred, as_jpeg])
 def test_mnists_images_are_read_in_other_pictures(
-    bundled: LoadedModel, mnist_dir: Path, made: Callable[[NDArray[np.uint8]], list[Ways]]
+    bundled: LoadedModel, mnist_dir: Path, made: Callable[[NDArray[np.uint8]], list[Segmentations]]
 ) -> None:
-    examples = datasets.load(datasets.dataset("mnist"), "test", mnist_dir)
+    examples = load_dataset(get_dataset("mnist"), "test", mnist_dir)
     images_NHW = examples.images_NHW[:1000].numpy()
     labels = [str(label) for label in examples.labels_N[:1000].tolist()]
-    direct = classify([bundled], [single(image_HW) for image_HW in images_NHW])
-    read = classify([bundled], [made(image_HW) for image_HW in images_NHW])
-    assert num_right(direct, labels) - num_right(read, labels) <= 10
+    direct = predict_digits([bundled], [single(image_HW) for image_HW in images_NHW])
+    read = predict_digits([bundled], [made(image_HW) for image_HW in images_NHW])
+    assert num_correct(direct, labels) - num_correct(read, labels) <= 10
 
 
 def test_the_comparison_with_the_usual_way_runs(tmp_path: Path) -> None:

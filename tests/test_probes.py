@@ -9,29 +9,40 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import inventory, precision, probes, training
-from mnistcli.doctor import Check, Task, Wanted
+from mnistcli import device as precision
+from mnistcli import device_checks as probes
+from mnistcli import system_checks as inventory
+from mnistcli.device import Choice
+from mnistcli.device_checks import (
+    LONG_TRAINING,
+    SHORT_TRAINING,
+    TF32_TOLERANCE,
+    _error,
+    _settings,
+    assess_kernels,
+    assess_repeatable,
+    assess_training,
+    check_device,
+    check_kernels,
+    check_loss_scaling,
+    check_number_format,
+    check_repeatable,
+    check_training,
+    guard,
+    is_required_format,
+    run_task,
+)
+from mnistcli.doctor import Check, DoctorOptions, Task
 from mnistcli.errors import DataError, RunError
 from mnistcli.metrics import EpochResult
-from mnistcli.precision import Choice
-from mnistcli.probes import (
-    guarded,
-    is_promised,
-    judge_kernels,
-    judge_repeated,
-    judge_training,
-    kernels,
-    loss_scaling,
-    number_format,
-    repeatable,
-)
 from mnistcli.state import TrainState
+from mnistcli.trainer import TrainingPlan, make_plan
 
 AUTO = Choice("bfloat16", "this CPU has AMX")
 
 
 def test_the_kernels_of_this_processor_are_right() -> None:
-    check = kernels("cpu")
+    check = check_kernels("cpu")
     assert check.status == "ok", check
     assert set(check.facts["errors"]) == {"matmul", "convolution"}
     assert all(0 < error < 1e-5 for error in check.facts["errors"].values())
@@ -51,7 +62,7 @@ def test_the_kernels_of_this_processor_are_right() -> None:
 def test_what_the_errors_of_kernels_mean(
     matmul: float, convolution: float, status: str, words: str
 ) -> None:
-    check = judge_kernels("cuda:0", {"matmul": matmul, "convolution": convolution})
+    check = assess_kernels("cuda:0", {"matmul": matmul, "convolution": convolution})
     assert check.status == status
     assert words in check.finding
     assert bool(check.fix) is (status != "ok")
@@ -61,7 +72,7 @@ def test_what_the_errors_of_kernels_mean(
 def test_one_wrong_number_is_a_wrong_result(bad: float) -> None:
     right = torch.ones(4, dtype=torch.float64)
     got = torch.tensor([1.0, 1.0, bad, 1.0])
-    assert probes._error([got], [right]) > probes.TF32_TOLERANCE
+    assert _error([got], [right]) > TF32_TOLERANCE
 
 
 def test_a_rounding_of_10_bits_is_told_from_one_of_23(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,19 +87,19 @@ def test_a_rounding_of_10_bits_is_told_from_one_of_23(monkeypatch: pytest.Monkey
         return [left @ right]
 
     monkeypatch.setattr(probes, "_matmul", rounded)
-    assert kernels("cpu").status == "warning"
+    assert check_kernels("cpu").status == "warning"
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
 def test_a_format_that_works(name: str) -> None:
-    check = number_format("cpu", name, AUTO)
+    check = check_number_format("cpu", name, AUTO)
     assert check.status == "ok"
     assert check.facts["last_loss"] < 0.5 * check.facts["first_loss"]
     assert ("auto picks it: this CPU has AMX" in check.finding) is (name == "bfloat16")
 
 
 def test_a_format_that_the_device_has_not() -> None:
-    check = number_format("cpu", "float16", AUTO)
+    check = check_number_format("cpu", "float16", AUTO)
     assert check.status == "skipped"
     assert check.finding.startswith("not available: ")
 
@@ -118,7 +129,7 @@ def trains_to(monkeypatch: pytest.MonkeyPatch) -> Callable[[Outcome], None]:
             if isinstance(outcome, Exception):
                 raise outcome
             state = TrainState(
-                probes._settings(probes.SHORT), num_examples=512, device="cpu", precision="float32"
+                _settings(SHORT_TRAINING), num_examples=512, device="cpu", precision="float32"
             )
             return state, [epoch(i, loss=loss) for i, loss in enumerate(outcome, 1)]
 
@@ -152,7 +163,7 @@ def test_what_a_training_in_a_format_means(
     trains_to: Callable[[Outcome], None],
 ) -> None:
     trains_to(outcome)
-    check = guarded(name, device, lambda: number_format(device, name, Choice(auto, "so")))
+    check = guard(name, device, lambda: check_number_format(device, name, Choice(auto, "so")))
     assert (check.label, check.status) == (f"{device} {name}", status)
     assert words in check.finding
     assert "\n" not in check.finding
@@ -171,12 +182,12 @@ def test_what_a_training_in_a_format_means(
     ],
 )
 def test_what_a_device_must_have(name: str, kind: str, auto: str, promised: bool) -> None:
-    assert is_promised(name, kind, Choice(auto, "")) is promised
+    assert is_required_format(name, kind, Choice(auto, "")) is promised
 
 
 def test_an_overflow_is_skipped() -> None:
     """On this processor, which has the same scaler."""
-    check = loss_scaling("cpu")
+    check = check_loss_scaling("cpu")
     assert check.status == "ok", check
     assert check.facts["scale"] == 2.0**15
 
@@ -184,13 +195,13 @@ def test_an_overflow_is_skipped() -> None:
 def test_a_scaler_that_lets_an_overflow_through_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.amp.GradScaler, "step", lambda _self, optimizer: optimizer.step())
     monkeypatch.setattr(torch.amp.GradScaler, "update", lambda _self: None)
-    check = loss_scaling("cpu")
+    check = check_loss_scaling("cpu")
     assert check.status == "failed"
     assert "is not skipped" in check.finding
 
 
 def test_this_processor_repeats_itself() -> None:
-    assert repeatable("cpu", "float32").facts["same_bits"]
+    assert check_repeatable("cpu", "float32").facts["same_bits"]
 
 
 @pytest.mark.parametrize(
@@ -204,14 +215,14 @@ def test_this_processor_repeats_itself() -> None:
     ],
 )
 def test_other_bits_are_a_failure_on_a_processor_only(device: str, same: bool, status: str) -> None:
-    check = judge_repeated(device, "float32", same=same)
+    check = assess_repeatable(device, "float32", same=same)
     assert check.status == status
     assert bool(check.fix) is not same
 
 
 @pytest.fixture(scope="module")
-def plan() -> training.Plan:
-    return training.plan(probes._settings(probes.LONG, device="cpu", precision="float32"))
+def plan() -> TrainingPlan:
+    return make_plan(_settings(LONG_TRAINING, device="cpu", precision="float32"))
 
 
 @pytest.mark.parametrize(
@@ -225,10 +236,10 @@ def plan() -> training.Plan:
     ],
 )
 def test_what_a_training_means(
-    num_epochs: int, accuracy: float | None, status: str, fix: str, plan: training.Plan
+    num_epochs: int, accuracy: float | None, status: str, fix: str, plan: TrainingPlan
 ) -> None:
     epochs = [epoch(number, accuracy=accuracy) for number in range(1, num_epochs + 1)]
-    check = judge_training(plan, epochs, 4.0)
+    check = assess_training(plan, epochs, 4.0)
     assert check.status == status
     assert check.fix.startswith(fix)
     assert bool(check.fix) is bool(fix)
@@ -240,14 +251,14 @@ def test_what_a_training_means(
         assert "2,700 images/s (mnist train: about 10 min)" in check.finding
 
 
-def test_a_gpu_that_trains_wrong_is_told_from_the_processor(plan: training.Plan) -> None:
+def test_a_gpu_that_trains_wrong_is_told_from_the_processor(plan: TrainingPlan) -> None:
     on_cuda = replace(plan, device=Choice("cuda", "asked for"))
-    check = judge_training(on_cuda, [epoch(i, accuracy=0.1) for i in range(1, 11)], 4.0)
+    check = assess_training(on_cuda, [epoch(i, accuracy=0.1) for i in range(1, 11)], 4.0)
     assert (check.status, check.fix) == ("failed", "mnist doctor --device cpu")
 
 
 def test_a_training_ends_in_time() -> None:
-    check = probes.train("cpu", 2.0)
+    check = check_training("cpu", 2.0)
     assert check.status in ("ok", "warning")
     assert check.facts["num_epochs"] >= 1
     assert check.facts["device"] == "cpu"
@@ -266,7 +277,7 @@ def test_whatever_goes_wrong_is_a_finding(error: Exception, finding: str, fix: s
     def look() -> Check:
         raise error
 
-    check = guarded("kernels", "cuda:0", look)
+    check = guard("kernels", "cuda:0", look)
     assert (check.label, check.status) == ("cuda:0 kernels", "failed")
     assert check.finding.startswith(finding)
     assert "\n" not in check.finding
@@ -276,7 +287,7 @@ def test_whatever_goes_wrong_is_a_finding(error: Exception, finding: str, fix: s
 def test_a_device_without_kernels_is_asked_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Check("kernels", "mps", "failed", "wrong")
     monkeypatch.setattr(probes, "kernels", lambda _name: broken)
-    assert list(probes.device("mps", lambda *_each: None)) == [broken]
+    assert list(check_device("mps", lambda *_each: None)) == [broken]
 
 
 def test_the_checks_of_a_cuda_device_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +297,7 @@ def test_the_checks_of_a_cuda_device_in_their_order(monkeypatch: pytest.MonkeyPa
     for name in ("kernels", "number_format", "loss_scaling", "repeatable"):
         monkeypatch.setattr(probes, name, lambda *_each: Check("", "", "ok", ""))
     begun: list[tuple[str, str]] = []
-    found = list(probes.device("cuda:1", lambda *each: begun.append(each)))
+    found = list(check_device("cuda:1", lambda *each: begun.append(each)))
     assert chosen == ["cuda:1"]
     assert [name for name, _ in begun] == [
         "kernels",
@@ -311,8 +322,8 @@ def test_a_device_that_is_asked_for_is_the_only_one(
     monkeypatch.setattr(
         inventory, "accelerators", lambda _wanted: Check("accelerators", "", "ok", "")
     )
-    wanted = Wanted(device, data_dir="data", out=str(Path("out")))
-    found = list(probes.carry_out(Task("machine", device, wanted), lambda *_each: None))
+    wanted = DoctorOptions(device, data_dir="data", out=str(Path("out")))
+    found = list(run_task(Task("machine", device, wanted), lambda *_each: None))
     assert [each.subject or each.name for each in found[8:]] == asked
     assert [each.label for each in found[:8]] == [
         "versions",

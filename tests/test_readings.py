@@ -17,7 +17,7 @@ STEPS = ("grey", "its paper", "paper removed", "ink", "digits found", "digit 1",
 
 
 def shown(terminal: Terminal, arguments: str, *, columns: int, **changes: str) -> list[str]:
-    """The lines of a terminal, without colours; none is wider than it."""
+    """The lines of a terminal, without colors; none is wider than it."""
     output = ESCAPE.sub("", terminal(arguments, columns=columns, **changes))
     lines = output.splitlines()
     assert max(map(len, lines)) <= columns
@@ -53,14 +53,14 @@ def test_show_draws_every_step(columns: int, terminal: Terminal) -> None:
     assert sum(has_blocks(line) for line in lines) > 30
 
 
-def test_no_color_gives_a_preview_without_colours(terminal: Terminal) -> None:
+def test_no_color_gives_a_preview_without_colors(terminal: Terminal) -> None:
     written("7").save("digit.png")
     output = terminal("predict digit.png", NO_COLOR="1")
     assert not COLOURS.search(output)
     assert sum(has_blocks(line) for line in output.splitlines()) >= 10
 
 
-def test_a_terminal_gets_colours(terminal: Terminal) -> None:
+def test_a_terminal_gets_colors(terminal: Terminal) -> None:
     written("7").save("digit.png")
     assert COLOURS.search(terminal("predict digit.png"))
 
@@ -114,7 +114,7 @@ def test_a_terminal_sees_how_far_it_is_while_the_results_go_to_a_file(
     assert re.fullmatch(kept, read.read_text())
 
 
-def test_a_pipe_gets_no_preview_and_no_colours(mnist: Mnist) -> None:
+def test_a_pipe_gets_no_preview_and_no_colors(mnist: Mnist) -> None:
     written("7").save("digit.png")
     written("2026").save("year.png")
     for names in (["digit.png"], ["year.png"], ["digit.png", "year.png"] * 3):

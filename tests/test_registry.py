@@ -11,9 +11,21 @@ import pytest
 import torch
 import torch._dynamo  # shapes on meta load it; it makes its own cache directory
 
-from mnistcli import layers, registry
 from mnistcli.errors import GateError, SettingsError
-from mnistcli.settings import Augmentation, fit_budget, resolve
+from mnistcli.network_summary import summarize_network
+from mnistcli.registry import (
+    ARCHITECTURES,
+    DEFAULT_RECIPE,
+    RECIPES,
+    Architecture,
+    Recipe,
+    build_network,
+    count_parameters,
+    get_architecture,
+    get_recipe,
+    widest_fitting,
+)
+from mnistcli.settings import Augmentation, fit_budget, resolve_settings
 
 NUM_PARAMS = {
     "ann": 4_855_818,
@@ -38,10 +50,10 @@ STATED = [
     ("ann", {"hidden": [12288, 6144, 6144, 3072], "dropout": 0.5}, 182_538_250),
     ("mlp", {"hidden": [120, 84], "dropout": 0.0}, 105_214),
     ("mlp", {"hidden": [50, 50], "dropout": 0.0}, 42_310),
-    ("cnn", registry.RECIPES["cnn-26k"].model, 26_698),
-    ("cnn", registry.RECIPES["cnn-15k"].model, 15_106),
-    ("cnn", registry.RECIPES["cnn-linear"].model, 62_346),
-    ("cnn", registry.RECIPES["cnn-10-20"].model, 21_840),
+    ("cnn", RECIPES["cnn-26k"].model, 26_698),
+    ("cnn", RECIPES["cnn-15k"].model, 15_106),
+    ("cnn", RECIPES["cnn-linear"].model, 62_346),
+    ("cnn", RECIPES["cnn-10-20"].model, 21_840),
     (
         "cnn",
         {
@@ -68,47 +80,47 @@ WIDEST = {1000: 18, 2000: 30, 5000: 55, 8000: 73}
 
 
 def docstring(arch: str) -> str:
-    module_name, class_name = registry.architecture(arch).factory.split(":")
+    module_name, class_name = get_architecture(arch).factory.split(":")
     return str(getattr(import_module(module_name), class_name).__doc__)
 
 
 def test_there_are_five_architectures_eleven_published_recipes_and_our_sprints() -> None:
-    assert list(registry.ARCHITECTURES) == ["ann", "mlp", "cnn", "cnn-deep", "cnn-small"]
-    assert list(registry.RECIPES) == list(NUM_PARAMS)
+    assert list(ARCHITECTURES) == ["ann", "mlp", "cnn", "cnn-deep", "cnn-small"]
+    assert list(RECIPES) == list(NUM_PARAMS)
 
 
-@pytest.mark.parametrize("recipe", registry.RECIPES.values(), ids=lambda recipe: recipe.name)
-def test_every_recipe_trains_a_known_architecture(recipe: registry.Recipe) -> None:
-    assert recipe.arch in registry.ARCHITECTURES
-    assert registry.recipe(recipe.name) is recipe
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_every_recipe_trains_a_known_architecture(recipe: Recipe) -> None:
+    assert recipe.arch in ARCHITECTURES
+    assert get_recipe(recipe.name) is recipe
 
 
-@pytest.mark.parametrize("arch", registry.ARCHITECTURES.values(), ids=lambda arch: arch.name)
-def test_the_default_recipe_of_an_architecture_trains_it(arch: registry.Architecture) -> None:
-    assert registry.recipe(arch.default_recipe).arch == arch.name
-    assert registry.architecture(arch.name) is arch
+@pytest.mark.parametrize("arch", ARCHITECTURES.values(), ids=lambda arch: arch.name)
+def test_the_default_recipe_of_an_architecture_trains_it(arch: Architecture) -> None:
+    assert get_recipe(arch.default_recipe).arch == arch.name
+    assert get_architecture(arch.name) is arch
 
 
 def test_the_default_recipe_exists() -> None:
-    assert registry.recipe(registry.DEFAULT_RECIPE).name == "cnn-small"
+    assert get_recipe(DEFAULT_RECIPE).name == "cnn-small"
 
 
 @pytest.mark.parametrize(("name", "num_params"), NUM_PARAMS.items())
 def test_a_recipe_has_exactly_its_parameters(name: str, num_params: int) -> None:
-    settings = fit_budget(resolve({"recipe": name}, environ={}).settings)
-    assert layers.describe(settings).num_params == num_params
-    assert registry.num_params(settings.arch, settings.network) == num_params
+    settings = fit_budget(resolve_settings({"recipe": name}, environ={}).settings)
+    assert summarize_network(settings).num_params == num_params
+    assert count_parameters(settings.arch, settings.network) == num_params
 
 
 @pytest.mark.parametrize(("arch", "model", "num_params"), STATED)
 def test_a_docstring_states_the_true_number_of_parameters(
     arch: str, model: Mapping[str, object], num_params: int
 ) -> None:
-    assert registry.num_params(arch, model) == num_params
+    assert count_parameters(arch, model) == num_params
     assert re.search(rf"\b{num_params:,}\b", docstring(arch))
 
 
-@pytest.mark.parametrize("arch", registry.ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_a_docstring_states_no_number_that_is_not_checked(arch: str) -> None:
     budgets = {f"{budget:,}" for budget in WIDEST} if arch == "cnn-small" else set()
     stated = set(re.findall(r"\d{1,3}(?:,\d{3})+", docstring(arch))) - budgets
@@ -118,30 +130,30 @@ def test_a_docstring_states_no_number_that_is_not_checked(arch: str) -> None:
 
 @pytest.mark.parametrize(("budget", "width"), WIDEST.items())
 def test_the_widest_fits_and_the_next_does_not(budget: int, width: int) -> None:
-    assert registry.widest("cnn-small", budget) == width
-    assert registry.num_params("cnn-small", {"width": width}) <= budget
-    assert registry.num_params("cnn-small", {"width": width + 1}) > budget
+    assert widest_fitting("cnn-small", budget) == width
+    assert count_parameters("cnn-small", {"width": width}) <= budget
+    assert count_parameters("cnn-small", {"width": width + 1}) > budget
 
 
 def test_the_recipe_changes_at_the_widest_under_each_smaller_budget() -> None:
-    assert sorted(registry.recipe("cnn-small").by_size) == [18, 30, 55]
+    assert sorted(get_recipe("cnn-small").by_size) == [18, 30, 55]
 
 
 def test_the_default_augmentation_is_the_settings_own() -> None:
-    recipe = registry.recipe("cnn-small")
+    recipe = get_recipe("cnn-small")
     assert recipe.by_size[30]["augmentation"] == Augmentation().model_dump()
 
 
 def test_counting_allocates_nothing_and_draws_nothing() -> None:
     before = torch.get_rng_state()
-    registry.num_params("ann", {"hidden": [65_536] * 8, "dropout": 0.0})
+    count_parameters("ann", {"hidden": [65_536] * 8, "dropout": 0.0})
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_network_is_built_from_the_global_generator() -> None:
     def built(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        return next(registry.build("cnn-small", {"width": 3}).parameters())
+        return next(build_network("cnn-small", {"width": 3}).parameters())
 
     assert torch.equal(built(1), built(1))
     assert not torch.equal(built(1), built(2))
@@ -149,30 +161,30 @@ def test_a_network_is_built_from_the_global_generator() -> None:
 
 @pytest.mark.parametrize("budget", [100, 500, 2000, 4960, 7893, 7894, 8000, 26_698, 1_000_000])
 def test_the_widest_network_fits_and_the_next_does_not(budget: int) -> None:
-    width = registry.widest("cnn-small", budget)
-    assert registry.num_params("cnn-small", {"width": width}) <= budget
-    assert registry.num_params("cnn-small", {"width": width + 1}) > budget
+    width = widest_fitting("cnn-small", budget)
+    assert count_parameters("cnn-small", {"width": width}) <= budget
+    assert count_parameters("cnn-small", {"width": width + 1}) > budget
 
 
 def test_the_widest_network_under_8000_parameters_has_7894() -> None:
-    assert registry.widest("cnn-small", 8000) == 73
-    assert registry.widest("cnn-small", 7893) == 72
+    assert widest_fitting("cnn-small", 8000) == 73
+    assert widest_fitting("cnn-small", 7893) == 72
 
 
 def test_a_wider_network_never_has_fewer_parameters() -> None:
-    sizes = [registry.num_params("cnn-small", {"width": width}) for width in range(1, 40)]
+    sizes = [count_parameters("cnn-small", {"width": width}) for width in range(1, 40)]
     assert all(narrow < wide for narrow, wide in pairwise(sizes))
 
 
 def test_the_smallest_budget_that_fits_gives_the_narrowest_network() -> None:
-    smallest = registry.num_params("cnn-small", {"width": 1})
-    assert registry.widest("cnn-small", smallest) == 1
+    smallest = count_parameters("cnn-small", {"width": 1})
+    assert widest_fitting("cnn-small", smallest) == 1
 
 
 def test_a_budget_that_nothing_fits_is_refused_with_the_smallest_that_does() -> None:
-    smallest = registry.num_params("cnn-small", {"width": 1})
+    smallest = count_parameters("cnn-small", {"width": 1})
     with pytest.raises(GateError) as caught:
-        registry.widest("cnn-small", smallest - 1)
+        widest_fitting("cnn-small", smallest - 1)
     assert caught.value.exit_code == 5
     assert caught.value.why == f"The narrowest has {smallest}."
     assert caught.value.fix == f"Raise the budget: --max-params {smallest}"
@@ -181,14 +193,14 @@ def test_a_budget_that_nothing_fits_is_refused_with_the_smallest_that_does() -> 
 @pytest.mark.parametrize(("typed", "meant"), [("cnn_small", "cnn-small"), ("MLP", "mlp")])
 def test_an_unknown_architecture_suggests_the_nearest(typed: str, meant: str) -> None:
     with pytest.raises(SettingsError, match="no architecture") as caught:
-        registry.architecture(typed)
+        get_architecture(typed)
     assert caught.value.fix == f"Did you mean {meant}?"
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("cnn-26", "cnn-26k"), ("mlp-50", "mlp-50-50")])
 def test_an_unknown_recipe_suggests_the_nearest(typed: str, meant: str) -> None:
     with pytest.raises(SettingsError, match="no recipe") as caught:
-        registry.recipe(typed)
+        get_recipe(typed)
     assert caught.value.fix == f"Did you mean {meant}?"
 
 
@@ -204,7 +216,7 @@ def test_an_unknown_recipe_suggests_the_nearest(typed: str, meant: str) -> None:
 def test_stages_that_leave_no_pixel_are_refused(arch: str, model: dict[str, object]) -> None:
     rest = {"hidden": [], "dropout": 0.0} if arch == "cnn" else {"dropout": 0.0}
     with pytest.raises(SettingsError, match=f"This {arch} cannot be built") as caught:
-        registry.build(arch, model | rest)
+        build_network(arch, model | rest)
     assert caught.value.why.endswith("to nothing.")
 
 
@@ -219,7 +231,7 @@ def test_stages_that_leave_no_pixel_are_refused(arch: str, model: dict[str, obje
 def test_stages_that_leave_one_pixel_still_read_it(
     arch: str, model: dict[str, object], input_px: int
 ) -> None:
-    network = registry.build(arch, {**model, "dropout": 0.0}).eval()
+    network = build_network(arch, {**model, "dropout": 0.0}).eval()
     assert network(torch.zeros(2, 1, input_px, input_px)).shape == (2, 10)
 
 

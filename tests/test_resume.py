@@ -22,11 +22,20 @@ import pytest
 import torch
 import typer.main
 
-from mnistcli import checkpoints, runs, training
+from mnistcli.checkpoint import load_checkpoint
 from mnistcli.cli import app
 from mnistcli.metrics import EpochResult
-from mnistcli.runs import Run
-from mnistcli.settings import resolve
+from mnistcli.runs import (
+    Run,
+    SavedState,
+    read_metrics,
+    read_record,
+    read_settings,
+    read_state,
+    write_record,
+)
+from mnistcli.settings import resolve_settings
+from mnistcli.trainer import TrainingRun, load_training_data, resume_run, start_run, train_run
 from tests.children import Children
 from tests.conftest import Mnist
 from tests.test_engine import assert_same
@@ -72,21 +81,21 @@ def command(**changes: Any) -> list[str]:
 def begin(name: str, stop_after: int | None = None, **changes: Any) -> Path:
     """Train a new run, in this process; it is broken off between two epochs."""
     flags = {key: value for key, value in {**BASIC, **changes}.items() if value is not None}
-    settings = resolve(flags, environ={}).settings
-    with training.started(settings, name=name, out=Path("runs")) as start:
+    settings = resolve_settings(flags, environ={}).settings
+    with start_run(settings, name=name, out=Path("runs")) as start:
         go_on(start, stop_after)
     return Path("runs", name)
 
 
 def resume(name: str, stop_after: int | None = None, **changes: Any) -> Path:
     """Go on with a run, in this process; it is broken off after so many more epochs."""
-    with training.resumed(name, changes=changes, out=Path("runs")) as start:
+    with resume_run(name, changes=changes, out=Path("runs")) as start:
         go_on(start, stop_after)
     return Path("runs", name)
 
 
-def go_on(start: training.Start, stop_after: int | None) -> None:
-    epochs = training.execute(start, *training.load(start.plan, Path()))
+def go_on(start: TrainingRun, stop_after: int | None) -> None:
+    epochs = train_run(start, *load_training_data(start.plan, Path()))
     list(islice(epochs, stop_after))
     epochs.close()  # type: ignore[attr-defined]
 
@@ -95,8 +104,8 @@ def timeless(epochs: Sequence[EpochResult]) -> list[EpochResult]:
     return [replace(epoch, seconds=0, images_per_second=0) for epoch in epochs]
 
 
-def state_of(path: Path) -> runs.SavedState:
-    saved = runs.read_state(Run(path), runs.read_settings(Run(path)))
+def state_of(path: Path) -> SavedState:
+    saved = read_state(Run(path), read_settings(Run(path)))
     assert saved
     return saved
 
@@ -105,7 +114,7 @@ def assert_same_run(a: Path, b: Path, *, best: bool = True) -> None:
     """Equal in every byte but for the times that training took."""
     for name in ("settings.json", "last.pth", *(["best.pth"] if best else [])):
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
-    first, second = (timeless(runs.read_metrics(Run(path))) for path in (a, b))
+    first, second = (timeless(read_metrics(Run(path))) for path in (a, b))
     assert first == second
     first_state, second_state = state_of(a), state_of(b)
     assert timeless(first_state.history) == timeless(second_state.history) == first
@@ -122,7 +131,7 @@ def files(path: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def rates(path: Path) -> list[float]:
-    return [epoch.lr for epoch in runs.read_metrics(Run(path))]
+    return [epoch.lr for epoch in read_metrics(Run(path))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,7 +147,7 @@ def test_a_run_that_is_stopped_after_every_epoch_ends_as_one_that_never_was(kind
     whole = begin("whole", **KINDS[kind])
     begin("one", 1, **KINDS[kind])
     for number in (2, 3, 4):
-        assert len(runs.read_metrics(Run(resume("one", 1)))) == number
+        assert len(read_metrics(Run(resume("one", 1)))) == number
     assert_same_run(ONE, whole)
 
 
@@ -147,12 +156,10 @@ def test_the_checkpoints_after_a_resumed_epoch_are_the_right_ones(held_out: bool
     begin("one", 1, val_size=0.1 if held_out else 0)
     for number in (2, 3, 4):
         resume("one", 1)
-        epochs = runs.read_metrics(Run(ONE))
+        epochs = read_metrics(Run(ONE))
         top = max(epochs, key=lambda epoch: (epoch.val_accuracy or 0, -(epoch.val_loss or 0)))
-        assert checkpoints.load_model(ONE / "last.pth").card.epoch == number
-        assert checkpoints.load_model(ONE / "best.pth").card.epoch == (
-            top.epoch if held_out else number
-        )
+        assert load_checkpoint(ONE / "last.pth").card.epoch == number
+        assert load_checkpoint(ONE / "best.pth").card.epoch == (top.epoch if held_out else number)
 
 
 def test_processes_of_their_own_end_with_the_same_bits() -> None:
@@ -172,7 +179,7 @@ def test_processes_of_their_own_end_with_the_same_bits() -> None:
     stopped.send_signal(signal.SIGTERM)
     _, said = stopped.communicate(timeout=60)
     assert stopped.returncode == 130
-    num_done = len(runs.read_metrics(Run(ONE)))
+    num_done = len(read_metrics(Run(ONE)))
     assert (
         f"Interrupted after epoch {num_done} of 30.\nGo on: mnist train --resume runs/one" in said
     )
@@ -217,7 +224,7 @@ def test_an_interrupted_process_says_what_is_kept_and_goes_on(
     assert "Traceback" not in ended.stderr
     assert "Interrupted after epoch 2 of 4." in ended.stderr
     assert "Go on: mnist train --resume runs/one" in ended.stderr
-    assert len(runs.read_metrics(Run(ONE))) == 2
+    assert len(read_metrics(Run(ONE))) == 2
     again = children.run("train", "--resume", "one")
     assert again.exit_code == 0
     assert "Resuming at epoch 3 of 4." in again.stderr
@@ -236,11 +243,11 @@ def test_ctrl_c_while_the_first_epoch_is_written_keeps_it(children: Children) ->
 
 def test_a_consumer_that_fails_leaves_a_run_that_goes_on() -> None:
     whole = begin("whole")
-    settings = runs.read_settings(Run(whole))
+    settings = read_settings(Run(whole))
 
     def fail() -> None:
-        with training.started(settings, name="one", out=Path("runs")) as start:
-            for epoch in training.execute(start, *training.load(start.plan, Path())):
+        with start_run(settings, name="one", out=Path("runs")) as start:
+            for epoch in train_run(start, *load_training_data(start.plan, Path())):
                 if epoch.epoch == 2:
                     raise ZeroDivisionError
 
@@ -263,7 +270,7 @@ def test_with_more_epochs_a_run_is_the_longer_one(
     resume("one", epochs=7)
     # A best that was reached before says with how many epochs it was trained.
     assert_same_run(ONE, whole, best=False)
-    first, second = (checkpoints.load_model(path / "best.pth") for path in (ONE, whole))
+    first, second = (load_checkpoint(path / "best.pth") for path in (ONE, whole))
     assert first.card.epoch == second.card.epoch
     assert_same(dict(first.network.state_dict()), dict(second.network.state_dict()))
 
@@ -287,10 +294,10 @@ def test_more_epochs_are_said_and_recorded(mnist: Mnist, children: Children) -> 
     assert result.exit_code == 0, result.stderr
     assert "Resuming at epoch 3 of 4." in result.stderr
     assert "Kept in runs/one" in result.stdout
-    assert runs.read_settings(Run(ONE)).epochs == 4
-    assert checkpoints.load_model(ONE / "last.pth").card.settings.epochs == 4
+    assert read_settings(Run(ONE)).epochs == 4
+    assert load_checkpoint(ONE / "last.pth").card.settings.epochs == 4
     children.run("train", "--resume", "one", "--epochs", "5", "-q")
-    record = runs.read_record(Run(ONE), "environment.json")
+    record = read_record(Run(ONE), "environment.json")
     assert [life["after_epoch"] for life in record["resumed"]] == [2, 4]
     assert record["resumed"][1]["command"][1:] == [
         "train",
@@ -322,7 +329,7 @@ def test_a_run_goes_on_without_its_record_of_the_environment(lost: str, mnist: M
     if lost != "missing":
         (ONE / "environment.json").write_text(contents[lost])
     assert mnist("train", "--resume", "one").exit_code == 0
-    (life,) = runs.read_record(Run(ONE), "environment.json")["resumed"]
+    (life,) = read_record(Run(ONE), "environment.json")["resumed"]
     assert life["after_epoch"] == 2
 
 
@@ -340,8 +347,8 @@ def test_fewer_epochs_than_were_planned_end_the_run_there(mnist: Mnist) -> None:
     begin("one", 2)
     result = mnist("train", "--resume", "one", "--epochs", "3")
     assert result.exit_code == 0
-    assert len(runs.read_metrics(Run(ONE))) == 3
-    assert runs.read_settings(Run(ONE)).epochs == 3
+    assert len(read_metrics(Run(ONE))) == 3
+    assert read_settings(Run(ONE)).epochs == 3
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "10001", "1.5"])
@@ -372,16 +379,16 @@ def test_scores_of_a_best_checkpoint_go_with_it_and_stay_with_it(mnist: Mnist) -
     mnist("eval", "runs/one", "-q")
     score = ONE / "eval-digits-test.json"
     assert score.exists()
-    before = checkpoints.load_model(ONE / "best.pth").card.epoch
+    before = load_checkpoint(ONE / "best.pth").card.epoch
     resume("one", 2)
-    assert checkpoints.load_model(ONE / "best.pth").card.epoch > before
+    assert load_checkpoint(ONE / "best.pth").card.epoch > before
     assert not score.exists()
     # A rate so small that the best is not replaced.
     begin("still", 1, epochs=2, lr=1e-12, ema=0, dropout=0, augment=False, schedule="constant")
     mnist("eval", "runs/still", "-q")
     kept = (Path("runs/still") / score.name).read_bytes()
     resume("still")
-    if checkpoints.load_model(Path("runs/still/best.pth")).card.epoch == 1:
+    if load_checkpoint(Path("runs/still/best.pth")).card.epoch == 1:
         assert (Path("runs/still") / score.name).read_bytes() == kept
 
 
@@ -424,8 +431,8 @@ def test_the_flags_that_are_refused_are_nearly_all() -> None:
 def test_a_flag_that_would_change_the_run_is_refused(flag: tuple[str, ...], mnist: Mnist) -> None:
     path = Path("runs/one")
     path.mkdir(parents=True)
-    settings = resolve({"recipe": "mlp-50-50", "dataset": "digits"}, environ={}).settings
-    runs.write_record(Run(path), "settings.json", settings.model_dump(mode="json"))
+    settings = resolve_settings({"recipe": "mlp-50-50", "dataset": "digits"}, environ={}).settings
+    write_record(Run(path), "settings.json", settings.model_dump(mode="json"))
     before = files(path)
     result = mnist("train", "--resume", "one", *flag)
     assert result.exit_code == 2
@@ -480,7 +487,7 @@ def test_a_run_that_was_killed_in_its_first_epoch_begins_anew(children: Children
     assert again.exit_code == 0, again.stderr
     assert "Resuming at epoch 1 of 4." in again.stderr
     assert_same_run(ONE, begin("whole"))
-    assert "resumed" not in runs.read_record(Run(ONE), "environment.json")
+    assert "resumed" not in read_record(Run(ONE), "environment.json")
 
 
 @pytest.mark.parametrize("left", [[], [".lock"]])
@@ -611,7 +618,7 @@ DAMAGE: dict[str, Callable[[], object]] = {
     "other-seed": edited(seed=3),
     "other-augmentation": edited(augment=False),
     "wrong-setting": edited(epochs="many"),
-    "unknown-setting": edited(colour="green"),
+    "unknown-setting": edited(color="green"),
     "settings-missing": (ONE / "settings.json").unlink,
     "settings-broken": lambda: (ONE / "settings.json").write_text('{"recipe": '),
     "settings-no-table": lambda: (ONE / "settings.json").write_text("[]"),

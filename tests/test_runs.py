@@ -13,11 +13,30 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import checkpoints, registry, runs
+from mnistcli.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
 from mnistcli.errors import DataError, MnistError, RunError, SettingsError
 from mnistcli.metrics import ClassScore, EpochResult, Score
-from mnistcli.runs import Run
-from mnistcli.settings import TrainSettings, resolve
+from mnistcli.registry import RECIPES, build_network, build_on_meta, get_architecture
+from mnistcli.runs import (
+    COLUMNS,
+    Run,
+    SavedState,
+    create_run,
+    display_names,
+    find_checkpoint,
+    find_run,
+    read_metrics,
+    read_record,
+    read_score,
+    read_settings,
+    read_state,
+    save_checkpoint,
+    save_state,
+    write_metrics,
+    write_record,
+    write_score,
+)
+from mnistcli.settings import TrainSettings, resolve_settings
 from tests import forged_checkpoints, mutations
 from tests.watch import reading
 
@@ -25,16 +44,16 @@ EPOCH = EpochResult(1, 0.01, 0.5, 0.9, 0.4, 0.91, 2.0, 1000.0)
 
 
 def settings_of(recipe: str = "mlp-50-50") -> TrainSettings:
-    return resolve({"recipe": recipe, "dataset": "digits"}, environ={}).settings
+    return resolve_settings({"recipe": recipe, "dataset": "digits"}, environ={}).settings
 
 
 def new_run(out: Path, name: str | None) -> Run:
     """A run that has finished an epoch."""
-    with runs.created(out, name, settings_of()) as run:
+    with create_run(out, name, settings_of()) as run:
         state = {"losses": [EPOCH.val_loss]}
-        saved = runs.SavedState(settings=settings_of(), history=[EPOCH], state=state)
-        runs.save_state(run, saved)
-        runs.write_metrics(run, [EPOCH])
+        saved = SavedState(settings=settings_of(), history=[EPOCH], state=state)
+        save_state(run, saved)
+        write_metrics(run, [EPOCH])
     return run
 
 
@@ -45,14 +64,14 @@ def test_a_run_holds_what_the_documents_say(trained: Path) -> None:
 
 
 def test_the_settings_of_a_run_can_be_replayed(trained: Path) -> None:
-    recorded = runs.read_settings(Run(trained))
-    replayed = resolve({}, config=trained / "settings.json", environ={}).settings
+    recorded = read_settings(Run(trained))
+    replayed = resolve_settings({}, config=trained / "settings.json", environ={}).settings
     assert replayed == recorded
     assert recorded.recipe == "cnn-26k"
 
 
 def test_the_environment_gives_the_reasons_of_its_choices(trained: Path) -> None:
-    record = runs.read_record(Run(trained), "environment.json")
+    record = read_record(Run(trained), "environment.json")
     assert record["device"]["value"] in ("cpu", "cuda", "mps")
     assert record["precision"]["reason"]
     assert record["num_params"] == 26_698
@@ -61,8 +80,8 @@ def test_the_environment_gives_the_reasons_of_its_choices(trained: Path) -> None
 
 def test_metrics_come_back_as_they_were_written(tmp_path: Path) -> None:
     epochs = [EPOCH, replace(EPOCH, epoch=2, val_loss=None, val_accuracy=None)]
-    runs.write_metrics(Run(tmp_path), epochs)
-    assert runs.read_metrics(Run(tmp_path)) == epochs
+    write_metrics(Run(tmp_path), epochs)
+    assert read_metrics(Run(tmp_path)) == epochs
     with (tmp_path / "metrics.csv").open(newline="") as handle:
         assert len(list(csv.reader(handle))) == 3
 
@@ -73,19 +92,19 @@ def test_metrics_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_damaged_metrics_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(DataError, match=r"metrics\.csv is damaged"):
-        runs.read_metrics(Run(tmp_path))
+        read_metrics(Run(tmp_path))
 
 
 def test_a_directory_without_metrics_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no metrics"):
-        runs.read_metrics(Run(tmp_path))
+        read_metrics(Run(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"epochs": 3}', '{"recipe": 5}'])
 def test_damaged_settings_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(DataError, match=r"settings\.json"):
-        runs.read_settings(Run(tmp_path))
+        read_settings(Run(tmp_path))
 
 
 def test_a_name_that_is_taken_is_refused_and_the_run_left_alone(tmp_path: Path) -> None:
@@ -105,10 +124,10 @@ def test_a_name_is_the_name_of_one_directory(tmp_path: Path, name: str) -> None:
 
 
 def test_what_came_to_lie_in_a_run_without_an_epoch_is_left_alone(tmp_path: Path) -> None:
-    with runs.created(tmp_path, "one", settings_of()) as run:
+    with create_run(tmp_path, "one", settings_of()) as run:
         (run.path / "notes.txt").write_text("mine")
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["notes.txt"]
-    with runs.created(tmp_path, "two", settings_of()):
+    with create_run(tmp_path, "two", settings_of()):
         pass
     assert not (tmp_path / "two").exists()
 
@@ -127,29 +146,29 @@ def test_runs_are_found_by_directory_by_name_and_as_the_last(tmp_path: Path) -> 
     os.utime(older.path / "metrics.csv", (1, 1))
     unfinished = new_run(tmp_path, "unfinished")
     (unfinished.path / "metrics.csv").unlink()
-    assert runs.find("older", tmp_path) == older
-    assert runs.find(str(newer.path), tmp_path / "elsewhere") == newer
-    assert runs.find("last", tmp_path) == newer
+    assert find_run("older", tmp_path) == older
+    assert find_run(str(newer.path), tmp_path / "elsewhere") == newer
+    assert find_run("last", tmp_path) == newer
     with pytest.raises(DataError, match="no run 'nothing'") as missing:
-        runs.find("nothing", tmp_path)
+        find_run("nothing", tmp_path)
     assert "newer, older" in missing.value.fix
 
 
 def test_an_empty_directory_has_no_last_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no run in"):
-        runs.find("last", tmp_path)
+        find_run("last", tmp_path)
 
 
 def test_a_run_without_an_epoch_has_no_checkpoint(tmp_path: Path) -> None:
     (new_run(tmp_path, "empty").path / "metrics.csv").unlink()
     with pytest.raises(DataError, match=r"holds no best\.pth"):
-        runs.find_checkpoint("empty", tmp_path)
+        find_checkpoint("empty", tmp_path)
 
 
 def test_a_checkpoint_describes_itself(trained: Path) -> None:
-    loaded = checkpoints.load_model(trained / "best.pth")
+    loaded = load_checkpoint(trained / "best.pth")
     card = loaded.card
-    assert card.settings == runs.read_settings(Run(trained))
+    assert card.settings == read_settings(Run(trained))
     assert card.classes == tuple("0123456789")
     assert (card.mean, card.std, card.input_px) == (0.1593, 0.2980, 28)
     assert sum(p.numel() for p in loaded.network.parameters()) == 26_698
@@ -163,16 +182,16 @@ def test_a_checkpoint_holds_plain_types_and_tensors_only(trained: Path) -> None:
     assert all(tensor.is_contiguous() for tensor in content["weights"].values())
 
 
-@pytest.mark.parametrize("recipe", registry.RECIPES)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_weights_come_back_bit_for_bit(recipe: str, tmp_path: Path, trained: Path) -> None:
     from mnistcli.settings import fit_budget
 
     settings = fit_budget(settings_of(recipe))
-    seen = {"settings": settings, "input_px": registry.architecture(settings.arch).input_px}
-    card = checkpoints.load_model(trained / "best.pth").card.model_copy(update=seen)
-    network = registry.build(settings.arch, settings.network).to(memory_format=torch.channels_last)
-    runs.save_checkpoint(tmp_path / "x.pth", network, card)
-    back = checkpoints.load_model(tmp_path / "x.pth").network.state_dict()
+    seen = {"settings": settings, "input_px": get_architecture(settings.arch).input_px}
+    card = load_checkpoint(trained / "best.pth").card.model_copy(update=seen)
+    network = build_network(settings.arch, settings.network).to(memory_format=torch.channels_last)
+    save_checkpoint(tmp_path / "x.pth", network, card)
+    back = load_checkpoint(tmp_path / "x.pth").network.state_dict()
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor.to(back[name].dtype), back[name])
 
@@ -196,7 +215,7 @@ def test_a_malicious_checkpoint_is_refused_and_never_run(tmp_path: Path, zipped:
     else:
         (tmp_path / "evil.pth").write_bytes(pickle.dumps(content))
     with pytest.raises(DataError, match="no checkpoint that this version reads") as refused:
-        checkpoints.load_model(tmp_path / "evil.pth")
+        load_checkpoint(tmp_path / "evil.pth")
     assert refused.value.exit_code == 3
     assert ("could run code" if zipped else "of another kind") in refused.value.why
     assert not bait.exists()
@@ -207,12 +226,12 @@ def test_a_truncated_checkpoint_is_an_error(trained: Path, keep: int) -> None:
     content = (trained / "best.pth").read_bytes()
     (trained / "best.pth").write_bytes(content[:keep])
     with pytest.raises(DataError, match=r"best\.pth"):
-        checkpoints.load_model(trained / "best.pth")
+        load_checkpoint(trained / "best.pth")
 
 
 def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read") as missing:
-        checkpoints.load_model(tmp_path / "none.pth")
+        load_checkpoint(tmp_path / "none.pth")
     assert "No such file" in missing.value.why
 
 
@@ -220,7 +239,7 @@ def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
 def test_another_programs_checkpoint_is_an_error(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(DataError, match="no checkpoint that this version reads"):
-        checkpoints.load_model(tmp_path / "other.pth")
+        load_checkpoint(tmp_path / "other.pth")
 
 
 def spoil(path: Path, change: Any) -> None:
@@ -246,7 +265,7 @@ def spoil(path: Path, change: Any) -> None:
 def test_a_checkpoint_that_does_not_fit_is_an_error(trained: Path, change: Any, why: str) -> None:
     spoil(trained / "best.pth", change)
     with pytest.raises(DataError, match="no checkpoint that this version reads") as refused:
-        checkpoints.load_model(trained / "best.pth")
+        load_checkpoint(trained / "best.pth")
     assert why in refused.value.why
 
 
@@ -255,7 +274,7 @@ def test_a_card_that_asks_for_a_huge_network_takes_no_memory(trained: Path) -> N
         trained / "best.pth", lambda c: c["card"]["settings"]["model"].update(hidden=[65536] * 32)
     )
     with pytest.raises(DataError):
-        checkpoints.load_model(trained / "best.pth")
+        load_checkpoint(trained / "best.pth")
 
 
 @pytest.mark.parametrize("danger", forged_checkpoints.dangers(), ids=lambda d: d[0].__qualname__)
@@ -263,7 +282,7 @@ def test_no_function_in_a_checkpoint_is_called(tmp_path: Path, danger: tuple[Any
     body = forged_checkpoints.pickled({"card": forged_checkpoints.Call(*danger), "weights": {}})
     (tmp_path / "x.pth").write_bytes(forged_checkpoints.archive(body))
     with reading(tmp_path / "x.pth"), pytest.raises(DataError, match="no checkpoint"):
-        checkpoints.load_model(tmp_path / "x.pth")
+        load_checkpoint(tmp_path / "x.pth")
     assert not forged_checkpoints.BAIT.exists()
 
 
@@ -272,7 +291,7 @@ def test_no_odd_pickle_is_a_bug(tmp_path: Path, body: bytes) -> None:
     for content in (body, forged_checkpoints.archive(body)):
         (tmp_path / "x.pth").write_bytes(content)
         with reading(tmp_path / "x.pth"), pytest.raises(DataError, match="no checkpoint"):
-            checkpoints.load_model(tmp_path / "x.pth")
+            load_checkpoint(tmp_path / "x.pth")
 
 
 def test_a_bit_that_flipped_in_a_weight_is_noticed(trained: Path) -> None:
@@ -282,13 +301,13 @@ def test_a_bit_that_flipped_in_a_weight_is_noticed(trained: Path) -> None:
     content[at + 3] ^= 1
     (trained / "best.pth").write_bytes(content)
     with pytest.raises(DataError, match="no checkpoint") as refused:
-        checkpoints.load_model(trained / "best.pth")
+        load_checkpoint(trained / "best.pth")
     assert "damaged" in refused.value.why
 
 
 def test_weights_marked_as_a_directory_are_read_all_the_same(trained: Path) -> None:
     """PyTorch leaves the memory of such a weight as it was, and Python reads it rightly."""
-    right = checkpoints.load_model(trained / "best.pth").network.state_dict()
+    right = load_checkpoint(trained / "best.pth").network.state_dict()
     content = bytearray((trained / "best.pth").read_bytes())
     with zipfile.ZipFile(trained / "best.pth") as archive:
         at, members = archive.start_dir, archive.infolist()
@@ -296,7 +315,7 @@ def test_weights_marked_as_a_directory_are_read_all_the_same(trained: Path) -> N
         content[at + 38] |= 0x10  # of the external attributes, MS-DOS's bit for a directory
         at += 46 + len(member.filename) + len(member.extra) + len(member.comment)
     (trained / "best.pth").write_bytes(content)
-    back = checkpoints.load_model(trained / "best.pth").network.state_dict()
+    back = load_checkpoint(trained / "best.pth").network.state_dict()
     assert all(torch.equal(back[name], right[name]) for name in right)
 
 
@@ -308,7 +327,7 @@ def test_a_packed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "bomb.pth").write_bytes(mutations.archive_of(files, packed=True))
     tracemalloc.start()
     with pytest.raises(DataError, match="no checkpoint"):
-        checkpoints.load_model(tmp_path / "bomb.pth")
+        load_checkpoint(tmp_path / "bomb.pth")
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
 
@@ -325,7 +344,7 @@ def test_older_formats_of_pytorch_are_not_opened(trained: Path, kind: str) -> No
             for name in ("storages", "../../escaped"):
                 tar.add(trained / "storages", name)
     with reading(path), pytest.raises(DataError, match="no checkpoint"):  # PyTorch unpacks a tar
-        checkpoints.load_model(path)
+        load_checkpoint(path)
 
 
 THIN = torch.zeros(1).expand
@@ -359,16 +378,16 @@ THIN = torch.zeros(1).expand
 def test_a_forged_checkpoint_is_an_error(trained: Path, change: Any, why: str) -> None:
     spoil(trained / "best.pth", change)
     with pytest.raises(DataError, match="no checkpoint that this version reads") as refused:
-        checkpoints.load_model(trained / "best.pth")
+        load_checkpoint(trained / "best.pth")
     assert why in refused.value.why
     assert len(refused.value.why) < 500
 
 
 def test_a_negative_variance_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "best.pth").write_bytes(checkpoints.BUNDLED.read_bytes())
+    (tmp_path / "best.pth").write_bytes(BUNDLED_CHECKPOINT.read_bytes())
     spoil(tmp_path / "best.pth", lambda c: c["weights"]["norms.0.running_var"].fill_(-1))
     with pytest.raises(DataError, match="no checkpoint that this version reads") as refused:
-        checkpoints.load_model(tmp_path / "best.pth")
+        load_checkpoint(tmp_path / "best.pth")
     assert "no finite numbers" in refused.value.why
 
 
@@ -376,19 +395,19 @@ def test_a_negative_variance_is_an_error(tmp_path: Path) -> None:
 def test_a_tensor_alone_is_no_checkpoint(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(DataError, match="no checkpoint that this version reads"):
-        checkpoints.load_model(tmp_path / "x.pth")
+        load_checkpoint(tmp_path / "x.pth")
 
 
 def test_tensors_that_are_larger_than_their_file_take_no_memory(trained: Path) -> None:
     def thin(content: Any) -> None:
         model = {"hidden": [65_536] * 3, "dropout": 0.0}
         content["card"]["settings"]["model"] = {"arch": "mlp", **model}
-        outline = registry.outline("mlp", model).state_dict()
+        outline = build_on_meta("mlp", model).state_dict()
         content["weights"] = {name: THIN(each.shape) for name, each in outline.items()}
 
     spoil(trained / "best.pth", thin)
     with pytest.raises(DataError, match="no checkpoint that this version reads"):  # not 32 GB later
-        checkpoints.load_model(trained / "best.pth")
+        load_checkpoint(trained / "best.pth")
 
 
 @pytest.mark.parametrize(
@@ -406,7 +425,7 @@ def test_tensors_that_are_larger_than_their_file_take_no_memory(trained: Path) -
 def test_a_forged_state_is_an_error(trained: Path, change: Any, why: str) -> None:
     spoil(trained / "state.pth", change)
     with pytest.raises(DataError, match="cannot be resumed") as refused:
-        runs.read_state(Run(trained), runs.read_settings(Run(trained)))
+        read_state(Run(trained), read_settings(Run(trained)))
     assert why in refused.value.why
     assert len(refused.value.why) < 500
 
@@ -421,10 +440,10 @@ def test_what_has_no_end_is_not_read(trained: Path, name: str, kind: str) -> Non
         (trained / name).symlink_to("/dev/zero")
     run = Run(trained)
     readers: dict[str, Any] = {
-        "settings.json": lambda: runs.read_settings(run),
-        "metrics.csv": lambda: runs.read_metrics(run),
-        "best.pth": lambda: checkpoints.load_model(run.best),
-        "state.pth": lambda: runs.read_state(run, runs.read_settings(run)),
+        "settings.json": lambda: read_settings(run),
+        "metrics.csv": lambda: read_metrics(run),
+        "best.pth": lambda: load_checkpoint(run.best),
+        "state.pth": lambda: read_state(run, read_settings(run)),
     }
     with pytest.raises(DataError) as refused:
         readers[name]()
@@ -435,7 +454,7 @@ def test_a_record_of_an_absurd_size_is_not_read(trained: Path) -> None:
     with (trained / "settings.json").open("wb") as file:
         file.truncate(10**11)
     with pytest.raises(DataError) as refused:
-        runs.read_settings(Run(trained))
+        read_settings(Run(trained))
     assert "more than 34 MB" in refused.value.why
 
 
@@ -444,8 +463,8 @@ def test_a_link_is_followed_to_read_and_replaced_to_write(trained: Path, tmp_pat
     (trained / "settings.json").rename(elsewhere)
     (trained / "settings.json").symlink_to(elsewhere)
     before = elsewhere.read_bytes()
-    assert runs.read_settings(Run(trained)).recipe == "cnn-26k"
-    runs.write_record(Run(trained), "settings.json", {"other": 1})
+    assert read_settings(Run(trained)).recipe == "cnn-26k"
+    write_record(Run(trained), "settings.json", {"other": 1})
     assert elsewhere.read_bytes() == before
     assert not (trained / "settings.json").is_symlink()
 
@@ -454,14 +473,14 @@ def test_no_name_in_a_record_is_a_file_that_is_opened(trained: Path) -> None:
     record = json.loads((trained / "settings.json").read_text())
     (trained / "settings.json").write_text(json.dumps(record | {"dataset": "../../../etc/passwd"}))
     with reading(trained), pytest.raises(DataError, match=r"settings\.json is damaged"):
-        runs.read_settings(Run(trained))
+        read_settings(Run(trained))
 
 
 @pytest.mark.parametrize("name", ["settings.json", "eval-digits-test.json"])
 def test_tables_in_tables_without_end_are_damage(trained: Path, name: str) -> None:
     (trained / name).write_text('{"a":' * 100_000)
     with pytest.raises(DataError, match="damaged"):
-        runs.read_record(Run(trained), name)
+        read_record(Run(trained), name)
 
 
 @pytest.mark.parametrize(
@@ -482,9 +501,9 @@ def test_tables_in_tables_without_end_are_damage(trained: Path, name: str) -> No
     ],
 )
 def test_figures_that_make_no_sense_are_damage(tmp_path: Path, row: str) -> None:
-    (tmp_path / "metrics.csv").write_text(f"{','.join(runs.COLUMNS)}\n{row}\n")
+    (tmp_path / "metrics.csv").write_text(f"{','.join(COLUMNS)}\n{row}\n")
     with pytest.raises(DataError, match=r"metrics\.csv is damaged") as refused:
-        runs.read_metrics(Run(tmp_path))
+        read_metrics(Run(tmp_path))
     assert len(refused.value.why) < 300
 
 
@@ -521,28 +540,29 @@ def test_a_score_that_does_not_add_up_is_damage(tmp_path: Path, change: dict[str
     )
     path = tmp_path / "eval-digits-test.json"
     path.write_text(json.dumps(score))
-    assert runs.read_score(Run(tmp_path), "digits", "test")
+    assert read_score(Run(tmp_path), "digits", "test")
     usual = {"probability": 0.9, "label_probability": 0.1}
     for mistake in change.get("mistakes", []):
         mistake.update(usual | mistake)
     path.write_text(json.dumps(score | change))
     with pytest.raises(DataError, match=r"eval-digits-test\.json is damaged"):
-        runs.read_score(Run(tmp_path), "digits", "test")
+        read_score(Run(tmp_path), "digits", "test")
 
 
 def test_a_score_is_kept_for_a_runs_best_checkpoint_only(trained: Path) -> None:
-    from mnistcli import datasets, judging
+    from mnistcli.datasets import get_dataset, load_dataset
+    from mnistcli.evaluate import EvalData, evaluate_models
 
-    examples = datasets.load(datasets.dataset("digits"), "test", Path())
-    models = [checkpoints.load_model(trained / name) for name in ("best.pth", "last.pth")]
-    best, last = judging.judge(models, judging.Material("digits", "test", examples))
-    assert runs.keep_score(last.score) is None
-    assert runs.keep_score(best.score) == trained / "eval-digits-test.json"
-    assert runs.read_score(Run(trained), "digits", "test") == best.score
-    assert runs.read_score(Run(trained), "digits", "val") is None
+    examples = load_dataset(get_dataset("digits"), "test", Path())
+    models = [load_checkpoint(trained / name) for name in ("best.pth", "last.pth")]
+    best, last = evaluate_models(models, EvalData("digits", "test", examples))
+    assert write_score(last.score) is None
+    assert write_score(best.score) == trained / "eval-digits-test.json"
+    assert read_score(Run(trained), "digits", "test") == best.score
+    assert read_score(Run(trained), "digits", "val") is None
     (trained / "eval-digits-test.json").write_text('{"accuracy": 1}')
     with pytest.raises(DataError, match="damaged"):
-        runs.read_score(Run(trained), "digits", "test")
+        read_score(Run(trained), "digits", "test")
 
 
 def test_records_load_no_torch() -> None:
@@ -555,10 +575,10 @@ def test_records_load_no_torch() -> None:
 
 def test_every_error_names_a_way_out(tmp_path: Path) -> None:
     for call in (
-        lambda: checkpoints.load_model(tmp_path / "x.pth"),
-        lambda: runs.find("x", tmp_path),
-        lambda: runs.read_settings(Run(tmp_path)),
-        lambda: runs.read_metrics(Run(tmp_path)),
+        lambda: load_checkpoint(tmp_path / "x.pth"),
+        lambda: find_run("x", tmp_path),
+        lambda: read_settings(Run(tmp_path)),
+        lambda: read_metrics(Run(tmp_path)),
     ):
         with pytest.raises(MnistError) as failed:
             call()
@@ -579,9 +599,9 @@ def test_a_run_is_called_by_its_directory_and_its_series() -> None:
         "seed-0",
         "alone",
     ]
-    assert runs.called([zero]) == ["five/seed-0"]
-    assert runs.called([zero, zero]) == ["five/seed-0", "five/seed-0"]
-    assert runs.called([zero, one, six]) == ["five/seed-0", "five/seed-1", "seed-0"]
+    assert display_names([zero]) == ["five/seed-0"]
+    assert display_names([zero, zero]) == ["five/seed-0", "five/seed-0"]
+    assert display_names([zero, one, six]) == ["five/seed-0", "five/seed-1", "seed-0"]
     other = Run(Path("elsewhere/alone"))
-    assert runs.called([zero, alone, other]) == ["five/seed-0", "alone", "elsewhere/alone"]
-    assert runs.called([]) == []
+    assert display_names([zero, alone, other]) == ["five/seed-0", "alone", "elsewhere/alone"]
+    assert display_names([]) == []

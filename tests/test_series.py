@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from mnistcli import batches, datasets, runs
-from mnistcli.batches import Examples
+from mnistcli import datasets, runs
+from mnistcli import examples as batches
+from mnistcli.datasets import Dataset, DataSplit, get_dataset, load_dataset
 from mnistcli.errors import DataError
-from mnistcli.files import locked
+from mnistcli.examples import Examples, split_examples
+from mnistcli.files import lock_directory
 from mnistcli.metrics import wilson_interval
-from mnistcli.runs import Run
+from mnistcli.runs import Run, find_run, read_metrics, read_settings, write_record
 from tests.children import Children
 from tests.conftest import Mnist, Terminal
 from tests.test_resume import WHILE_COMPUTING, WHILE_WRITING, assert_same_run, begin, command
@@ -49,7 +51,7 @@ def assert_summary_follows(num_val: dict[str, int]) -> None:
     accuracies: dict[str, list[float]] = {"last": [], "best": []}
     num_errors = {"last": 0, "best": 0}
     for each in record["runs"]:
-        epochs = runs.read_metrics(Run(MANY / each["directory"]))
+        epochs = read_metrics(Run(MANY / each["directory"]))
         assert each["epochs"] == len(epochs)
         assert each["num_val"] == num_val[each["directory"]]
         assert each["seconds"] == pytest.approx(math.fsum(epoch.seconds for epoch in epochs))
@@ -87,7 +89,7 @@ def test_a_series_of_folds_judges_every_image_once(mnist: Mnist) -> None:
     assert summary()["last"]["num_images"] == NUM_DIGITS
     num_errors = 0
     for each in summary()["runs"]:
-        settings = runs.read_settings(Run(MANY / each["directory"]))
+        settings = read_settings(Run(MANY / each["directory"]))
         assert settings.fold
         assert (settings.fold.number, settings.fold.of, settings.seed) == (each["fold"], 4, 0)
         place = f"many/{each['directory']}"
@@ -112,9 +114,9 @@ def test_the_data_are_loaded_once_and_the_test_set_never(
     mnist: Mnist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded, divided = [], []
-    load, divide = datasets.load, batches.divide
+    load, divide = load_dataset, split_examples
 
-    def noted(dataset: datasets.Dataset, split: datasets.Split, folder: Path) -> Examples:
+    def noted(dataset: Dataset, split: DataSplit, folder: Path) -> Examples:
         loaded.append(split)
         return load(dataset, split, folder)
 
@@ -128,7 +130,7 @@ def test_the_data_are_loaded_once_and_the_test_set_never(
     assert mnist(*series("--folds", "3", epochs=1)).exit_code == 0
     assert loaded == ["train"]
     # What was really trained on and held out, picture by picture; the first was looked at before.
-    everything = pictures(load(datasets.dataset("digits"), "train", Path()).images_NHW)
+    everything = pictures(load(get_dataset("digits"), "train", Path()).images_NHW)
     held_out = [pictures(val.images_NHW) for _, val in divided[1:]]
     assert sorted(itertools.chain(*held_out)) == everything
     for train, val in divided:
@@ -203,7 +205,7 @@ def test_budget_config_and_until_are_those_of_every_run(mnist: Mnist) -> None:
     trained = mnist(*words.split(), "--seeds", "2", "-n", "many")
     assert trained.exit_code == 0, trained.stderr
     for each in summary()["runs"]:
-        settings = runs.read_settings(Run(MANY / each["directory"]))
+        settings = read_settings(Run(MANY / each["directory"]))
         assert settings.max_params == 1000
         assert settings.network["width"]
         assert each["epochs"] == 1  # an accuracy of 1 % is soon reached
@@ -291,9 +293,10 @@ def test_a_run_that_cannot_go_on_stops_the_series_and_keeps_the_others(
     mnist: Mnist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mnistcli import engine
+    from mnistcli.engine import _check_finite
     from mnistcli.errors import RunError
 
-    check = engine._check_finite
+    check = _check_finite
 
     def fail(state: Any, *args: Any, **more: Any) -> None:
         if state.settings.seed == 1:
@@ -351,7 +354,7 @@ def test_a_resumed_series_has_its_finished_runs_from_the_beginning(
     whole = summary()
     shutil.rmtree(MANY / "fold-1")
     written = []
-    write = runs.write_record
+    write = write_record
 
     def noted(run: Run, name: str, record: dict[str, Any]) -> None:
         if name == "summary.json":
@@ -392,11 +395,11 @@ def test_a_finished_run_takes_up_epochs_and_until_alone(mnist: Mnist, many: Path
     resume = ("train", "--resume", "many", "-q")
     assert mnist(*resume, "--precision", "bfloat16").exit_code == 0
     assert (many / "seed-0" / "settings.json").read_bytes() == finished
-    settings = [runs.read_settings(Run(many / name)) for name in ("seed-0", "seed-1")]
+    settings = [read_settings(Run(many / name)) for name in ("seed-0", "seed-1")]
     assert [each.precision for each in settings] == ["float32", "bfloat16"]
     # It reads as one of the series all the same, and is as accurate as this asks for.
     assert mnist(*resume, "--epochs", "2", "--until", "1").exit_code == 0
-    settings = [runs.read_settings(Run(many / name)) for name in ("seed-0", "seed-1")]
+    settings = [read_settings(Run(many / name)) for name in ("seed-0", "seed-1")]
     assert [(each.epochs, each.until, each.precision) for each in settings] == [
         (2, 1, "float32"),
         (2, 1, "bfloat16"),
@@ -417,13 +420,13 @@ def many(mnist: Mnist) -> Path:
 def test_the_runs_of_a_series_are_found_and_the_series_is_told_from_them(
     mnist: Mnist, many: Path
 ) -> None:
-    from mnistcli.commands import options
+    from mnistcli.commands.options import complete_run
 
     for name in ("many/seed-0", many / "seed-1", "last"):
         assert mnist("eval", name, "-q").exit_code == 0
     assert mnist("plot", many / "seed-0", "many/seed-1", "-q").exit_code == 0
     assert mnist("plot", "--kind", "frontier", "-q").exit_code == 0
-    assert runs.find("last", Path("runs")) == Run(many / "seed-1")
+    assert find_run("last", Path("runs")) == Run(many / "seed-1")
     result = mnist("summary", "-c", "many")
     assert result.exit_code == 3
     assert "runs/many is a series of runs, not one." in result.stderr
@@ -431,7 +434,7 @@ def test_the_runs_of_a_series_are_found_and_the_series_is_told_from_them(
     assert "The newest runs in runs: many/seed-1, many/seed-0" in mnist("eval", "mani").stderr
     assert "Did you mean many? " in mnist("eval", "mamy").stderr
     assert "Did you mean many/seed-1? " in mnist("eval", "many/seed-11").stderr
-    assert options.complete_run("many") == ["many", "many/seed-0", "many/seed-1"]
+    assert complete_run("many") == ["many", "many/seed-0", "many/seed-1"]
 
 
 def test_a_series_stands_for_its_runs(mnist: Mnist, many: Path) -> None:
@@ -472,7 +475,7 @@ def test_a_finished_series_stays_as_it_is(mnist: Mnist, many: Path) -> None:
 
 
 def test_a_series_has_one_process(mnist: Mnist, many: Path) -> None:
-    with locked(many, wait=None):
+    with lock_directory(many, wait=None):
         result = mnist("train", "--resume", "many")
     assert result.exit_code == 1
     assert "runs/many is being trained by another process." in result.stderr

@@ -10,15 +10,18 @@ import pytest
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mnistcli import registry, settings
 from mnistcli.errors import GateError, MnistError, SettingsError
+from mnistcli.registry import ARCHITECTURES, RECIPES, get_architecture, get_recipe
 from mnistcli.settings import (
+    MODEL_FIELDS,
     Augmentation,
+    ModelSettings,
     TrainSettings,
+    changes_from_recipe,
     fit_budget,
-    misspelt,
+    misspelled_variables,
     read_config,
-    resolve,
+    resolve_settings,
 )
 
 # Name, an architecture that has it, the least, the most and values just beyond each.
@@ -72,11 +75,11 @@ every_bound = pytest.mark.parametrize(
 
 
 def flagged(**flags: Any) -> TrainSettings:
-    return resolve(flags, environ={}).settings
+    return resolve_settings(flags, environ={}).settings
 
 
 def value_of(chosen: TrainSettings, name: str) -> Any:
-    return getattr(chosen.model if name in settings.MODEL_FIELDS else chosen, name)
+    return getattr(chosen.model if name in MODEL_FIELDS else chosen, name)
 
 
 def refused(
@@ -86,7 +89,7 @@ def refused(
     environ: Mapping[str, str] | None = None,
 ) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
-        resolve(flags, config=config, environ=environ or {})
+        resolve_settings(flags, config=config, environ=environ or {})
     assert caught.value.exit_code == 2
     return caught.value
 
@@ -99,7 +102,7 @@ def written(path: Path, values: object) -> Path:
 def test_each_layer_is_stronger_than_the_one_before(tmp_path: Path) -> None:
     config = written(tmp_path / "c.json", {"recipe": "cnn-26k", "epochs": 21, "lr": 0.2, "seed": 2})
     environ = {"MNIST_EPOCHS": "22", "MNIST_LR": "0.3"}
-    resolved = resolve({"epochs": "23"}, config=config, environ=environ)
+    resolved = resolve_settings({"epochs": "23"}, config=config, environ=environ)
     chosen, sources = resolved.settings, resolved.sources
     assert (chosen.epochs, sources["epochs"]) == (23, "flag")
     assert (chosen.lr, sources["lr"]) == (0.3, "environment")
@@ -118,15 +121,15 @@ def test_a_setting_comes_from_the_strongest_layer_that_gives_it(
     config = written(tmp_path / "c.json", {"epochs": 21} if num_layers >= 1 else {})
     environ = {"MNIST_EPOCHS": "22"} if num_layers >= 2 else {}
     flags = {"recipe": "cnn-26k"} | ({"epochs": 23} if num_layers >= 3 else {})
-    resolved = resolve(flags, config=config, environ=environ)
+    resolved = resolve_settings(flags, config=config, environ=environ)
     assert resolved.settings.epochs == epochs
     assert resolved.sources["epochs"] == (str(config) if source == "file" else source)
 
 
-@pytest.mark.parametrize("name", registry.RECIPES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_fills_in_all_that_it_names(name: str) -> None:
-    recipe = registry.recipe(name)
-    resolved = resolve({"recipe": name}, environ={})
+    recipe = get_recipe(name)
+    resolved = resolve_settings({"recipe": name}, environ={})
     dumped = resolved.settings.model_dump(mode="json")
     assert dumped["recipe"] == name
     assert resolved.settings.arch == recipe.arch
@@ -143,19 +146,19 @@ def test_nothing_given_trains_the_default_recipe() -> None:
     assert chosen.network == {"width": None}
 
 
-@pytest.mark.parametrize("arch", registry.ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_an_architecture_alone_trains_its_default_recipe(arch: str) -> None:
     chosen = flagged(arch=arch)
-    assert chosen.recipe == registry.architecture(arch).default_recipe
+    assert chosen.recipe == get_architecture(arch).default_recipe
     assert chosen.arch == arch
 
 
 def test_the_strongest_layer_that_names_a_recipe_picks_it(tmp_path: Path) -> None:
     config = written(tmp_path / "c.json", {"recipe": "cnn-15k"})
     environ = {"MNIST_RECIPE": "cnn-10-20"}
-    assert resolve({}, config=config, environ={}).settings.recipe == "cnn-15k"
-    assert resolve({}, config=config, environ=environ).settings.recipe == "cnn-10-20"
-    chosen = resolve({"arch": "mlp"}, config=config, environ=environ).settings
+    assert resolve_settings({}, config=config, environ={}).settings.recipe == "cnn-15k"
+    assert resolve_settings({}, config=config, environ=environ).settings.recipe == "cnn-10-20"
+    chosen = resolve_settings({"arch": "mlp"}, config=config, environ=environ).settings
     assert chosen.recipe == "mlp-120-84"
 
 
@@ -177,11 +180,13 @@ def test_a_recipe_or_architecture_that_is_no_known_name_is_refused(key: str, giv
 
 
 def test_an_empty_environment_variable_is_not_set() -> None:
-    assert resolve({}, environ={"MNIST_EPOCHS": "", "MNIST_ARCH": ""}).settings == flagged()
+    assert (
+        resolve_settings({}, environ={"MNIST_EPOCHS": "", "MNIST_ARCH": ""}).settings == flagged()
+    )
 
 
 def test_only_variables_with_our_prefix_count() -> None:
-    assert resolve({}, environ={"EPOCHS": "3", "MNIST_OTHER": "x"}).settings == flagged()
+    assert resolve_settings({}, environ={"EPOCHS": "3", "MNIST_OTHER": "x"}).settings == flagged()
 
 
 @pytest.mark.parametrize("given", ["120,84", "120 84", "120, 84", [120, 84], (120, 84)])
@@ -191,7 +196,7 @@ def test_a_list_is_written_with_commas_or_spaces(given: object) -> None:
 
 def test_a_list_comes_from_the_environment_too() -> None:
     environ = {"MNIST_ARCH": "cnn", "MNIST_CHANNELS": "4,5", "MNIST_HIDDEN": "7"}
-    network = resolve({}, environ=environ).settings.network
+    network = resolve_settings({}, environ=environ).settings.network
     assert (network["channels"], network["hidden"]) == ((4, 5), (7,))
 
 
@@ -227,17 +232,17 @@ def test_a_list_may_be_as_long_and_wide_as_its_bounds(given: str) -> None:
     ],
 )
 def test_settings_come_from_json_and_toml(tmp_path: Path, name: str, text: str) -> None:
-    chosen = resolve({}, config=written(tmp_path / name, text), environ={}).settings
+    chosen = resolve_settings({}, config=written(tmp_path / name, text), environ={}).settings
     assert (chosen.recipe, chosen.epochs) == ("cnn-26k", 3)
     assert (chosen.network["hidden"], chosen.network["dropout"]) == ((9,), 0.5)
 
 
 def test_a_nested_table_leaves_what_it_does_not_name(tmp_path: Path) -> None:
     config = written(tmp_path / "c.toml", "[augmentation]\nshift_px = 3\n")
-    of_recipe = resolve({}, environ={}).settings.augmentation
-    augmentation = resolve({}, config=config, environ={}).settings.augmentation
+    of_recipe = resolve_settings({}, environ={}).settings.augmentation
+    augmentation = resolve_settings({}, config=config, environ={}).settings.augmentation
     assert augmentation == of_recipe.model_copy(update={"shift_px": 3})
-    plain = resolve({"recipe": "cnn-26k"}, config=config, environ={}).settings.augmentation
+    plain = resolve_settings({"recipe": "cnn-26k"}, config=config, environ={}).settings.augmentation
     assert plain == Augmentation(shift_px=3)
 
 
@@ -272,16 +277,14 @@ EVERYTHING_CHANGED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    "flags", [*({"recipe": name} for name in registry.RECIPES), EVERYTHING_CHANGED]
-)
+@pytest.mark.parametrize("flags", [*({"recipe": name} for name in RECIPES), EVERYTHING_CHANGED])
 @pytest.mark.parametrize("complete", [False, True], ids=["as given", "width filled in"])
 def test_the_settings_file_of_a_run_gives_equal_settings(
     tmp_path: Path, flags: dict[str, Any], complete: bool
 ) -> None:
     chosen = fit_budget(flagged(**flags)) if complete else flagged(**flags)
     config = written(tmp_path / "settings.json", chosen.model_dump(mode="json"))
-    resolved = resolve({}, config=config, environ={})
+    resolved = resolve_settings({}, config=config, environ={})
     assert resolved.settings == chosen
     assert resolved.sources["lr"] == str(config)
 
@@ -341,7 +344,7 @@ def test_an_unknown_key_suggests_the_nearest(
     assert error.why == f"{typed} (in {config}): no such setting. Did you mean {meant}?"
 
 
-@pytest.mark.parametrize("arch", registry.ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_a_key_named_like_an_architecture_is_named_in_the_message(
     tmp_path: Path, arch: str
 ) -> None:
@@ -375,14 +378,14 @@ def test_a_setting_of_another_family_is_refused(arch: str, name: str, given: str
 
 
 def test_every_numeric_setting_has_its_bounds_tested() -> None:
-    families = get_args(get_args(settings.ModelSettings)[0])
+    families = get_args(get_args(ModelSettings)[0])
     numeric = {
         (name, family.model_fields["arch"].default if family else "")
         for family in (None, *families)
         for name, field in (family or TrainSettings).model_fields.items()
         if field.annotation in (int, float, int | None)
     }
-    tested = {(name, arch if name in settings.MODEL_FIELDS else "") for name, arch, *_ in BOUNDS}
+    tested = {(name, arch if name in MODEL_FIELDS else "") for name, arch, *_ in BOUNDS}
     assert tested == numeric
     assert {name for name, *_ in NESTED_BOUNDS} == set(Augmentation.model_fields)
 
@@ -446,7 +449,7 @@ def test_augmentation_is_bounded_and_its_message_names_the_field(
 ) -> None:
     for good in (0, most):
         config = written(tmp_path / "c.json", {"augmentation": {name: good}})
-        augmentation = resolve({}, config=config, environ={}).settings.augmentation
+        augmentation = resolve_settings({}, config=config, environ={}).settings.augmentation
         assert getattr(augmentation, name) == good
     for bad in (-0.1, above):
         config = written(tmp_path / "c.json", {"augmentation": {name: bad}})
@@ -560,10 +563,10 @@ def test_without_a_budget_nothing_is_changed() -> None:
 
 
 NAMES = st.sampled_from(
-    ["recipe", "arch", *TrainSettings.model_fields, *settings.MODEL_FIELDS, *registry.ARCHITECTURES]
+    ["recipe", "arch", *TrainSettings.model_fields, *MODEL_FIELDS, *ARCHITECTURES]
 )
 NUMBERS = st.integers() | st.floats()
-WELL_MEANT = st.sampled_from([*registry.RECIPES, *registry.ARCHITECTURES, "1", "0.5", "8 16"])
+WELL_MEANT = st.sampled_from([*RECIPES, *ARCHITECTURES, "1", "0.5", "8 16"])
 VALUES = st.text() | WELL_MEANT | NUMBERS | st.none() | st.lists(NUMBERS | st.text(), max_size=4)
 
 
@@ -571,11 +574,11 @@ VALUES = st.text() | WELL_MEANT | NUMBERS | st.none() | st.lists(NUMBERS | st.te
 @hypothesis.given(flags=st.dictionaries(NAMES | st.text(), VALUES, max_size=6))
 def test_any_flags_give_settings_or_an_error_of_ours(flags: dict[str, Any]) -> None:
     try:
-        resolved = resolve(flags, environ={})
+        resolved = resolve_settings(flags, environ={})
     except MnistError:
         return
-    assert resolved.settings.arch in registry.ARCHITECTURES
-    assert resolved.settings.arch == registry.recipe(resolved.settings.recipe).arch
+    assert resolved.settings.arch in ARCHITECTURES
+    assert resolved.settings.arch == get_recipe(resolved.settings.recipe).arch
 
 
 @hypothesis.settings(deadline=None, derandomize=True, database=None, max_examples=150)
@@ -584,24 +587,26 @@ def test_any_flags_give_settings_or_an_error_of_ours(flags: dict[str, Any]) -> N
 )
 def test_any_environment_gives_settings_or_an_error_of_ours(environ: dict[str, str]) -> None:
     try:
-        resolved = resolve({}, environ=environ)
+        resolved = resolve_settings({}, environ=environ)
     except MnistError:
         return
-    assert resolved.settings.arch in registry.ARCHITECTURES
+    assert resolved.settings.arch in ARCHITECTURES
 
 
 def test_the_stronger_of_a_width_and_a_budget_wins(tmp_path: Path) -> None:
-    wide = resolve({"arch": "cnn-small", "width": 80}, environ={}).settings
+    wide = resolve_settings({"arch": "cnn-small", "width": 80}, environ={}).settings
     assert (wide.network, wide.max_params) == ({"width": 80}, None)
     config = written(tmp_path / "c.json", '{"model": {"arch": "cnn-small", "width": 73}}')
     replayed = written(tmp_path / "d.json", '{"recipe": "cnn-small", "model": {"width": 73}}')
     in_environ = {"MNIST_ARCH": "cnn-small", "MNIST_WIDTH": "73"}
     for file, environ in ((config, {}), (replayed, {}), (None, in_environ)):
-        small = resolve({"max_params": 2000}, config=file, environ=environ).settings
+        small = resolve_settings({"max_params": 2000}, config=file, environ=environ).settings
         assert (fit_budget(small).network, small.max_params) == ({"width": 30}, 2000)
-        narrow = resolve({"width": 18}, config=file, environ=environ).settings
+        narrow = resolve_settings({"width": 18}, config=file, environ=environ).settings
         assert (narrow.network, narrow.max_params) == ({"width": 18}, None)
-    both = resolve({"arch": "cnn-small", "width": 80, "max_params": 8000}, environ={}).settings
+    both = resolve_settings(
+        {"arch": "cnn-small", "width": 80, "max_params": 8000}, environ={}
+    ).settings
     with pytest.raises(GateError, match="more than 8,000"):
         fit_budget(both)
 
@@ -624,7 +629,7 @@ def test_the_stronger_of_a_width_and_a_budget_wins(tmp_path: Path) -> None:
     }.items(),
 )
 def test_nearly_a_variable_of_a_setting(name: str, near: str | None) -> None:
-    assert misspelt({name: "7"}) == ({name: near} if near else {})
+    assert misspelled_variables({name: "7"}) == ({name: near} if near else {})
 
 
 STRONGER, MILD = (
@@ -650,7 +655,7 @@ STRONGER, MILD = (
 def test_a_smaller_network_trains_longer_in_larger_steps(
     size: dict[str, int], epochs: int, lr: float, augmentation: Augmentation, source: str
 ) -> None:
-    resolved = resolve({"arch": "cnn-small", **size}, environ={})
+    resolved = resolve_settings({"arch": "cnn-small", **size}, environ={})
     chosen = resolved.settings
     assert (chosen.epochs, chosen.lr, chosen.augmentation) == (epochs, lr, augmentation)
     for name in ("epochs", "lr"):
@@ -659,9 +664,9 @@ def test_a_smaller_network_trains_longer_in_larger_steps(
 
 
 def test_a_size_alone_is_the_only_change_to_a_recipe() -> None:
-    assert settings.changes(flagged(width=18)) == {"width": 18}
+    assert changes_from_recipe(flagged(width=18)) == {"width": 18}
     small = fit_budget(flagged(max_params=1000, epochs=9))
-    assert settings.changes(small) == {"width": 18, "epochs": 9}
+    assert changes_from_recipe(small) == {"width": 18, "epochs": 9}
 
 
 def test_the_widest_that_may_be_asked_for_can_be_read_back() -> None:
@@ -672,15 +677,17 @@ def test_the_widest_that_may_be_asked_for_can_be_read_back() -> None:
 def test_only_the_recipes_own_settings_follow_the_size(tmp_path: Path) -> None:
     assert flagged(max_params=2000, epochs=9).epochs == 9
     config = written(tmp_path / "c.toml", "epochs = 7\n[augmentation]\nshift_px = 3\n")
-    resolved = resolve({"max_params": 1000}, config=config, environ={})
+    resolved = resolve_settings({"max_params": 1000}, config=config, environ={})
     mine = resolved.settings
     assert (mine.epochs, mine.augmentation.shift_px) == (7, 3)
     assert mine.augmentation.rotate_degrees == 5
     assert resolved.sources["augmentation.shift_px"] == str(config)
     others = resolved.sources["augmentation.rotate_degrees"]
     assert others == "recipe cnn-small, width up to 18"
-    assert resolve({}, config=config, environ={}).settings.augmentation.rotate_degrees == 12
-    assert resolve({}, environ={"MNIST_MAX_PARAMS": "2000"}).settings.epochs == 64
+    assert (
+        resolve_settings({}, config=config, environ={}).settings.augmentation.rotate_degrees == 12
+    )
+    assert resolve_settings({}, environ={"MNIST_MAX_PARAMS": "2000"}).settings.epochs == 64
     assert flagged(recipe="cnn-26k", max_params=30_000).epochs == 10
 
 
@@ -688,17 +695,17 @@ def test_a_file_with_another_recipes_network_is_refused(tmp_path: Path) -> None:
     config = written(tmp_path / "c.json", '{"recipe": "mlp-50-50", "model": {"hidden": [9]}}')
     error = refused({"recipe": "cnn-26k"}, config=config)
     assert error.what == f"{config} is for the recipe mlp-50-50, not cnn-26k."
-    assert resolve({}, config=config, environ={}).settings.network["hidden"] == (9,)
+    assert resolve_settings({}, config=config, environ={}).settings.network["hidden"] == (9,)
 
 
 def test_the_recipe_and_the_architecture_have_a_source() -> None:
-    sources = resolve({"recipe": "cnn-26k"}, environ={"MNIST_ARCH": "mlp"}).sources
+    sources = resolve_settings({"recipe": "cnn-26k"}, environ={"MNIST_ARCH": "mlp"}).sources
     assert (sources["recipe"], sources["arch"]) == ("flag", "flag")
-    assert resolve({}, environ={}).sources["recipe"] == "default"
+    assert resolve_settings({}, environ={}).sources["recipe"] == "default"
 
 
 def test_an_architecture_keeps_the_recipe_of_a_weaker_layer_if_it_fits() -> None:
-    settings = resolve({"arch": "cnn"}, environ={"MNIST_RECIPE": "cnn-15k"}).settings
+    settings = resolve_settings({"arch": "cnn"}, environ={"MNIST_RECIPE": "cnn-15k"}).settings
     assert settings.recipe == "cnn-15k"
 
 
@@ -706,7 +713,7 @@ def test_an_architecture_keeps_the_recipe_of_a_weaker_layer_if_it_fits() -> None
 def test_odd_json_is_read_or_refused(tmp_path: Path, text: str) -> None:
     config = written(tmp_path / "c.json", text)
     if text.endswith("{}"):
-        assert resolve({}, config=config, environ={}).settings.recipe == "cnn-small"
+        assert resolve_settings({}, config=config, environ={}).settings.recipe == "cnn-small"
     else:
         assert "is broken" in refused({}, config=config).what
 
@@ -723,7 +730,7 @@ def test_yaml_is_no_settings_file(tmp_path: Path) -> None:
 def test_a_value_that_python_cannot_write_is_refused(tmp_path: Path, name: str, value: str) -> None:
     (tmp_path / "x.toml").write_text(f"{name} = {value}")
     with pytest.raises(SettingsError) as refused:
-        resolve({}, config=tmp_path / "x.toml", environ={})
+        resolve_settings({}, config=tmp_path / "x.toml", environ={})
     assert len(refused.value.what + refused.value.why) < 1000
 
 
@@ -731,7 +738,7 @@ def test_a_value_that_python_cannot_write_is_refused(tmp_path: Path, name: str, 
 def test_a_key_of_thousands_of_parts_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "x.toml").write_text(".".join([name] * 4000) + " = 1")
     with pytest.raises(SettingsError):
-        resolve({}, config=tmp_path / "x.toml", environ={})
+        resolve_settings({}, config=tmp_path / "x.toml", environ={})
 
 
 def test_a_file_longer_than_any_settings_is_not_read(tmp_path: Path) -> None:
@@ -745,19 +752,19 @@ def test_a_model_in_a_model_is_refused(tmp_path: Path) -> None:
     inner = {"arch": "mlp", "hidden": [5], "dropout": 0.0}
     (tmp_path / "x.json").write_text(json.dumps({"model": {"model": inner}}))
     with pytest.raises(SettingsError, match="a model in its model"):
-        resolve({}, config=tmp_path / "x.json", environ={})
+        resolve_settings({}, config=tmp_path / "x.json", environ={})
 
 
 def test_a_message_stays_short(tmp_path: Path) -> None:
     for values in ({"recipe": "x" * 9000}, {"y" * 9000: 1}, {f"key{n}": 1 for n in range(999)}):
         (tmp_path / "x.json").write_text(json.dumps(values))
         with pytest.raises(SettingsError) as refused:
-            resolve({}, config=tmp_path / "x.json", environ={})
+            resolve_settings({}, config=tmp_path / "x.json", environ={})
         assert len(refused.value.what + refused.value.why) < 2500
 
 
 def test_the_number_of_wrong_settings_is_told_where_not_all_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({f"key{n}": 1 for n in range(999)}))
     with pytest.raises(SettingsError, match="999 settings are wrong") as refused:
-        resolve({}, config=tmp_path / "x.json", environ={})
+        resolve_settings({}, config=tmp_path / "x.json", environ={})
     assert refused.value.why.endswith("… and 979 more.")

@@ -1,4 +1,4 @@
-"""What a person sees: the real command in a real pseudo-terminal, in a pipe, without colour."""
+"""What a person sees: the real command in a real pseudo-terminal, in a pipe, without color."""
 
 import re
 import sys

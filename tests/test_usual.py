@@ -6,29 +6,32 @@ import pytest
 import torch
 from torch.optim import Optimizer
 
-from mnistcli import batches, datasets, engine, registry
-from mnistcli.settings import TrainSettings, fit_budget, resolve
+from mnistcli.datasets import get_dataset, load_dataset
+from mnistcli.engine import fit
+from mnistcli.examples import Examples, Normalization, normalize
+from mnistcli.reference_loop import InMemoryMNIST, ReferenceLoop, make_loader
+from mnistcli.registry import count_parameters
+from mnistcli.settings import TrainSettings, fit_budget, resolve_settings
 from mnistcli.state import TrainState
-from mnistcli.usual import InMemory, UsualLoop, loader
 
-DIGITS = datasets.dataset("digits")
-NORMALISATION = batches.Normalisation(DIGITS.mean, DIGITS.std, 28)
+DIGITS = get_dataset("digits")
+NORMALISATION = Normalization(DIGITS.mean, DIGITS.std, 28)
 
 
-def digits(num: int) -> batches.Examples:
-    return datasets.load(DIGITS, "train", Path()).take(torch.arange(num))
+def digits(num: int) -> Examples:
+    return load_dataset(DIGITS, "train", Path()).take(torch.arange(num))
 
 
 def settings(recipe: str) -> TrainSettings:
     """Of a recipe, at a rate that does not wait for an end."""
     flags = {"recipe": recipe, "dataset": "digits", "schedule": "constant"}
-    return fit_budget(resolve(flags, environ={}).settings)
+    return fit_budget(resolve_settings(flags, environ={}).settings)
 
 
 def test_its_pictures_are_those_the_engine_sees() -> None:
     examples = digits(5)
-    pictures = InMemory(examples, NORMALISATION)
-    x_NCHW = batches.normalise(examples.images_NHW, NORMALISATION)
+    pictures = InMemoryMNIST(examples, NORMALISATION)
+    x_NCHW = normalize(examples.images_NHW, NORMALISATION)
     assert len(pictures) == 5
     for index in range(5):
         picture_CHW, label = pictures[index]
@@ -37,13 +40,13 @@ def test_its_pictures_are_those_the_engine_sees() -> None:
 
 
 def test_pictures_are_enlarged_for_a_network_that_sees_more_pixels() -> None:
-    pictures = InMemory(digits(1), batches.Normalisation(0.5, 0.5, 64))
+    pictures = InMemoryMNIST(digits(1), Normalization(0.5, 0.5, 64))
     assert pictures[0][0].shape == (1, 64, 64)
 
 
 def test_every_picture_comes_once_an_epoch_in_a_new_order() -> None:
     examples = digits(50)
-    data = loader(examples, NORMALISATION, batch_size=20, num_processes=0)
+    data = make_loader(examples, NORMALISATION, batch_size=20, num_processes=0)
     epochs = [[batch_N for _, batch_N in data] for _ in range(2)]
     assert [len(batch_N) for batch_N in epochs[0]] == [20, 20, 10]
     orders = [torch.cat(epoch) for epoch in epochs]
@@ -58,19 +61,19 @@ def test_every_picture_comes_once_an_epoch_in_a_new_order() -> None:
 def test_the_usual_loop_and_the_engine_train_the_same_network(recipe: str, precision: str) -> None:
     chosen = settings(recipe)
     examples = digits(640)
-    loop = UsualLoop(chosen, device="cpu", precision=precision)
+    loop = ReferenceLoop(chosen, device="cpu", precision=precision)
     state = TrainState(chosen, num_examples=640, device="cpu", precision=precision)
     ours, theirs = state.model.state_dict(), loop.model.state_dict()
     # They begin with the same weights, name by name.
     assert list(ours) == list(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert sum(p.numel() for p in loop.model.parameters()) == registry.num_params(
+    assert sum(p.numel() for p in loop.model.parameters()) == count_parameters(
         chosen.arch, chosen.network
     )
     nothing = examples.take(torch.arange(0))
-    epochs = engine.fit(state, examples, nothing, NORMALISATION)
+    epochs = fit(state, examples, nothing, NORMALISATION)
     our_losses = [next(epochs).train_loss for _ in range(3)]
-    data = loader(examples, NORMALISATION, batch_size=chosen.batch_size, num_processes=0)
+    data = make_loader(examples, NORMALISATION, batch_size=chosen.batch_size, num_processes=0)
     their_losses = [loop.train(data) for _ in range(3)]
     assert our_losses[-1] < 0.9 * our_losses[0]
     assert their_losses[-1] < 0.9 * their_losses[0]
@@ -88,7 +91,7 @@ def test_its_optimiser_is_pytorchs_default_for_the_recipe(
     recipe: str, kind: type[Optimizer]
 ) -> None:
     chosen = settings(recipe)
-    optimizer = UsualLoop(chosen, device="cpu", precision="float32").optimizer
+    optimizer = ReferenceLoop(chosen, device="cpu", precision="float32").optimizer
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
     assert group["lr"] == chosen.lr

@@ -4,8 +4,29 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.commands import options
-from mnistcli.commands.options import MODEL, TRAINING, one_of
+from mnistcli.commands.options import (
+    MODEL,
+    TRAINING,
+    Augment,
+    BatchNorm,
+    BatchSize,
+    Channels,
+    DataDir,
+    Device,
+    Dropout,
+    Ema,
+    Hidden,
+    Json,
+    KernelSize,
+    MaxParams,
+    Padding,
+    Pool,
+    Width,
+    complete_from,
+    given_settings,
+    quiet_option,
+    warn_misspelled_variables,
+)
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
@@ -24,7 +45,7 @@ def bench(
             metavar="NAME",
             show_default="all",
             rich_help_panel=MODEL,
-            autocompletion=one_of(tuple(ARCHITECTURES)),
+            autocompletion=complete_from(tuple(ARCHITECTURES)),
         ),
     ] = None,
     recipe: Annotated[
@@ -35,21 +56,21 @@ def bench(
             help="A recipe; again for another.",
             metavar="NAME",
             rich_help_panel=MODEL,
-            autocompletion=one_of(tuple(RECIPES)),
+            autocompletion=complete_from(tuple(RECIPES)),
         ),
     ] = None,
-    max_params: options.MaxParams = None,
-    hidden: options.Hidden = None,
-    channels: options.Channels = None,
-    kernel_size: options.KernelSize = None,
-    padding: options.Padding = None,
-    pool: options.Pool = None,
-    batch_norm: options.BatchNorm = None,
-    dropout: options.Dropout = None,
-    width: options.Width = None,
-    batch_size: options.BatchSize = None,
-    augment: options.Augment = None,
-    ema: options.Ema = None,
+    max_params: MaxParams = None,
+    hidden: Hidden = None,
+    channels: Channels = None,
+    kernel_size: KernelSize = None,
+    padding: Padding = None,
+    pool: Pool = None,
+    batch_norm: BatchNorm = None,
+    dropout: Dropout = None,
+    width: Width = None,
+    batch_size: BatchSize = None,
+    augment: Augment = None,
+    ema: Ema = None,
     precision: Annotated[
         Names,
         typer.Option(
@@ -58,10 +79,10 @@ def bench(
             metavar="NAME",
             show_default="float32 and auto",
             rich_help_panel=TRAINING,
-            autocompletion=one_of(("auto", "float32", "bfloat16", "float16")),
+            autocompletion=complete_from(("auto", "float32", "bfloat16", "float16")),
         ),
     ] = None,
-    device: options.Device = "auto",
+    device: Device = "auto",
     seconds: Annotated[
         float,
         typer.Option(
@@ -103,9 +124,9 @@ def bench(
             rich_help_panel=MEASURING,
         ),
     ] = 0,
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("the images per second of training")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("the images per second of training")] = False,
 ) -> None:
     """Measure how fast this machine trains and evaluates.
 
@@ -119,31 +140,38 @@ def bench(
     $ mnist bench --recipe cnn-26k --precision float32 --reference
     $ mnist bench --arch mlp --arch cnn --seconds 1 --json
     """
-    from mnistcli import timings
-    from mnistcli.bench import PRECISIONS, Row, Wanted, measure, picks, prepare
+    from mnistcli.bench import (
+        DEFAULT_PRECISIONS,
+        BenchOptions,
+        BenchRow,
+        measure_cases,
+        prepare_cases,
+        select_networks,
+    )
+    from mnistcli.bench_view import bench_progress, show_bench
 
-    options.note_misspelt_variables()
-    more = options.given_settings(ctx)
+    warn_misspelled_variables()
+    more = given_settings(ctx)
     for name in ("arch", "recipe", "precision"):
         more.pop(name, None)
-    wanted = Wanted(
-        picks=picks(arch or (), recipe or (), more),
-        precisions=tuple(precision or PRECISIONS),
+    wanted = BenchOptions(
+        picks=select_networks(arch or (), recipe or (), more),
+        precisions=tuple(precision or DEFAULT_PRECISIONS),
         seconds=seconds,
         repeats=repeats,
         reference=reference,
         loader_processes=loader_processes,
         data_dir=str(data_dir) if data_dir else None,
     )
-    rows: list[Row] = []
+    rows: list[BenchRow] = []
     interrupted = False
-    with timings.progress(quiet=quiet or json) as on_start:
-        machine, benches = prepare(wanted)
+    with bench_progress(quiet=quiet or json) as on_start:
+        machine, benches = prepare_cases(wanted)
         try:
-            rows += measure(wanted, benches, on_start=on_start)
+            rows += measure_cases(wanted, benches, on_start=on_start)
         except KeyboardInterrupt:
             interrupted = True
-    timings.report(machine, wanted, rows, num_benches=len(benches), as_json=json, quiet=quiet)
+    show_bench(machine, wanted, rows, num_benches=len(benches), as_json=json, quiet=quiet)
     failures = [row.outcome for row in rows if isinstance(row.outcome, MnistError)]
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)

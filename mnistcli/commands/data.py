@@ -9,38 +9,40 @@ from mnistcli.errors import RunError, SettingsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mnistcli.checkpoints import LoadedModel
+    from mnistcli.checkpoint import LoadedModel
     from mnistcli.datasets import Dataset
-    from mnistcli.judging import Judgement, Judging
-    from mnistcli.metrics import JudgedSplit, Score
+    from mnistcli.evaluate import EvalOptions, Evaluation
+    from mnistcli.metrics import EvalSplit, Score
 
 
-def ready(dataset: "Dataset", data_dir: Path, *, offline: bool) -> None:
+def ensure_downloaded(dataset: "Dataset", data_dir: Path, *, offline: bool) -> None:
     """Download what is missing of `dataset`, saying so; nothing if all is there.
 
     Raises:
         DataError: something is missing and `offline`, or no mirror has it.
     """
-    from mnistcli import console, datasets, render
+    from mnistcli.console import print_note
+    from mnistcli.datasets import download_dataset, has_all_files, missing_dataset
+    from mnistcli.render import download_progress
 
-    if datasets.is_complete(dataset, data_dir):
+    if has_all_files(dataset, data_dir):
         return
     if offline:
-        raise datasets.missing(dataset, data_dir)
-    console.note(f"{dataset.name} is not in {data_dir}: downloading it.")
-    with render.download_progress() as on_progress:
-        on_wait = partial(say_wait, dataset)
-        datasets.download(dataset, data_dir, on_progress=on_progress, on_wait=on_wait)
+        raise missing_dataset(dataset, data_dir)
+    print_note(f"{dataset.name} is not in {data_dir}: downloading it.")
+    with download_progress() as on_progress:
+        on_wait = partial(note_wait, dataset)
+        download_dataset(dataset, data_dir, on_progress=on_progress, on_wait=on_wait)
 
 
-def say_wait(dataset: "Dataset") -> None:
+def note_wait(dataset: "Dataset") -> None:
     """Say why nothing happens: another process writes the files."""
-    from mnistcli import console
+    from mnistcli.console import print_note
 
-    console.note(f"Another process is getting {dataset.name}: waiting for it.")
+    print_note(f"Another process is getting {dataset.name}: waiting for it.")
 
 
-def pick_split(name: str) -> "JudgedSplit":
+def parse_split(name: str) -> "EvalSplit":
     """`name` if it is a split to judge on; raises SettingsError if not."""
     if name == "test":
         return "test"
@@ -49,49 +51,60 @@ def pick_split(name: str) -> "JudgedSplit":
     raise SettingsError(f"There is no split '{name}'.", fix="Use --split test or --split val")
 
 
-def judge(
+def evaluate_checkpoints(
     models: "Sequence[LoadedModel]",
-    how: "Judging | None" = None,
+    how: "EvalOptions | None" = None,
     *,
     dataset: str | None,
-    split: "JudgedSplit",
+    split: "EvalSplit",
     data_dir: Path,
     offline: bool,
     device: str = "auto",
-) -> "list[Judgement]":
+) -> "list[Evaluation]":
     """What is said of checkpoints on the same images: of `dataset`, else of what all learned.
 
     Raises:
         SettingsError: there are no such images, or what is asked for makes no sense on them.
         DataError: a data set is missing or damaged.
     """
-    from mnistcli import console, datasets, judging, machine, precision
+    from mnistcli.console import print_note
+    from mnistcli.datasets import get_dataset
+    from mnistcli.device import pick_device
+    from mnistcli.evaluate import (
+        EvalOptions,
+        check_comparable,
+        common_dataset,
+        evaluate_models,
+        load_eval_data,
+    )
+    from mnistcli.machine import keep_freed_memory
 
-    machine.keep_freed_memory()
-    how, chosen = how or judging.Judging(), precision.pick_device(device)
-    name = dataset or judging.pick_dataset(models)
-    judging.check(models, how, dataset=name, split=split)
+    keep_freed_memory()
+    how, chosen = how or EvalOptions(), pick_device(device)
+    name = dataset or common_dataset(models)
+    check_comparable(models, how, dataset=name, split=split)
     learned = [loaded.card.settings.dataset for loaded in models] if how.calibrate else []
     for needed in dict.fromkeys([name, *learned]):
-        ready(datasets.dataset(needed), data_dir, offline=offline)
-    material = judging.load(models, how, dataset=name, split=split, data_dir=data_dir)
+        ensure_downloaded(get_dataset(needed), data_dir, offline=offline)
+    material = load_eval_data(models, how, dataset=name, split=split, data_dir=data_dir)
     num, num_worse = len(material.examples), sum(len(each.amounts) for each in how.corruptions)
     if num_worse:
-        console.note(f"Judging {num_worse} worse copies of the {num:,} pictures too.")
-    return judging.judge(models, material, how=how, device=chosen.value)
+        print_note(f"Judging {num_worse} worse copies of the {num:,} pictures too.")
+    return evaluate_models(models, material, how=how, device=chosen.value)
 
 
-def named(names: "Sequence[str]", out: Path, *, mark: str = "best.pth") -> list[str]:
+def expand_run_names(names: "Sequence[str]", out: Path, *, mark: str = "best.pth") -> list[str]:
     """The names, for a series those of its runs; says which lack the file `mark`.
 
     Raises:
         DataError: all runs of a series lack it.
     """
-    from mnistcli import console, runs
+    from mnistcli.console import print_note
+    from mnistcli.runs import expand_multiruns
 
-    found, lacking = runs.expanded(names, out, mark=mark)
+    found, lacking = expand_multiruns(names, out, mark=mark)
     for path in lacking:
-        console.note(f"Left out: {path}, which holds no {mark}.")
+        print_note(f"Left out: {path}, which holds no {mark}.")
     return found
 
 
@@ -101,17 +114,18 @@ def find_checkpoints(names: "Sequence[str] | None", out: Path) -> list[Path]:
     Raises:
         DataError: there is no such file or run, or it has no checkpoint.
     """
-    from mnistcli import runs
+    from mnistcli.runs import find_checkpoint
 
-    found = named(names, out) if names else [None]
-    return [runs.find_checkpoint(each, out) for each in found]
+    found = expand_run_names(names, out) if names else [None]
+    return [find_checkpoint(each, out) for each in found]
 
 
-def keep(score: "Score") -> None:
+def store_score(score: "Score") -> None:
     """Keep a score in its run; where that cannot be written, say so and go on."""
-    from mnistcli import console, runs
+    from mnistcli.console import print_note
+    from mnistcli.runs import write_score
 
     try:
-        runs.keep_score(score)
+        write_score(score)
     except RunError as error:
-        console.note(f"Not kept: {error.what} {error.why}")
+        print_note(f"Not kept: {error.what} {error.why}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.commands import options
+from mnistcli.commands.options import DataDir, Json, Out, complete_from, quiet_option
 
 
 def doctor(
@@ -15,7 +15,7 @@ def doctor(
             "--device",
             help="Look at this device only: cpu, cuda or mps; auto for all.",
             metavar="NAME",
-            autocompletion=options.one_of(("auto", "cpu", "cuda", "mps")),
+            autocompletion=complete_from(("auto", "cpu", "cuda", "mps")),
         ),
     ] = "auto",
     seconds: Annotated[
@@ -28,10 +28,10 @@ def doctor(
             max=3600,
         ),
     ] = 10.0,
-    data_dir: options.DataDir = None,
-    out: options.Out = Path("runs"),
-    json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("ok, warning or failed")] = False,
+    data_dir: DataDir = None,
+    out: Out = Path("runs"),
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("ok, warning or failed")] = False,
 ) -> None:
     """Find out what works on this machine: PyTorch, its devices, data, disks.
 
@@ -48,13 +48,13 @@ def doctor(
     $ mnist doctor --device cpu --seconds 3
     $ mnist doctor --json
     """
-    from mnistcli import findings
-    from mnistcli.doctor import Wanted, examine, judge
+    from mnistcli.doctor import DoctorOptions, run_checks, summarize_checks
+    from mnistcli.doctor_view import doctor_progress, show_checks
 
-    wanted = Wanted(device, str(data_dir) if data_dir else None, str(out), seconds)
-    with findings.progress(quiet=quiet or json) as on_start:
-        checks = list(examine(wanted, on_start=on_start))
-    verdict = judge(checks)
-    findings.report(checks, verdict, as_json=json, quiet=quiet)
+    wanted = DoctorOptions(device, str(data_dir) if data_dir else None, str(out), seconds)
+    with doctor_progress(quiet=quiet or json) as on_start:
+        checks = list(run_checks(wanted, on_start=on_start))
+    verdict = summarize_checks(checks)
+    show_checks(checks, verdict, as_json=json, quiet=quiet)
     if verdict.exit_code:
         raise typer.Exit(verdict.exit_code)

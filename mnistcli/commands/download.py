@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.commands import options
-from mnistcli.commands.data import say_wait
-from mnistcli.commands.options import DATA
+from mnistcli.commands.data import note_wait
+from mnistcli.commands.options import DATA, DataDir, Dataset, Json, quiet_option
 
 
 def download(
-    dataset: options.Dataset = "mnist",
-    data_dir: options.DataDir = None,
+    dataset: Dataset = "mnist",
+    data_dir: DataDir = None,
     mirror: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,8 +38,8 @@ def download(
             "--verify", help="Only check what is there (exit 3 if not all of it is right)."
         ),
     ] = False,
-    json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("the data directory")] = False,
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("the data directory")] = False,
 ) -> None:
     """Get a data set, checked against its published checksums.
 
@@ -51,19 +50,27 @@ def download(
     $ mnist download --dataset fashion-mnist --mirror http://127.0.0.1:8000/
     $ mnist download --from ~/Downloads
     """
-    from mnistcli import datasets, render
+    from mnistcli.datasets import (
+        download_dataset,
+        get_dataset,
+        import_files,
+        require_complete,
+        resolve_data_dir,
+        verify_files,
+    )
+    from mnistcli.render import download_progress, show_files
 
-    wanted = datasets.dataset(dataset or "mnist")
-    on_wait = partial(say_wait, wanted)
-    folder = datasets.pick_data_dir(data_dir, os.environ)
+    wanted = get_dataset(dataset or "mnist")
+    on_wait = partial(note_wait, wanted)
+    folder = resolve_data_dir(data_dir, os.environ)
     if verify:
-        states = datasets.verify(wanted, folder)
+        states = verify_files(wanted, folder)
     elif source:
-        states = datasets.import_from(wanted, folder, source, on_wait=on_wait)
+        states = import_files(wanted, folder, source, on_wait=on_wait)
     else:
-        with render.download_progress(quiet=quiet or json) as on_progress:
-            states = datasets.download(
+        with download_progress(quiet=quiet or json) as on_progress:
+            states = download_dataset(
                 wanted, folder, mirrors=mirror or (), on_progress=on_progress, on_wait=on_wait
             )
-    render.files(wanted, folder, states, as_json=json, quiet=quiet)
-    datasets.check(wanted, states)
+    show_files(wanted, folder, states, as_json=json, quiet=quiet)
+    require_complete(wanted, states)

@@ -6,8 +6,19 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.commands import options
-from mnistcli.commands.options import complete_run, one_of
+from mnistcli.commands.options import (
+    CORRUPTION_NAMES,
+    DataDir,
+    Dataset,
+    Device,
+    Json,
+    Offline,
+    Out,
+    Split,
+    complete_from,
+    complete_run,
+    quiet_option,
+)
 
 
 def evaluate(
@@ -21,11 +32,11 @@ def evaluate(
             autocompletion=complete_run,
         ),
     ] = None,
-    split: options.Split = "test",
-    dataset: options.Dataset = None,
-    data_dir: options.DataDir = None,
-    offline: options.Offline = False,
-    device: options.Device = "auto",
+    split: Split = "test",
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    device: Device = "auto",
     ensemble: Annotated[
         bool,
         typer.Option("--ensemble", help="Judge the mean of all checkpoints' probabilities too."),
@@ -50,9 +61,9 @@ def evaluate(
         typer.Option(
             "--corrupt",
             help="Judge on worse pictures too, each at 3 severities: "
-            f"{', '.join(options.CORRUPTIONS)} or all.",
+            f"{', '.join(CORRUPTION_NAMES)} or all.",
             metavar="NAME,…",
-            autocompletion=one_of((*options.CORRUPTIONS, "all")),
+            autocompletion=complete_from((*CORRUPTION_NAMES, "all")),
         ),
     ] = None,
     min_accuracy: Annotated[
@@ -66,9 +77,9 @@ def evaluate(
             max=100,
         ),
     ] = None,
-    out: options.Out = Path("runs"),
-    json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("each accuracy in percent")] = False,
+    out: Out = Path("runs"),
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("each accuracy in percent")] = False,
 ) -> None:
     """Judge checkpoints on the test set: one class by class, several side by side.
 
@@ -82,36 +93,39 @@ def evaluate(
     $ mnist eval runs/quick runs/slow --ensemble
     $ mnist eval last --corrupt rotate,noise --json
     """
-    from mnistcli import (
-        checkpoints,
-        comparison,
-        console,
-        corruptions,
-        datasets,
-        judgements,
-        metrics,
+    from mnistcli.checkpoint import load_checkpoint
+    from mnistcli.commands.data import (
+        evaluate_checkpoints,
+        find_checkpoints,
+        parse_split,
+        store_score,
     )
-    from mnistcli.commands import data
-    from mnistcli.judging import Judging
+    from mnistcli.compare import compare_all
+    from mnistcli.console import print_note
+    from mnistcli.corruptions import parse_corruptions
+    from mnistcli.datasets import resolve_data_dir
+    from mnistcli.eval_view import show_evaluations
+    from mnistcli.evaluate import EvalOptions
+    from mnistcli.metrics import require_accuracy
 
-    judged_split = data.pick_split(split)
-    worse = () if corrupt is None else corruptions.pick(corrupt)
-    how = Judging(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=worse)
-    paths = data.find_checkpoints(names, out)
+    judged_split = parse_split(split)
+    worse = () if corrupt is None else parse_corruptions(corrupt)
+    how = EvalOptions(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=worse)
+    paths = find_checkpoints(names, out)
     if not names:
-        console.note("No run was named: this is the bundled network.")
-    judged = data.judge(
-        [checkpoints.load_model(path) for path in paths],
+        print_note("No run was named: this is the bundled network.")
+    judged = evaluate_checkpoints(
+        [load_checkpoint(path) for path in paths],
         how,
         dataset=dataset,
         split=judged_split,
-        data_dir=datasets.pick_data_dir(data_dir, os.environ),
+        data_dir=resolve_data_dir(data_dir, os.environ),
         offline=offline,
         device=device,
     )
     scores = [each.score for each in judged]
-    judgements.show(judged, comparison.pairs(scores), as_json=json, quiet=quiet)
+    show_evaluations(judged, compare_all(scores), as_json=json, quiet=quiet)
     scores = scores[: len(paths)]  # an ensemble is no checkpoint
     for score in scores:
-        data.keep(score)
-    metrics.check_accuracy(*scores, min_percent=min_accuracy)
+        store_score(score)
+    require_accuracy(*scores, min_percent=min_accuracy)

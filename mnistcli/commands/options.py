@@ -41,8 +41,8 @@ NOT_SETTINGS = frozenset(
 
 # Named here, and not read from `datasets` and `corruptions`, which would load torch for a help
 # page.
-DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
-CORRUPTIONS = ("rotate", "shift", "scale", "shear", "blur", "noise", "thin", "thick")
+DATASET_NAMES = ("mnist", "fashion-mnist", "kmnist", "digits")
+CORRUPTION_NAMES = ("rotate", "shift", "scale", "shear", "blur", "noise", "thin", "thick")
 
 
 def setting(
@@ -65,7 +65,7 @@ def setting(
     return option
 
 
-def one_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:
+def complete_from(names: tuple[str, ...]) -> Callable[[str], list[str]]:
     """A completion to the names that begin with what has been typed."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
@@ -90,12 +90,13 @@ def given_settings(ctx: typer.Context) -> dict[str, Any]:
     }
 
 
-def note_misspelt_variables() -> None:
+def warn_misspelled_variables() -> None:
     """Say which environment variables were probably meant to set something."""
-    from mnistcli import console, settings
+    from mnistcli.console import print_note
+    from mnistcli.settings import misspelled_variables
 
-    for name, near in settings.misspelt(os.environ).items():
-        console.note(f"{name} sets nothing. Did you mean {near}?")
+    for name, near in misspelled_variables(os.environ).items():
+        print_note(f"{name} sets nothing. Did you mean {near}?")
 
 
 class ListCommand(TyperCommand):
@@ -126,7 +127,7 @@ Arch = Annotated[
         help=f"The architecture: {', '.join(ARCHITECTURES)}.",
         metavar="NAME",
         panel=MODEL,
-        complete=one_of(tuple(ARCHITECTURES)),
+        complete=complete_from(tuple(ARCHITECTURES)),
     ),
 ]
 Recipe = Annotated[
@@ -137,7 +138,7 @@ Recipe = Annotated[
         help="A network with the settings that train it; `mnist summary` lists them.",
         metavar="NAME",
         panel=MODEL,
-        complete=one_of(tuple(RECIPES)),
+        complete=complete_from(tuple(RECIPES)),
     ),
 ]
 MaxParams = Annotated[
@@ -175,7 +176,7 @@ Pool = Annotated[
         help="Where a cnn halves the picture: in each stage, or after the last only.",
         metavar="NAME",
         panel=MODEL,
-        complete=one_of(("each", "last")),
+        complete=complete_from(("each", "last")),
     ),
 ]
 BatchNorm = Annotated[
@@ -226,10 +227,10 @@ Dataset = Annotated[
     typer.Option(
         "--dataset",
         "-d",
-        help=f"The data set: {', '.join(DATASETS)}.",
+        help=f"The data set: {', '.join(DATASET_NAMES)}.",
         metavar="NAME",
         rich_help_panel=DATA,
-        autocompletion=one_of(DATASETS),
+        autocompletion=complete_from(DATASET_NAMES),
     ),
 ]
 DataDir = Annotated[
@@ -260,7 +261,7 @@ Device = Annotated[
         "--device",
         help="auto, cpu, cuda or mps.",
         metavar="NAME",
-        autocompletion=one_of(("auto", "cpu", "cuda", "mps")),
+        autocompletion=complete_from(("auto", "cpu", "cuda", "mps")),
     ),
 ]
 Json = Annotated[
@@ -274,7 +275,7 @@ Split = Annotated[
         help="test, or val: the images that training held out.",
         metavar="NAME",
         rich_help_panel=DATA,
-        autocompletion=one_of(("test", "val")),
+        autocompletion=complete_from(("test", "val")),
     ),
 ]
 Checkpoint = Annotated[
@@ -290,7 +291,7 @@ Checkpoint = Annotated[
 ]
 
 
-def quiet(what: str) -> typer.models.OptionInfo:
+def quiet_option(what: str) -> typer.models.OptionInfo:
     """The option `-q`, which prints one value: `what`."""
     option: typer.models.OptionInfo = typer.Option(
         "--quiet", "-q", help=f"Print {what} only.", rich_help_panel=OUTPUT

@@ -6,19 +6,29 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.commands import data, options
-from mnistcli.commands.options import OUTPUT, complete_run, one_of
-from mnistcli.commands.sources import KINDS, Source
+from mnistcli.commands.data import expand_run_names, parse_split
+from mnistcli.commands.options import (
+    OUTPUT,
+    DataDir,
+    Dataset,
+    Json,
+    Out,
+    Split,
+    complete_from,
+    complete_run,
+    quiet_option,
+)
+from mnistcli.commands.sources import KINDS, PlotInputs
 from mnistcli.errors import SettingsError, unknown_name
 
 # Of these several runs make one figure.
-OF_SEVERAL = ("curves", "frontier", "time")
+KINDS_OF_SEVERAL_RUNS = ("curves", "frontier", "time")
 # Of these no name means all runs.
-OF_ALL = ("frontier", "time")
+KINDS_OF_ALL_RUNS = ("frontier", "time")
 # These need no run: they show a data set.
-OF_DATA = ("samples", "augmented")
+KINDS_OF_DATASETS = ("samples", "augmented")
 # These show pictures of a training set, from --first on.
-OF_PICTURES = (*OF_DATA, "features")
+KINDS_OF_IMAGES = (*KINDS_OF_DATASETS, "features")
 
 
 def plot(
@@ -42,7 +52,7 @@ def plot(
             "features (what convolutions make of a picture); frontier (accuracy against "
             "parameters), time (against the time of training).",
             metavar="NAME",
-            autocompletion=one_of(tuple(KINDS)),
+            autocompletion=complete_from(tuple(KINDS)),
         ),
     ] = "curves",
     output: Annotated[
@@ -75,12 +85,12 @@ def plot(
             min=0,
         ),
     ] = 0,
-    split: options.Split = "test",
-    dataset: options.Dataset = None,
-    data_dir: options.DataDir = None,
-    out: options.Out = Path("runs"),
-    json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("the file's name")] = False,
+    split: Split = "test",
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    out: Out = Path("runs"),
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("the file's name")] = False,
 ) -> None:
     """Draw how runs learnt, what they got wrong, what is inside them, what they cost.
 
@@ -94,10 +104,11 @@ def plot(
     $ mnist plot runs/quick runs/slow -o curves.svg
     $ mnist plot last --kind mistakes -o - > mistakes.png
     """
-    from mnistcli import plots, render
+    from mnistcli import plots
+    from mnistcli.render import show_plot_path
 
     mark = "metrics.csv" if kind == "curves" else "best.pth"
-    names = data.named(run_names or [], out, mark=mark)
+    names = expand_run_names(run_names or [], out, mark=mark)
     _check_kind(kind, num_named=len(names), beside=beside, first=first)
     if output == "-" and (json or quiet):
         raise SettingsError(
@@ -106,32 +117,32 @@ def plot(
             fix="Leave one of them out, or write to a file: -o FILE",
         )
     plots.pick_format(Path(output) if output and output != "-" else Path("x.png"))
-    source = Source(
+    source = PlotInputs(
         names=names,
         out=out,
         beside=beside,
-        split=data.pick_split(split),
+        split=parse_split(split),
         dataset=dataset,
         wanted_data_dir=data_dir,
         first=first,
     )
-    if not source.names and kind not in (*OF_DATA, *OF_ALL):
+    if not source.names and kind not in (*KINDS_OF_DATASETS, *KINDS_OF_ALL_RUNS):
         source.names.append("last")
     figure = KINDS[kind](source)
     if output == "-":
         plots.save(figure, sys.stdout.buffer, format="png")
         return
-    folder = Path() if kind in OF_ALL else source.folder
+    folder = Path() if kind in KINDS_OF_ALL_RUNS else source.folder
     target = Path(output) if output else folder / f"{kind}.png"
     plots.save(figure, target, format=None)
-    render.drawn(target, as_json=json, quiet=quiet)
+    show_plot_path(target, as_json=json, quiet=quiet)
 
 
 def _check_kind(kind: str, *, num_named: int, beside: Path | None, first: int) -> None:
     """Raise SettingsError if there is no such kind, or it has no use for what was given."""
     if kind not in KINDS:
         raise unknown_name("kind of plot", kind, KINDS)
-    if kind not in OF_SEVERAL and num_named > 1:
+    if kind not in KINDS_OF_SEVERAL_RUNS and num_named > 1:
         raise SettingsError(
             f"{kind} is drawn from one run.",
             why=f"These are {num_named}.",
@@ -143,7 +154,7 @@ def _check_kind(kind: str, *, num_named: int, beside: Path | None, first: int) -
             why="--beside adds them to accuracy against parameters.",
             fix="Leave --beside out, or draw that: --kind frontier",
         )
-    if first and kind not in OF_PICTURES:
+    if first and kind not in KINDS_OF_IMAGES:
         raise SettingsError(
             f"{kind} shows no picture of the training set.",
             why="--first says with which picture samples, augmented and features begin.",

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.commands import data, options
+from mnistcli.commands.data import find_checkpoints
+from mnistcli.commands.options import OUTPUT, Json, Out, complete_run, quiet_option
 from mnistcli.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from mnistcli.images import DigitImage
-    from mnistcli.readings import Style
+    from mnistcli.pipeline import DigitImage
+    from mnistcli.predict_view import OutputStyle
 
 
 def predict(
@@ -28,7 +29,7 @@ def predict(
             "-c",
             help="A run or a checkpoint; several are averaged. Unset: the bundled one.",
             metavar="RUN",
-            autocompletion=options.complete_run,
+            autocompletion=complete_run,
             show_default=False,
         ),
     ] = None,
@@ -54,7 +55,7 @@ def predict(
             help="Classes to show of a single digit, most probable first.",
             min=1,
             max=10,
-            rich_help_panel=options.OUTPUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = 3,
     show: Annotated[
@@ -62,7 +63,7 @@ def predict(
         typer.Option(
             "--show",
             help="Draw each step from the picture to the network's input.",
-            rich_help_panel=options.OUTPUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
     save_input: Annotated[
@@ -71,18 +72,16 @@ def predict(
             "--save-input",
             help="Write what the network saw as PNG, 28x28 a digit; of one picture.",
             metavar="FILE",
-            rich_help_panel=options.OUTPUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    out: options.Out = Path("runs"),
-    json: options.Json = False,
+    out: Out = Path("runs"),
+    json: Json = False,
     as_csv: Annotated[
         bool,
-        typer.Option(
-            "--csv", help="Print a table as CSV on stdout.", rich_help_panel=options.OUTPUT
-        ),
+        typer.Option("--csv", help="Print a table as CSV on stdout.", rich_help_panel=OUTPUT),
     ] = False,
-    quiet: Annotated[bool, options.quiet("the digits, or with --labels the accuracy")] = False,
+    quiet: Annotated[bool, quiet_option("the digits, or with --labels the accuracy")] = False,
 ) -> None:
     """Read the digits in pictures.
 
@@ -96,37 +95,43 @@ def predict(
     $ mnist predict scans --recursive --json
     $ mnist predict photo.jpg -c runs/quick --show
     """
-    from mnistcli import gathering, labels, render
-    from mnistcli.checkpoints import load_model
+    from mnistcli.batch import find_picture_files, process_pictures
+    from mnistcli.checkpoint import load_checkpoint
+    from mnistcli.picture_labels import read_labels
+    from mnistcli.render import print_error
 
-    style = _style(json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None)
-    known = labels.read_labels(label_file) if label_file else None
-    names, failures = gathering.find_pictures(pictures, recursive=recursive)
+    style = _pick_style(
+        json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None
+    )
+    known = read_labels(label_file) if label_file else None
+    names, failures = find_picture_files(pictures, recursive=recursive)
     if not names:
         raise failures[-1]
     if save_input:
         _check_output(save_input, names)
-    chunks = gathering.read_pictures(names, single=single, keep_steps=show)
+    chunks = process_pictures(names, single=single, keep_steps=show)
     # The first is asked for before torch loads: other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
-    paths = data.find_checkpoints(checkpoints, out)
+    paths = find_checkpoints(checkpoints, out)
 
     import torch
 
     # The networks are small, and the other cores decode pictures: more threads only get in the way.
     torch.set_num_threads(1)
-    models = [load_model(path) for path in paths]
+    models = [load_checkpoint(path) for path in paths]
 
-    from mnistcli.images import save_digits
-    from mnistcli.predict import check_ensemble, classify
-    from mnistcli.readings import Report
+    from mnistcli.pipeline import save_digits
+    from mnistcli.predict import predict_digits, require_same_classes
+    from mnistcli.predict_view import PredictReport
 
-    check_ensemble(models)
+    require_same_classes(models)
     seen: list[DigitImage] = []
-    with Report(num_pictures=len(names), style=style, top=top, show=show, labels=known) as report:
+    with PredictReport(
+        num_pictures=len(names), style=style, top=top, show=show, labels=known
+    ) as report:
         for chunk in chunks:
             failures += [found.error for found in chunk if found.error]
-            read = classify(models, [found.digits for found in chunk])
+            read = predict_digits(models, [found.digits for found in chunk])
             for found, predictions in zip(chunk, read, strict=True):
                 report.add(found, predictions)
                 if save_input:
@@ -134,7 +139,7 @@ def predict(
     if seen and save_input:
         save_digits(save_input, seen)
     for failure in failures:
-        render.error(failure)
+        print_error(failure)
     if known is not None:
         report.print_score()
     if failures:
@@ -163,7 +168,7 @@ def _check_output(target: Path, names: list[str]) -> None:
         )
 
 
-def _style(*, json: bool, as_csv: bool, quiet: bool, show: bool, score: bool) -> "Style":
+def _pick_style(*, json: bool, as_csv: bool, quiet: bool, show: bool, score: bool) -> "OutputStyle":
     """What is printed; SettingsError where two options each want to say it."""
     wanted = {"--show": show, "--json": json, "--csv": as_csv, "--quiet": quiet}
     chosen = [name for name, is_wanted in wanted.items() if is_wanted]

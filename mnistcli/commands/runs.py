@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.commands import options
-from mnistcli.commands.options import DATASETS, one_of
+from mnistcli.commands.options import DATASET_NAMES, Json, Out, complete_from, quiet_option
 from mnistcli.errors import DataError, SettingsError, unknown_name
 from mnistcli.registry import ARCHITECTURES, RECIPES
 
 if TYPE_CHECKING:
-    from mnistcli.overview import Entry
+    from mnistcli.run_table import RunEntry
 
 ORDERS = ("date", "accuracy", "params", "time", "name")
 CHOICE = "Which runs"
@@ -26,7 +25,7 @@ def list_runs(
             help="date (newest first), accuracy (of validation, highest first), params "
             "(fewest first), time (shortest first) or name.",
             metavar="NAME",
-            autocompletion=one_of(ORDERS),
+            autocompletion=complete_from(ORDERS),
         ),
     ] = "date",
     best: Annotated[
@@ -45,7 +44,7 @@ def list_runs(
             help="Only runs of this recipe.",
             metavar="NAME",
             rich_help_panel=CHOICE,
-            autocompletion=one_of(tuple(RECIPES)),
+            autocompletion=complete_from(tuple(RECIPES)),
         ),
     ] = None,
     arch: Annotated[
@@ -56,7 +55,7 @@ def list_runs(
             help="Only networks of this architecture.",
             metavar="NAME",
             rich_help_panel=CHOICE,
-            autocompletion=one_of(tuple(ARCHITECTURES)),
+            autocompletion=complete_from(tuple(ARCHITECTURES)),
         ),
     ] = None,
     dataset: Annotated[
@@ -67,7 +66,7 @@ def list_runs(
             help="Only runs on this data set.",
             metavar="NAME",
             rich_help_panel=CHOICE,
-            autocompletion=one_of(DATASETS),
+            autocompletion=complete_from(DATASET_NAMES),
         ),
     ] = None,
     max_params: Annotated[
@@ -91,9 +90,9 @@ def list_runs(
             max=100,
         ),
     ] = None,
-    out: options.Out = Path("runs"),
-    json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("the names")] = False,
+    out: Out = Path("runs"),
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("the names")] = False,
 ) -> None:
     """Show the runs side by side: how far each has come, and how good it is.
 
@@ -106,15 +105,16 @@ def list_runs(
     $ mnist runs --sort accuracy --max-params 8000
     $ mnist runs --best -q
     """
-    from mnistcli import listings, overview
+    from mnistcli.run_table import filter_entries, read_run_entries, sort_entries
+    from mnistcli.runs_view import show_damaged, show_runs
 
     if sort not in ORDERS:
         raise unknown_name("order", sort, ORDERS)
-    entries, problems = overview.read(out)
-    listings.damage(problems)
+    entries, problems = read_run_entries(out)
+    show_damaged(problems)
     _check_names(entries, recipe=recipe, arch=arch, dataset=dataset)
-    shown = overview.chosen(
-        overview.ordered(entries, sort),
+    shown = filter_entries(
+        sort_entries(entries, sort),
         recipe=recipe,
         arch=arch,
         dataset=dataset,
@@ -123,25 +123,25 @@ def list_runs(
     )
     if best:
         shown = [_best(shown, out)]
-    listings.report(shown, problems, out=out, num_runs=len(entries), as_json=json, quiet=quiet)
+    show_runs(shown, problems, out=out, num_runs=len(entries), as_json=json, quiet=quiet)
 
 
 def _check_names(
-    entries: "list[Entry]", *, recipe: str | None, arch: str | None, dataset: str | None
+    entries: "list[RunEntry]", *, recipe: str | None, arch: str | None, dataset: str | None
 ) -> None:
     """Raise SettingsError for a name that is neither a run's nor this tool's."""
     recipes = {*RECIPES, *(entry.settings.recipe for entry in entries)}
     for kind, name, known in (
         ("recipe", recipe, recipes),
         ("architecture", arch, ARCHITECTURES),
-        ("data set", dataset, DATASETS),
+        ("data set", dataset, DATASET_NAMES),
     ):
         if name is not None and name not in known:
             raise unknown_name(kind, name, known)
 
 
-def _best(entries: "list[Entry]", out: Path) -> "Entry":
-    from mnistcli import overview
+def _best(entries: "list[RunEntry]", out: Path) -> "RunEntry":
+    from mnistcli.run_table import best_entry
 
     sets = sorted({each.settings.dataset for each in entries if each.accuracy is not None})
     if len(sets) > 1:
@@ -150,7 +150,7 @@ def _best(entries: "list[Entry]", out: Path) -> "Entry":
             why=f"They were validated on several data sets: {', '.join(sets)}.",
             fix=f"Say which: --dataset {sets[0]}",
         )
-    best = overview.best(entries)
+    best = best_entry(entries)
     if best is None:
         raise DataError(
             f"No run in {out} is the best.",

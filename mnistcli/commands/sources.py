@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from mnistcli.batches import Examples
-    from mnistcli.checkpoints import LoadedModel
+    from mnistcli.checkpoint import LoadedModel
     from mnistcli.datasets import Dataset
-    from mnistcli.metrics import JudgedSplit, Score
+    from mnistcli.examples import Examples
+    from mnistcli.metrics import EvalSplit, Score
     from mnistcli.runs import Run
     from mnistcli.settings import TrainSettings
 
 Item = TypeVar("Item")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass
-class Source:
+class PlotInputs:
     """What a figure is drawn from; `first` is the first picture of the training set that is."""
 
     names: list[str]
     out: Path
     beside: Path | None
-    split: "JudgedSplit"
+    split: "EvalSplit"
     dataset: str | None
     wanted_data_dir: Path | None
     first: int
@@ -40,16 +40,16 @@ class Source:
     @cached_property
     def found(self) -> "list[Run]":
         """The runs that were named."""
-        from mnistcli import runs
+        from mnistcli.runs import find_run
 
-        return [runs.find(name, self.out) for name in self.names]
+        return [find_run(name, self.out) for name in self.names]
 
     @cached_property
     def settings(self) -> "TrainSettings | None":
         """The settings of the run that was named, if one was."""
-        from mnistcli import runs
+        from mnistcli.runs import read_settings
 
-        return runs.read_settings(self.found[0]) if self.names else None
+        return read_settings(self.found[0]) if self.names else None
 
     @property
     def folder(self) -> Path:
@@ -60,17 +60,18 @@ class Source:
     @property
     def data_dir(self) -> Path:
         """Where data sets lie. Asking loads torch, which a plot of curves does not need."""
-        from mnistcli import datasets
+        from mnistcli.datasets import resolve_data_dir
 
-        return datasets.pick_data_dir(self.wanted_data_dir, os.environ)
+        return resolve_data_dir(self.wanted_data_dir, os.environ)
 
 
-def _curves(source: Source) -> "Figure":
-    from mnistcli import figures, runs
+def _curves(source: PlotInputs) -> "Figure":
+    from mnistcli import figures
+    from mnistcli.runs import display_names, read_metrics
 
-    found = dict(zip(runs.called(source.found), source.found, strict=True))
-    histories = {name: runs.read_metrics(run) for name, run in found.items()}
-    series = _repetitions(found) if len(found) > 1 else {}
+    found = dict(zip(display_names(source.found), source.found, strict=True))
+    histories = {name: read_metrics(run) for name, run in found.items()}
+    series = _group_seeds_and_folds(found) if len(found) > 1 else {}
     if all(len(members) == 1 for members in series.values()):
         return figures.curves(histories)
     return figures.seeds(
@@ -78,16 +79,17 @@ def _curves(source: Source) -> "Figure":
     )
 
 
-def _repetitions(found: "dict[str, Run]") -> dict[str, list[str]]:
+def _group_seeds_and_folds(found: "dict[str, Run]") -> dict[str, list[str]]:
     """The runs that differ in seed or fold alone, by a name for all; each other run by its own."""
-    from mnistcli import frontier, runs
+    from mnistcli.pareto import group_repetitions, network_names
+    from mnistcli.runs import read_settings
 
     names = list(found)
-    settings = [runs.read_settings(run) for run in found.values()]
-    groups = frontier.repetitions(settings)
+    settings = [read_settings(run) for run in found.values()]
+    groups = group_repetitions(settings)
     copies = set(range(len(names))) - {*itertools.chain(*groups)}
     groups = sorted([*groups, *([place] for place in copies)])
-    common = iter(frontier.names([settings[first] for first, *others in groups if others]))
+    common = iter(network_names([settings[first] for first, *others in groups if others]))
     named = {}
     for first, *others in groups:
         name = names[first]
@@ -98,35 +100,38 @@ def _repetitions(found: "dict[str, Run]") -> dict[str, list[str]]:
     return named
 
 
-def _confusion(source: Source) -> "Figure":
+def _confusion(source: PlotInputs) -> "Figure":
     from mnistcli import figures
 
     return figures.confusion(_score(source, source.found[0].best))
 
 
-def _mistakes(source: Source) -> "Figure":
-    from mnistcli import checkpoints, figures, scoring
+def _mistakes(source: PlotInputs) -> "Figure":
+    from mnistcli import figures
+    from mnistcli.checkpoint import load_checkpoint
+    from mnistcli.eval_data import load_eval_split
 
     score = _score(source, source.found[0].best)
-    loaded = checkpoints.load_model(source.found[0].best)
-    examples = scoring.load_split(
+    loaded = load_checkpoint(source.found[0].best)
+    examples = load_eval_split(
         loaded, dataset=score.dataset, split=score.split, data_dir=source.data_dir
     )
     return figures.mistakes(score, examples)
 
 
-def _samples(source: Source) -> "Figure":
+def _samples(source: PlotInputs) -> "Figure":
     from mnistcli import figures
 
     dataset, examples = _training_set(source, _trained_on(source))
     return figures.samples(examples, dataset=dataset.name)
 
 
-def _augmented(source: Source) -> "Figure":
-    from mnistcli import figures, settings
+def _augmented(source: PlotInputs) -> "Figure":
+    from mnistcli import figures
+    from mnistcli.settings import resolve_settings
 
     run = source.settings
-    how = (run or settings.resolve({}, environ={}).settings).augmentation
+    how = (run or resolve_settings({}, environ={}).settings).augmentation
     if run and not run.augment:
         raise SettingsError(
             f"{source.found[0].path} was trained without augmentation.",
@@ -137,19 +142,19 @@ def _augmented(source: Source) -> "Figure":
     return figures.augmented(examples, how, dataset=dataset.name)
 
 
-def _trained_on(source: Source) -> str:
+def _trained_on(source: PlotInputs) -> str:
     return source.settings.dataset if source.settings else "mnist"
 
 
-def _training_set(source: Source, trained_on: str) -> "tuple[Dataset, Examples]":
+def _training_set(source: PlotInputs, trained_on: str) -> "tuple[Dataset, Examples]":
     """The data set that is meant, and its training set from the first picture on that is."""
-    from mnistcli import datasets
-    from mnistcli.batches import Examples
-    from mnistcli.commands import data
+    from mnistcli.commands.data import ensure_downloaded
+    from mnistcli.datasets import get_dataset, load_dataset
+    from mnistcli.examples import Examples
 
-    dataset = datasets.dataset(source.dataset or trained_on)
-    data.ready(dataset, source.data_dir, offline=True)
-    examples = datasets.load(dataset, "train", source.data_dir)
+    dataset = get_dataset(source.dataset or trained_on)
+    ensure_downloaded(dataset, source.data_dir, offline=True)
+    examples = load_dataset(dataset, "train", source.data_dir)
     if source.first >= len(examples):
         raise SettingsError(
             f"{dataset.name} has no picture {source.first:,}.",
@@ -160,73 +165,76 @@ def _training_set(source: Source, trained_on: str) -> "tuple[Dataset, Examples]"
     return dataset, Examples(examples.images_NHW[first:], examples.labels_N[first:])
 
 
-def _filters(source: Source) -> "Figure":
+def _filters(source: PlotInputs) -> "Figure":
     from mnistcli import figures
 
-    return figures.filters(_loaded(source))
+    return figures.filters(_load_model(source))
 
 
-def _features(source: Source) -> "Figure":
-    from mnistcli import figures, insides
+def _features(source: PlotInputs) -> "Figure":
+    from mnistcli import figures
+    from mnistcli.features import require_convolutions
 
-    loaded = _loaded(source)
-    insides.check_convolutions(loaded)  # before data are asked for
+    loaded = _load_model(source)
+    require_convolutions(loaded)  # before data are asked for
     dataset, examples = _training_set(source, loaded.card.settings.dataset)
     which = f"a {dataset.classes[int(examples.labels_N[0])]} of {dataset.name}"
     what = f"{which} (picture {source.first:,} of the training set)"
     return figures.features(loaded, examples.images_NHW[0], what=what)
 
 
-def _calibration(source: Source) -> "Figure":
+def _calibration(source: PlotInputs) -> "Figure":
     from mnistcli import figures
 
-    return figures.calibration(_score(source, _checkpoint(source)))
+    return figures.calibration(_score(source, _find_checkpoint(source)))
 
 
-def _checkpoint(source: Source) -> Path:
+def _find_checkpoint(source: PlotInputs) -> Path:
     """The checkpoint of the run or file that was named."""
-    from mnistcli import runs
+    from mnistcli.runs import find_checkpoint
 
-    return runs.find_checkpoint(source.names[0], source.out)
-
-
-def _loaded(source: Source) -> "LoadedModel":
-    from mnistcli import checkpoints
-
-    return checkpoints.load_model(_checkpoint(source))
+    return find_checkpoint(source.names[0], source.out)
 
 
-def _frontier(source: Source) -> "Figure":
-    from mnistcli import figures, frontier
+def _load_model(source: PlotInputs) -> "LoadedModel":
+    from mnistcli.checkpoint import load_checkpoint
+
+    return load_checkpoint(_find_checkpoint(source))
+
+
+def _frontier(source: PlotInputs) -> "Figure":
+    from mnistcli import figures
+    from mnistcli.pareto import read_published_points
 
     # First, for judging takes a while.
-    beside = frontier.read_points(source.beside) if source.beside else []
-    return figures.frontier(_judged(source), beside=beside)
+    beside = read_published_points(source.beside) if source.beside else []
+    return figures.frontier(_evaluated_checkpoints(source), beside=beside)
 
 
-def _time(source: Source) -> "Figure":
+def _time(source: PlotInputs) -> "Figure":
     from mnistcli import figures
 
-    return figures.time(_judged(source))
+    return figures.time(_evaluated_checkpoints(source))
 
 
-def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
+def _evaluated_checkpoints(source: PlotInputs) -> "list[tuple[LoadedModel, Score]]":
     """The checkpoints of all that was named, with their scores on one data set.
 
     Nothing named means all runs, those that learnt the data set if one is named;
     of these, what cannot be read is left out.
     """
-    from mnistcli import checkpoints, runs
+    from mnistcli.checkpoint import load_checkpoint
+    from mnistcli.runs import all_runs, find_checkpoint
 
     if source.names:
         each = _each
-        paths = [runs.find_checkpoint(name, source.out) for name in source.names]
-        models = each(checkpoints.load_model, paths)
+        paths = [find_checkpoint(name, source.out) for name in source.names]
+        models = each(load_checkpoint, paths)
     else:
-        each = _each_that_can_be_read
-        paths = [run.best for run in runs.all_runs(source.out, marks=("best.pth",))]
+        each = _each_readable
+        paths = [run.best for run in all_runs(source.out, marks=("best.pth",))]
         # Where there is no run, the last one's error says so.
-        models = each(checkpoints.load_model, paths or [runs.find_checkpoint("last", source.out)])
+        models = each(load_checkpoint, paths or [find_checkpoint("last", source.out)])
         same = [loaded for loaded in models if loaded.card.settings.dataset == source.dataset]
         models = same or models
     sets = sorted({loaded.card.settings.dataset for loaded in models})
@@ -239,19 +247,17 @@ def _judged(source: Source) -> "list[tuple[LoadedModel, Score]]":
     return each(lambda loaded: (loaded, _score(source, loaded.path, loaded)), models)
 
 
-def _each(read: "Callable[[Item], Found]", items: "Sequence[Item]") -> "list[Found]":
+def _each(read: "Callable[[Item], Result]", items: "Sequence[Item]") -> "list[Result]":
     return [read(item) for item in items]
 
 
-def _each_that_can_be_read(
-    read: "Callable[[Item], Found]", items: "Sequence[Item]"
-) -> "list[Found]":
+def _each_readable(read: "Callable[[Item], Result]", items: "Sequence[Item]") -> "list[Result]":
     """What is read of each; says which are left out.
 
     Raises:
         DataError, SettingsError: none can be read; what is wrong with the first.
     """
-    from mnistcli import console
+    from mnistcli.console import print_note
 
     found, problems = [], []
     for item in items:
@@ -262,38 +268,41 @@ def _each_that_can_be_read(
     if not found:
         raise problems[0]
     for problem in problems:
-        console.note(f"Left out: {problem.what} {problem.why}".rstrip())
+        print_note(f"Left out: {problem.what} {problem.why}".rstrip())
     return found
 
 
-def _score(source: Source, checkpoint: Path, loaded: "LoadedModel | None" = None) -> "Score":
+def _score(source: PlotInputs, checkpoint: Path, loaded: "LoadedModel | None" = None) -> "Score":
     """What `mnist eval` has kept of a run's best checkpoint; else the checkpoint judged now.
 
     It is loaded to be judged, unless it is `loaded` already.
     """
-    from mnistcli import checkpoints, console, datasets, runs
-    from mnistcli.commands import data
+    from mnistcli.checkpoint import load_checkpoint
+    from mnistcli.commands.data import ensure_downloaded, evaluate_checkpoints, store_score
+    from mnistcli.console import print_note
+    from mnistcli.datasets import get_dataset
+    from mnistcli.runs import find_checkpoint, read_score, read_settings, run_of_best_checkpoint
 
-    if run := runs.run_of_best(checkpoint):
-        learnt = loaded.card.settings if loaded else runs.read_settings(run)
-        kept = runs.read_score(run, source.dataset or learnt.dataset, source.split)
+    if run := run_of_best_checkpoint(checkpoint):
+        learnt = loaded.card.settings if loaded else read_settings(run)
+        kept = read_score(run, source.dataset or learnt.dataset, source.split)
         if kept and kept.bins:  # which older versions did not keep
             return kept
-        runs.find_checkpoint(str(run.path), run.path.parent)  # says so if there is none
-    loaded = loaded or checkpoints.load_model(checkpoint)
+        find_checkpoint(str(run.path), run.path.parent)  # says so if there is none
+    loaded = loaded or load_checkpoint(checkpoint)
     name = source.dataset or loaded.card.settings.dataset
-    data.ready(datasets.dataset(name), source.data_dir, offline=True)
-    console.note(f"{checkpoint} has no score on {source.split} images of {name}: judging it.")
-    judged = data.judge(
+    ensure_downloaded(get_dataset(name), source.data_dir, offline=True)
+    print_note(f"{checkpoint} has no score on {source.split} images of {name}: judging it.")
+    judged = evaluate_checkpoints(
         [loaded], dataset=name, split=source.split, data_dir=source.data_dir, offline=True
     )
     score = judged[0].score
-    data.keep(score)
+    store_score(score)
     return score
 
 
 # By its name on the command line.
-KINDS: "dict[str, Callable[[Source], Figure]]" = {
+KINDS: "dict[str, Callable[[PlotInputs], Figure]]" = {
     "curves": _curves,
     "confusion": _confusion,
     "mistakes": _mistakes,

@@ -6,24 +6,41 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.commands import options
-from mnistcli.commands.options import complete_run
+from mnistcli.commands.options import (
+    Arch,
+    BatchNorm,
+    Channels,
+    Dropout,
+    Hidden,
+    Json,
+    KernelSize,
+    MaxParams,
+    Out,
+    Padding,
+    Pool,
+    Recipe,
+    Width,
+    complete_run,
+    given_settings,
+    quiet_option,
+    warn_misspelled_variables,
+)
 from mnistcli.errors import SettingsError
 
 
 def summary(
     ctx: typer.Context,
-    arch: options.Arch = None,
-    recipe: options.Recipe = None,
-    max_params: options.MaxParams = None,
-    hidden: options.Hidden = None,
-    channels: options.Channels = None,
-    kernel_size: options.KernelSize = None,
-    padding: options.Padding = None,
-    pool: options.Pool = None,
-    batch_norm: options.BatchNorm = None,
-    dropout: options.Dropout = None,
-    width: options.Width = None,
+    arch: Arch = None,
+    recipe: Recipe = None,
+    max_params: MaxParams = None,
+    hidden: Hidden = None,
+    channels: Channels = None,
+    kernel_size: KernelSize = None,
+    padding: Padding = None,
+    pool: Pool = None,
+    batch_norm: BatchNorm = None,
+    dropout: Dropout = None,
+    width: Width = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(
@@ -34,9 +51,9 @@ def summary(
             autocompletion=complete_run,
         ),
     ] = None,
-    out: options.Out = Path("runs"),
-    json: options.Json = False,
-    quiet: Annotated[bool, options.quiet("the number of parameters")] = False,
+    out: Out = Path("runs"),
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("the number of parameters")] = False,
 ) -> None:
     """Show a network layer by layer, or all of them side by side.
 
@@ -48,9 +65,13 @@ def summary(
     $ mnist summary --arch ann
     $ mnist summary --arch ann --hidden 12288 6144 6144 3072
     """
-    from mnistcli import checkpoints, layers, render, runs, settings
+    from mnistcli.checkpoint import load_checkpoint
+    from mnistcli.network_summary import summarize_network, summarize_recipes
+    from mnistcli.render import show_network, show_registry
+    from mnistcli.runs import find_checkpoint
+    from mnistcli.settings import fit_budget, resolve_settings
 
-    flags = options.given_settings(ctx)
+    flags = given_settings(ctx)
     if checkpoint and flags:
         raise SettingsError(
             "A checkpoint knows its own architecture and settings.",
@@ -58,13 +79,13 @@ def summary(
             fix="Leave out one or the other.",
         )
     if checkpoint:
-        loaded = checkpoints.load_model(runs.find_checkpoint(checkpoint, out))
-        described = layers.describe(loaded.card.settings)
-        render.network(described, loaded=loaded, as_json=json, quiet=quiet)
+        loaded = load_checkpoint(find_checkpoint(checkpoint, out))
+        described = summarize_network(loaded.card.settings)
+        show_network(described, loaded=loaded, as_json=json, quiet=quiet)
     elif flags:
-        options.note_misspelt_variables()
-        resolved = settings.resolve(flags, environ=os.environ)
-        described = layers.describe(settings.fit_budget(resolved.settings))
-        render.network(described, as_json=json, quiet=quiet)
+        warn_misspelled_variables()
+        resolved = resolve_settings(flags, environ=os.environ)
+        described = summarize_network(fit_budget(resolved.settings))
+        show_network(described, as_json=json, quiet=quiet)
     else:
-        render.registry(layers.describe_all(), as_json=json, quiet=quiet)
+        show_registry(summarize_recipes(), as_json=json, quiet=quiet)

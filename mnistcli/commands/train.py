@@ -7,36 +7,64 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.commands import options
-from mnistcli.commands.options import DATA, OUTPUT, TRAINING, one_of, setting
+from mnistcli.commands.options import (
+    DATA,
+    OUTPUT,
+    TRAINING,
+    Arch,
+    Augment,
+    BatchNorm,
+    BatchSize,
+    Channels,
+    DataDir,
+    Dataset,
+    Dropout,
+    Ema,
+    Hidden,
+    Json,
+    KernelSize,
+    MaxParams,
+    Offline,
+    Out,
+    Padding,
+    Pool,
+    Recipe,
+    Width,
+    complete_from,
+    complete_run,
+    given_settings,
+    quiet_option,
+    setting,
+    warn_misspelled_variables,
+)
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from mnistcli.distributed import Workers
+    from mnistcli.distributed import ProcessGroup
+    from mnistcli.multirun import MultiRun
+    from mnistcli.multirun_view import MultiRunDisplay
     from mnistcli.render import TrainingDisplay
-    from mnistcli.series import Series
-    from mnistcli.spreads import SeriesDisplay
-    from mnistcli.training import Start
+    from mnistcli.trainer import TrainingRun
 
 Value = str | None
 
 
 def train(
     ctx: typer.Context,
-    arch: options.Arch = None,
-    recipe: options.Recipe = None,
-    max_params: options.MaxParams = None,
-    hidden: options.Hidden = None,
-    channels: options.Channels = None,
-    kernel_size: options.KernelSize = None,
-    padding: options.Padding = None,
-    pool: options.Pool = None,
-    batch_norm: options.BatchNorm = None,
-    dropout: options.Dropout = None,
-    width: options.Width = None,
+    arch: Arch = None,
+    recipe: Recipe = None,
+    max_params: MaxParams = None,
+    hidden: Hidden = None,
+    channels: Channels = None,
+    kernel_size: KernelSize = None,
+    padding: Padding = None,
+    pool: Pool = None,
+    batch_norm: BatchNorm = None,
+    dropout: Dropout = None,
+    width: Width = None,
     epochs: Annotated[
         Value, setting("--epochs", "-e", help="Passes over the data.", metavar="N", panel=TRAINING)
     ] = None,
@@ -50,7 +78,7 @@ def train(
             default="never",
         ),
     ] = None,
-    batch_size: options.BatchSize = None,
+    batch_size: BatchSize = None,
     lr: Annotated[
         Value, setting("--lr", help="Learning rate (its peak).", metavar="X", panel=TRAINING)
     ] = None,
@@ -61,7 +89,7 @@ def train(
             help="sgd, adam or adamw.",
             metavar="NAME",
             panel=TRAINING,
-            complete=one_of(("sgd", "adam", "adamw")),
+            complete=complete_from(("sgd", "adam", "adamw")),
         ),
     ] = None,
     momentum: Annotated[
@@ -75,7 +103,7 @@ def train(
             help="onecycle, cosine, step, plateau or constant.",
             metavar="NAME",
             panel=TRAINING,
-            complete=one_of(("onecycle", "cosine", "step", "plateau", "constant")),
+            complete=complete_from(("onecycle", "cosine", "step", "plateau", "constant")),
         ),
     ] = None,
     weight_decay: Annotated[
@@ -94,7 +122,7 @@ def train(
             help="cross-entropy, or nll: the same function of the logits, written in two steps.",
             metavar="NAME",
             panel=TRAINING,
-            complete=one_of(("cross-entropy", "nll")),
+            complete=complete_from(("cross-entropy", "nll")),
         ),
     ] = None,
     label_smoothing: Annotated[
@@ -106,8 +134,8 @@ def train(
             panel=TRAINING,
         ),
     ] = None,
-    augment: options.Augment = None,
-    ema: options.Ema = None,
+    augment: Augment = None,
+    ema: Ema = None,
     seed: Annotated[
         Value,
         setting(
@@ -137,7 +165,7 @@ def train(
             metavar="NAME",
             panel=TRAINING,
             default="auto",
-            complete=one_of(("auto", "cpu", "cuda", "mps")),
+            complete=complete_from(("auto", "cpu", "cuda", "mps")),
         ),
     ] = None,
     precision: Annotated[
@@ -148,7 +176,7 @@ def train(
             metavar="NAME",
             panel=TRAINING,
             default="auto",
-            complete=one_of(("auto", "float32", "bfloat16", "float16")),
+            complete=complete_from(("auto", "float32", "bfloat16", "float16")),
         ),
     ] = None,
     config: Annotated[
@@ -159,7 +187,7 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    dataset: options.Dataset = None,
+    dataset: Dataset = None,
     val_size: Annotated[
         Value,
         setting(
@@ -180,8 +208,8 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = None,
-    data_dir: options.DataDir = None,
-    offline: options.Offline = False,
+    data_dir: DataDir = None,
+    offline: Offline = False,
     name: Annotated[
         str | None,
         typer.Option(
@@ -192,7 +220,7 @@ def train(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    out: options.Out = Path("runs"),
+    out: Out = Path("runs"),
     resume: Annotated[
         str | None,
         typer.Option(
@@ -201,7 +229,7 @@ def train(
             "With more --epochs, go on beyond its end.",
             metavar="RUN",
             rich_help_panel=OUTPUT,
-            autocompletion=options.complete_run,
+            autocompletion=complete_run,
         ),
     ] = None,
     dry_run: Annotated[
@@ -213,10 +241,10 @@ def train(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
-    json: options.Json = False,
+    json: Json = False,
     quiet: Annotated[
         bool,
-        options.quiet("the run's directory, or a series' mean accuracy (last epochs, in percent)"),
+        quiet_option("the run's directory, or a series' mean accuracy (last epochs, in percent)"),
     ] = False,
 ) -> None:
     """Train a network and keep it as a run.
@@ -231,93 +259,103 @@ def train(
     $ mnist train --recipe cnn-26k --epochs 3 --name quick
     $ mnist train --resume last
     """
-    from mnistcli import (
-        datasets,
-        distributed,
-        machine,
-        render,
-        runs,
-        series,
-        settings,
-        spreads,
-        training,
+    from mnistcli.commands.data import ensure_downloaded
+    from mnistcli.datasets import resolve_data_dir
+    from mnistcli.distributed import process_group
+    from mnistcli.machine import keep_freed_memory
+    from mnistcli.multirun import (
+        MultiRun,
+        check_layout,
+        parse_layout,
+        resume_multirun,
+        start_multirun,
     )
-    from mnistcli.commands import data
+    from mnistcli.multirun_view import show_multirun
+    from mnistcli.render import show_settings, show_trained
+    from mnistcli.runs import find_multirun
+    from mnistcli.settings import resolve_settings
+    from mnistcli.trainer import make_plan, resume_run, start_run
 
-    def resumed(name_or_path: str) -> "AbstractContextManager[Start | Series]":
+    def resumed(name_or_path: str) -> "AbstractContextManager[TrainingRun | MultiRun]":
         extra = {"config": config, "name": name, "seeds": seeds, "folds": folds}
         extra["dry_run"] = dry_run or None
-        changes = options.given_settings(ctx)
+        changes = given_settings(ctx)
         changes |= {key: value for key, value in extra.items() if value is not None}
-        several = runs.find_series(name_or_path, out)
+        several = find_multirun(name_or_path, out)
         if several:
-            return series.resumed(several, changes=changes)
-        return training.resumed(name_or_path, changes=changes, out=out)
+            return resume_multirun(several, changes=changes)
+        return resume_run(name_or_path, changes=changes, out=out)
 
-    def started() -> "AbstractContextManager[Start | Series]":
-        given = options.given_settings(ctx)
-        layout = series.pick_layout(seeds, folds, given=given)
+    def started() -> "AbstractContextManager[TrainingRun | MultiRun]":
+        given = given_settings(ctx)
+        layout = parse_layout(seeds, folds, given=given)
         if layout:
             given |= layout.flags
-        options.note_misspelt_variables()
-        resolved = settings.resolve(given, config=config, environ=os.environ)
+        warn_misspelled_variables()
+        resolved = resolve_settings(given, config=config, environ=os.environ)
         if dry_run:
             if layout:
-                series.check(resolved.settings, layout)
-            plan = training.plan(resolved.settings)
+                check_layout(resolved.settings, layout)
+            plan = make_plan(resolved.settings)
             if json or not quiet:
-                render.settings(plan, resolved.sources, layout=layout, as_json=json)
+                show_settings(plan, resolved.sources, layout=layout, as_json=json)
             raise typer.Exit
         if layout:
-            return series.started(resolved.settings, layout=layout, name=name, out=out)
-        return training.started(resolved.settings, name=name, out=out)
+            return start_multirun(resolved.settings, layout=layout, name=name, out=out)
+        return start_run(resolved.settings, name=name, out=out)
 
-    def begin() -> "Start | Series":
+    def begin() -> "TrainingRun | MultiRun":
         return held.enter_context(started() if resume is None else resumed(resume))
 
-    machine.keep_freed_memory()
+    keep_freed_memory()
     with ExitStack() as held:
-        workers = held.enter_context(distributed.joined())
-        begun = workers.from_leader(begin)
-        workers.take_device(begun.plan.device.value)
-        folder = datasets.pick_data_dir(data_dir, os.environ)
-        data.ready(begun.plan.dataset, folder, offline=offline)
-        quiet_here = quiet or json or not workers.leads
-        if isinstance(begun, series.Series):
-            _train_series(begun, folder, workers=workers, quiet=quiet_here)
-            if workers.leads:
-                spreads.report(begun, data_dir=data_dir, as_json=json, quiet=quiet)
+        group = held.enter_context(process_group())
+        begun = group.broadcast_from_leader(begin)
+        group.use_own_gpu(begun.plan.device.value)
+        folder = resolve_data_dir(data_dir, os.environ)
+        ensure_downloaded(begun.plan.dataset, folder, offline=offline)
+        quiet_here = quiet or json or not group.is_leader
+        if isinstance(begun, MultiRun):
+            _train_multirun(begun, folder, group=group, quiet=quiet_here)
+            if group.is_leader:
+                show_multirun(begun, data_dir=data_dir, as_json=json, quiet=quiet)
         else:
-            _train_run(begun, folder, workers=workers, quiet=quiet_here)
-            if workers.leads:
-                render.trained(begun, data_dir=data_dir, as_json=json, quiet=quiet)
+            _train_run(begun, folder, group=group, quiet=quiet_here)
+            if group.is_leader:
+                show_trained(begun, data_dir=data_dir, as_json=json, quiet=quiet)
 
 
-def _train_run(start: "Start", data_dir: Path, *, workers: "Workers", quiet: bool) -> None:
-    from mnistcli import render, training
+def _train_run(start: "TrainingRun", data_dir: Path, *, group: "ProcessGroup", quiet: bool) -> None:
+    from mnistcli.render import training_display
+    from mnistcli.trainer import load_training_data, train_run
 
-    examples, val = training.load(start.plan, data_dir, workers=workers)
+    examples, val = load_training_data(start.plan, data_dir, group=group)
     sizes = (len(examples), len(val))
-    shown = render.training(start, *sizes, workers=workers, quiet=quiet)
-    with shown as display, _told_if_broken_off(display):
-        for _ in training.execute(start, examples, val, workers=workers, on_step=display.on_step):
+    shown = training_display(start, *sizes, group=group, quiet=quiet)
+    with shown as display, _report_interruption(display):
+        for _ in train_run(start, examples, val, group=group, on_step=display.on_step):
             display.show_epochs()
 
 
-def _train_series(several: "Series", data_dir: Path, *, workers: "Workers", quiet: bool) -> None:
-    from mnistcli import datasets, series, spreads, training
+def _train_multirun(
+    several: "MultiRun", data_dir: Path, *, group: "ProcessGroup", quiet: bool
+) -> None:
+    from mnistcli.datasets import load_dataset
+    from mnistcli.multirun import train_multirun
+    from mnistcli.multirun_view import multirun_display
+    from mnistcli.trainer import split_for_training
 
-    examples = datasets.load(several.plan.dataset, "train", data_dir)
+    examples = load_dataset(several.plan.dataset, "train", data_dir)
     # The first run's, so that what cannot be divided is refused before anything is begun.
-    sizes = map(len, training.divide(several.plan, examples, workers=workers))
-    shown = spreads.training(several, *sizes, workers=workers, quiet=quiet)
-    with shown as display, _told_if_broken_off(display):
-        for result in series.execute(several, examples, workers=workers, on_run=display.begin):
+    sizes = map(len, split_for_training(several.plan, examples, group=group))
+    shown = multirun_display(several, *sizes, group=group, quiet=quiet)
+    with shown as display, _report_interruption(display):
+        for result in train_multirun(several, examples, group=group, on_run=display.begin):
             display.show(result)
 
 
 @contextmanager
-def _told_if_broken_off(display: "TrainingDisplay | SeriesDisplay") -> "Iterator[None]":
+def _report_interruption(display: "TrainingDisplay | MultiRunDisplay") -> "Iterator[None]":
     """Say what is kept of a training that is interrupted or cannot go on, and how to go on."""
     try:
         yield

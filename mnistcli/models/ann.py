@@ -32,7 +32,7 @@ class Ann(nn.Module):
         self.classify = nn.Linear(sizes[-1], 10)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalised float pictures of shape (N, 1, H, W)."""
+        """Logits of shape (N, 10) for normalized float pictures of shape (N, 1, H, W)."""
         h_ND = self.hidden(x_NCHW)
         logits_NK: Tensor = self.classify(h_ND)
         return logits_NK

@@ -15,7 +15,7 @@ class Cnn(nn.Module):
     last convolution. It comes before the ReLU: both in either order give the
     same numbers and gradients, and a quarter of the pixels is left to do.
 
-    With `batch_norm` every convolution is normalised over the batch, after the
+    With `batch_norm` every convolution is normalized over the batch, after the
     pooling too, which makes its bias needless.
 
     Dropout acts on the flattened features and after every hidden layer.
@@ -70,7 +70,7 @@ class Cnn(nn.Module):
         self.classify = nn.Linear(sizes[-1], 10)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalised float pictures of shape (N, 1, H, W)."""
+        """Logits of shape (N, 10) for normalized float pictures of shape (N, 1, H, W)."""
         h_NCHW = self.stages(x_NCHW)
         h_ND = self.hidden(h_NCHW)
         logits_NK: Tensor = self.classify(h_ND)

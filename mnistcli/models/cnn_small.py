@@ -47,7 +47,7 @@ class CnnSmall(nn.Module):
         self.classify = nn.Linear(width, 10)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalised float pictures of shape (N, 1, H, W)."""
+        """Logits of shape (N, 10) for normalized float pictures of shape (N, 1, H, W)."""
         h_NCHW = self.stem(x_NCHW)
         for norm in self.norms:
             h_NCHW = self.relu(norm(self.separable(h_NCHW)))

@@ -6,7 +6,7 @@ matplotlib settings stay as they are, and the same input gives the same bytes.
 
 from mnistcli.plots.grids import augmented, feature_maps, filters, mistakes, samples
 from mnistcli.plots.judgement import calibration, confusion
-from mnistcli.plots.learning import curves, curves_of_repetitions
+from mnistcli.plots.learning import curves, curves_with_spread
 from mnistcli.plots.saving import FORMATS, pick_format, save
 from mnistcli.plots.tradeoffs import frontier, time
 
@@ -16,7 +16,7 @@ __all__ = [
     "calibration",
     "confusion",
     "curves",
-    "curves_of_repetitions",
+    "curves_with_spread",
     "feature_maps",
     "filters",
     "frontier",

@@ -20,7 +20,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mnistcli.metrics import Mistake
-from mnistcli.plots.style import BLUE, PALE, SIGNED, STYLE, VERMILLION, inches, nothing, wrapped
+from mnistcli.plots.style import (
+    BLUE,
+    PALE,
+    SIGNED,
+    STYLE,
+    VERMILLION,
+    empty_figure,
+    text_width_inches,
+    wrap_heading,
+)
 
 # Feature maps of a stage, the others being left out.
 MAPS_SHOWN: Final = 16
@@ -51,7 +60,7 @@ def mistakes(
         none = (
             f"None of {total:,} mistakes is shown." if total else "No mistakes: all read correctly."
         )
-        return nothing(title, none)
+        return empty_figure(title, none)
     captions = [f"{classes[each.label]} → {classes[each.predicted]}" for each in misread]
     notes = [
         [
@@ -64,7 +73,7 @@ def mistakes(
     count = "The most" if num == 1 else f"The {num} most"
     which = f"{count} confident of {total:,} mistakes" if num < total else "Every mistake"
     heading = f"{title}\n{which}: true → predicted"
-    return _picture_grid(images_NHW, captions, heading=heading, widest=6, notes=notes)
+    return _image_grid(images_NHW, captions, heading=heading, widest=6, notes=notes)
 
 
 def _percent(share: float) -> str:
@@ -91,9 +100,9 @@ def samples(
         title: which images these are.
     """
     if not len(images_NHW):
-        return nothing(title, "No images.")
+        return empty_figure(title, "No images.")
     captions = [classes[label] for label in labels_N]
-    return _picture_grid(images_NHW, captions, heading=title, widest=10)
+    return _image_grid(images_NHW, captions, heading=title, widest=10)
 
 
 @mpl.rc_context(STYLE)
@@ -112,7 +121,7 @@ def filters(weights_NHW: NDArray[np.float32], *, total: int, title: str) -> Figu
     heading = f"{title}\n{which}: weights from -{limit:.2g} (blue) to {limit:.2g} (orange)"
     captions = [str(number) for number in range(1, num + 1)]
     scale = _Scale(SIGNED, -limit, limit)
-    return _picture_grid(weights_NHW, captions, heading=heading, widest=10, scale=scale)
+    return _image_grid(weights_NHW, captions, heading=heading, widest=10, scale=scale)
 
 
 @mpl.rc_context(STYLE)
@@ -139,7 +148,7 @@ def feature_maps(
         which = f"{num} maps" if num <= MAPS_SHOWN else f"{MAPS_SHOWN} of {num} maps"
         scale = _Scale("gray_r", 0, float(maps_CHW.max()) or 1.0)
         rows.append(_Row(f"{name}\n{which}, {side} x {side} px", maps_CHW[strongest], scale))
-    return _picture_rows(rows, heading=title)
+    return _image_rows(rows, heading=title)
 
 
 @mpl.rc_context(STYLE)
@@ -162,14 +171,14 @@ def augmented(
         _Row(label, [image_HW, *versions_VHW], INK_ON_PAPER, apart=1)
         for label, image_HW, versions_VHW in zip(labels, images_NHW, versions_NVHW, strict=True)
     ]
-    return _picture_rows(rows, heading=title)
+    return _image_rows(rows, heading=title)
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """From which value to which a picture goes, and in which colours."""
+    """From which value to which a picture goes, and in which colors."""
 
-    colours: str | Colormap
+    colors: str | Colormap
     low: float
     high: float
 
@@ -187,15 +196,15 @@ class _Row:
 INK_ON_PAPER = _Scale("gray_r", 0, 255)
 
 
-def _picture_rows(rows: Sequence[_Row], *, heading: str) -> Figure:
+def _image_rows(rows: Sequence[_Row], *, heading: str) -> Figure:
     """Rows of pictures of one size, each row behind its label."""
     side, gap = 0.52, 0.06
     lines = itertools.chain(*(row.label.splitlines() for row in rows))
-    left = max(inches(line, 9) for line in lines) + 0.3
+    left = max(text_width_inches(line, 9) for line in lines) + 0.3
     apart = max(row.apart for row in rows) and 0.15
     longest = max(len(row.pictures) for row in rows)
     width = max(left + longest * (side + gap) + apart + 0.1, 4.5)
-    heading = wrapped(heading, width)
+    heading = wrap_heading(heading, width)
     height = len(rows) * (side + gap) + 0.17 * (heading.count("\n") + 1) + 0.3
     figure = Figure(figsize=(width, height))
     figure.set_layout_engine("none")
@@ -213,13 +222,13 @@ def _picture_rows(rows: Sequence[_Row], *, heading: str) -> Figure:
 
 def _show(ax: Axes, picture_HW: NDArray[Any], scale: _Scale) -> None:
     ax.imshow(
-        picture_HW, cmap=scale.colours, vmin=scale.low, vmax=scale.high, interpolation="nearest"
+        picture_HW, cmap=scale.colors, vmin=scale.low, vmax=scale.high, interpolation="nearest"
     )
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color=PALE)
 
 
-def _picture_grid(
+def _image_grid(
     images_NHW: NDArray[Any],
     captions: Sequence[str],
     *,
@@ -229,12 +238,12 @@ def _picture_grid(
     scale: _Scale = INK_ON_PAPER,
 ) -> Figure:
     """Images in cells of one size, captions above, notes below."""
-    longest = max(inches(text, 9) for text in [*captions, *itertools.chain(*notes)])
+    longest = max(text_width_inches(text, 9) for text in [*captions, *itertools.chain(*notes)])
     cell_width, cell_height = max(0.95, longest + 0.15), 1.42 if notes else 1.12
     columns = _num_columns(len(captions), widest)
     rows = math.ceil(len(captions) / columns)
     width = max(columns * cell_width + 0.1, 4.5)
-    heading = wrapped(heading, width)
+    heading = wrap_heading(heading, width)
     height = rows * cell_height + 0.17 * (heading.count("\n") + 1) + 0.2
     figure = Figure(figsize=(width, height))
     figure.set_layout_engine("none")
@@ -252,8 +261,8 @@ def _picture_grid(
 def _draw_notes(ax: Axes, notes: Sequence[str]) -> None:
     """Lines below a picture, of what it was taken for and of what it is."""
     below: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    for note, colour, y in zip(notes, (VERMILLION, BLUE), (-3, -13), strict=False):
-        ax.annotate(note, (0.5, 0), (0, y), ha="center", va="top", size=8, color=colour, **below)
+    for note, color, y in zip(notes, (VERMILLION, BLUE), (-3, -13), strict=False):
+        ax.annotate(note, (0.5, 0), (0, y), ha="center", va="top", size=8, color=color, **below)
 
 
 def _num_columns(num: int, widest: int) -> int:

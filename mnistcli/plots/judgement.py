@@ -15,25 +15,36 @@ from numpy.typing import NDArray
 
 from mnistcli.calibration import ConfidenceBin, expected_calibration_error
 from mnistcli.metrics import class_scores, wilson_interval
-from mnistcli.plots.style import BLUE, CENTRED, FAINT, GREY, INK, MARK, PALE, STYLE, inches, wrapped
+from mnistcli.plots.style import (
+    BLUE,
+    CENTERED,
+    FAINT,
+    GRAY,
+    INK,
+    MARK,
+    PALE,
+    STYLE,
+    text_width_inches,
+    wrap_heading,
+)
 
 
 @mpl.rc_context(STYLE)
 def confusion(counts_KK: NDArray[np.int64], *, classes: Sequence[str], title: str) -> Figure:
-    """A confusion matrix in which the errors have the colours to themselves.
+    """A confusion matrix in which the errors have the colors to themselves.
 
     Args:
         counts_KK: int64 (K, K); row is the true class, column the predicted one.
         classes: K names.
         title: what was judged, and on which images.
     """
-    num, longest = len(classes), max(inches(name, 9) for name in classes)
+    num, longest = len(classes), max(text_width_inches(name, 9) for name in classes)
     side = min(max(0.46 * num, 2.5), 12)
     is_slanted = longest > 0.9 * side / num
     below = 0.9 + 0.7 * longest if is_slanted else 1
     figure = Figure(figsize=(side + 1.3 + longest, side + below))
     ax = figure.add_subplot(aspect="equal")
-    figure.suptitle(wrapped(title, figure.get_figwidth()), x=0.01, ha="left", fontsize=10)
+    figure.suptitle(wrap_heading(title, figure.get_figwidth()), x=0.01, ha="left", fontsize=10)
     _draw_cells(ax, counts_KK, font_size=min(8.5, 19 * side / num))
     ax.invert_yaxis()
     recall = ax.secondary_yaxis("right")
@@ -66,9 +77,9 @@ def _draw_cells(ax: Axes, counts_KK: NDArray[np.int64], *, font_size: float) -> 
     mesh.set_gid("errors")
     for row, column in np.argwhere(counts_KK):
         count = int(counts_KK[row, column])
-        colour = "white" if row != column and scale(count) > 0.7 else INK
+        color = "white" if row != column and scale(count) > 0.7 else INK
         place = (column + 0.5, row + 0.5)
-        ax.text(*place, str(count), color=colour, fontsize=font_size, **CENTRED)
+        ax.text(*place, str(count), color=color, fontsize=font_size, **CENTERED)
 
 
 @mpl.rc_context(STYLE)
@@ -86,13 +97,13 @@ def calibration(bins: Sequence[ConfidenceBin], *, title: str) -> Figure:
     figure = Figure(figsize=(4.8, 5.4))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     heading = f"{title}\nexpected calibration error {100 * expected_calibration_error(bins):.2f} %"
-    figure.suptitle(wrapped(heading, 4.8), x=0.02, ha="left", fontsize=10)
+    figure.suptitle(wrap_heading(heading, 4.8), x=0.02, ha="left", fontsize=10)
     filled = [each for each in bins if each.num_images]
     _draw_reliability(upper, filled)
     width = 100 / len(bins)
     middles = [width * (k + 0.5) for k, each in enumerate(bins) if each.num_images]
     counts = [each.num_images for each in filled]
-    lower.bar(middles, counts, 0.9 * width, color=GREY)
+    lower.bar(middles, counts, 0.9 * width, color=GRAY)
     lower.set(xlabel="confidence (%)", ylabel="images", yscale="log", ylim=(0.7, 2 * max(counts)))
     lower.yaxis.set_minor_locator(NullLocator())
     lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -111,7 +122,7 @@ def _draw_reliability(ax: Axes, bins: Sequence[ConfidenceBin]) -> None:
     above = [
         max(0, 100 * high - share) for share, (_, high) in zip(accuracy, intervals, strict=True)
     ]
-    ax.plot([0, 100], [0, 100], "--", color=GREY, lw=1, label="as sure as right")
+    ax.plot([0, 100], [0, 100], "--", color=GRAY, lw=1, label="as sure as right")
     ax.errorbar(confidence, accuracy, (below, above), ls="", color=BLUE, lw=1.2, capsize=2.5)
     ax.plot(
         confidence, accuracy, color=BLUE, ls="", marker="o", label="a bin, 95 % interval", **MARK

@@ -16,21 +16,21 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from mnistcli.metrics import EpochResult, best
-from mnistcli.plots.style import COLOURS, GREY, MARK, MARKERS, STYLE, inches, wrapped
+from mnistcli.metrics import EpochResult, best_epoch
+from mnistcli.plots.style import COLORS, GRAY, MARK, MARKERS, STYLE, text_width_inches, wrap_heading
 
 # The accuracy axis reaches down to so many times the error of the worst curve at its best:
 # at 99.5 % it starts at 98.5 %. Lower, and a first epoch at 60 % would flatten all that matters.
-REACH: Final = 3
+AXIS_ERROR_FACTOR: Final = 3
 # In inches: of a figure, and of the learning rate in it.
 WIDTH: Final = 7.2
 RATE_HEIGHT: Final = 0.95
 # How opaque a band is.
-BAND: Final = 0.2
+BAND_ALPHA: Final = 0.2
 
 
 @dataclass(frozen=True)
-class Run:
+class Curve:
     """The epochs of one run as float64 columns; accuracies in %, NaN where there is none.
 
     `best` is the index of the epoch that was kept, None without a validation
@@ -51,7 +51,7 @@ class Run:
     spread: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
     @classmethod
-    def read(cls, name: str, epochs: Sequence[EpochResult]) -> "Run":
+    def read(cls, name: str, epochs: Sequence[EpochResult]) -> "Curve":
         """The columns of `epochs`, which are not empty."""
         rows = [
             (e.epoch, e.lr, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy)
@@ -59,12 +59,12 @@ class Run:
         ]
         # None becomes NaN on the way to float.
         epoch, lr, train_loss, train, val_loss, val = np.array(rows, dtype=float).T
-        kept = None if np.isnan(val).all() else list(epochs).index(best(epochs))
+        kept = None if np.isnan(val).all() else list(epochs).index(best_epoch(epochs))
         peaks = () if kept is None else (100 * float(val[kept]),)
         return cls(name, epoch, lr, train_loss, 100 * train, val_loss, 100 * val, kept, peaks)
 
     @classmethod
-    def mean(cls, name: str, histories: Sequence[Sequence[EpochResult]]) -> "Run":
+    def mean(cls, name: str, histories: Sequence[Sequence[EpochResult]]) -> "Curve":
         """The means of at least two histories, over the epochs that all have."""
         common = min(len(epochs) for epochs in histories)
         runs = [cls.read(name, epochs[:common]) for epochs in histories]
@@ -115,7 +115,7 @@ _COLUMNS = ("epoch", "lr", "train_loss", "train_percent", "val_loss", "val_perce
 def curves(histories: Mapping[str, Sequence[EpochResult]]) -> Figure:
     """Loss (left, logarithmic) and accuracy in % (right) over the epochs of one or more runs.
 
-    Validation is solid, training dashed and lighter, one colour a run; a marker
+    Validation is solid, training dashed and lighter, one color a run; a marker
     sits on the epoch with the best validation accuracy. The accuracy axis may
     begin above the first epochs (see `REACH`); a note over the panel then says
     how far down they go. Below a single run stands its learning rate.
@@ -124,11 +124,11 @@ def curves(histories: Mapping[str, Sequence[EpochResult]]) -> Figure:
         histories: the epochs of each run by the run's name. Runs without an
             epoch are left out; one run must have some.
     """
-    return _figure([Run.read(name, epochs) for name, epochs in histories.items() if epochs])
+    return _figure([Curve.read(name, epochs) for name, epochs in histories.items() if epochs])
 
 
 @mpl.rc_context(STYLE)
-def curves_of_repetitions(series: Mapping[str, Sequence[Sequence[EpochResult]]]) -> Figure:
+def curves_with_spread(series: Mapping[str, Sequence[Sequence[EpochResult]]]) -> Figure:
     """The curves of runs that were repeated by seed or fold: their means, as `curves` draws them.
 
     Validation has a band of one standard deviation (of the sample) to both
@@ -140,15 +140,15 @@ def curves_of_repetitions(series: Mapping[str, Sequence[Sequence[EpochResult]]])
     """
     return _figure(
         [
-            Run.read(name, histories[0]) if len(histories) == 1 else Run.mean(name, histories)
+            Curve.read(name, histories[0]) if len(histories) == 1 else Curve.mean(name, histories)
             for name, histories in series.items()
         ]
     )
 
 
-def _figure(runs: Sequence[Run]) -> Figure:
+def _figure(runs: Sequence[Curve]) -> Figure:
     is_single = len(runs) == 1 and not runs[0].spread
-    longest = max(inches(run.label, 8) for run in runs)
+    longest = max(text_width_inches(run.label, 8) for run in runs)
     columns = min(len(runs), max(1, int(WIDTH / (longest + 0.5))))
     rows = 0 if is_single else math.ceil(len(runs) / columns)
     figure = Figure(figsize=(WIDTH, 3.1 + 0.18 * rows + (RATE_HEIGHT + 0.2) * is_single))
@@ -161,7 +161,7 @@ def _figure(runs: Sequence[Run]) -> Figure:
     if is_single:
         _draw_rate(figure.add_subplot(grid[1, :]), runs[0])
     # The title of the legend, which a title of the figure would be drawn over.
-    title = {"title": wrapped(runs[0].name, WIDTH), "title_fontsize": 10} if is_single else {}
+    title = {"title": wrap_heading(runs[0].name, WIDTH), "title_fontsize": 10} if is_single else {}
     kinds = _line_kinds(runs)
     figure.legend(handles=kinds, loc="outside upper left", ncols=4, alignment="left", **title)
     if rows:
@@ -170,43 +170,43 @@ def _figure(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _draw_rate(ax: Axes, run: Run) -> None:
+def _draw_rate(ax: Axes, run: Curve) -> None:
     """The learning rate as each epoch began."""
     dot = "." if len(run.epoch) <= 12 else ""
-    ax.plot(run.epoch, run.lr, color=GREY, lw=1, marker=dot)
+    ax.plot(run.epoch, run.lr, color=GRAY, lw=1, marker=dot)
     _finish_panel(ax, "learning rate")
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=3, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _draw_run(left: Axes, right: Axes, run: Run, number: int, *, bold: float) -> Line2D:
+def _draw_run(left: Axes, right: Axes, run: Curve, number: int, *, bold: float) -> Line2D:
     """Draw the curves of a run and mark its best epoch; returns what a legend shows for it."""
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
     dot = "." if len(run.epoch) <= 12 else ""
     panels = ((left, run.train_loss, run.val_loss), (right, run.train_percent, run.val_percent))
     for ax, (low, high) in zip((left, right), run.bands, strict=False):
-        ax.fill_between(run.epoch, low, high, color=colour, alpha=BAND, lw=0)
+        ax.fill_between(run.epoch, low, high, color=color, alpha=BAND_ALPHA, lw=0)
     for ax, train, val in panels:
-        ax.plot(run.epoch, train, "--", color=colour, alpha=0.6 * bold, lw=bold, marker=dot)
+        ax.plot(run.epoch, train, "--", color=color, alpha=0.6 * bold, lw=bold, marker=dot)
         if run.best is not None:
-            ax.plot(run.epoch, val, "-", color=colour, lw=1.5 * bold, marker=dot)
-            ax.plot(run.epoch[run.best], val[run.best], color=colour, ls="", marker=marker, **MARK)
-    return Line2D([], [], color=colour, marker=marker if run.best is not None else "", **MARK)
+            ax.plot(run.epoch, val, "-", color=color, lw=1.5 * bold, marker=dot)
+            ax.plot(run.epoch[run.best], val[run.best], color=color, ls="", marker=marker, **MARK)
+    return Line2D([], [], color=color, marker=marker if run.best is not None else "", **MARK)
 
 
-def _line_kinds(runs: Sequence[Run]) -> list[Line2D | Patch]:
-    """What lines, bands and markers mean: in the colour of a single run, grey for several."""
-    colour = COLOURS[0] if len(runs) == 1 else GREY
-    training = Line2D([], [], ls="--", lw=1, color=colour, alpha=0.6, label="training")
+def _line_kinds(runs: Sequence[Curve]) -> list[Line2D | Patch]:
+    """What lines, bands and markers mean: in the color of a single run, grey for several."""
+    color = COLORS[0] if len(runs) == 1 else GRAY
+    training = Line2D([], [], ls="--", lw=1, color=color, alpha=0.6, label="training")
     if all(run.best is None for run in runs):
         return [training]
-    validation = Line2D([], [], lw=1.5, color=colour, label="validation")
-    band = Patch(color=colour, alpha=BAND, lw=0, label="mean ± SD, n runs")
+    validation = Line2D([], [], lw=1.5, color=color, label="validation")
+    band = Patch(color=color, alpha=BAND_ALPHA, lw=0, label="mean ± SD, n runs")
     label, run = "best validation epoch", runs[0]
     if len(runs) == 1 and run.best is not None and not run.spread:
         label = f"best: {run.val_percent[run.best]:.2f} % in epoch {run.epoch[run.best]:.0f}"
-    best = Line2D([], [], ls="", color=colour, marker=MARKERS[0], label=label, **MARK)
+    best = Line2D([], [], ls="", color=color, marker=MARKERS[0], label=label, **MARK)
     return [validation, *([band] if any(run.spread for run in runs) else []), training, best]
 
 
@@ -221,7 +221,7 @@ def _finish_panel(ax: Axes, title: str) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
-def _finish_loss(ax: Axes, runs: Sequence[Run]) -> None:
+def _finish_loss(ax: Axes, runs: Sequence[Curve]) -> None:
     """A logarithmic axis with ticks at 1, 2 and 5; a linear one where a loss is 0."""
     _finish_panel(ax, "loss (nats)")
     losses = np.concatenate([[*run.train_loss, *run.val_loss] for run in runs])
@@ -238,7 +238,7 @@ def _finish_loss(ax: Axes, runs: Sequence[Run]) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _finish_accuracy(ax: Axes, runs: Sequence[Run]) -> None:
+def _finish_accuracy(ax: Axes, runs: Sequence[Curve]) -> None:
     """Limits that keep the last tenths of a percent legible, and a note on what they hide."""
     _finish_panel(ax, "accuracy (%)")
     curves = [curve for run in runs for curve in (run.train_percent, run.val_percent)]
@@ -247,11 +247,11 @@ def _finish_accuracy(ax: Axes, runs: Sequence[Run]) -> None:
     points = np.concatenate([*curves, *bands])
     worst_peak = min(curve.max() for curve in curves)
     # At least one point of accuracy, or a curve that ends at 100 % would hide all others.
-    low = max(points.min(), min(100 - REACH * (100 - worst_peak), points.max() - 1))
+    low = max(points.min(), min(100 - AXIS_ERROR_FACTOR * (100 - worst_peak), points.max() - 1))
     span = points.max() - low
     pad = max(0.05 * span, 0.1) if span else 0.5
     ax.set_ylim(low - pad, min(points.max(), 100) + pad)
     hidden = points[points < low - pad]
     if hidden.size:
         note = f"points down to {hidden.min():.1f} % cut off"
-        ax.set_title(note, loc="right", color=GREY, fontsize=8)
+        ax.set_title(note, loc="right", color=GRAY, fontsize=8)

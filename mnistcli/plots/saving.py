@@ -56,10 +56,10 @@ def save(figure: Figure, target: Path | BinaryIO, *, format: str | None = None) 
             target.write(picture.getvalue())
             target.flush()
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise _unwritable_error(target, error) from error
 
 
-def _unwritable(target: Path | BinaryIO, error: OSError) -> RunError:
+def _unwritable_error(target: Path | BinaryIO, error: OSError) -> RunError:
     fix = "Write to another place."
     if isinstance(target, Path) and not target.parent.exists():
         fix = f"Make the directory first: mkdir -p {shlex.quote(str(target.parent))}"

@@ -9,12 +9,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from mnistcli.frontier import Point
-from mnistcli.plots.style import COLOURS, CROSS, GREY, MARK, MARKERS, STYLE, inches, wrapped
+from mnistcli.pareto import TradeoffPoint
+from mnistcli.plots.style import (
+    COLORS,
+    CROSS,
+    GRAY,
+    MARK,
+    MARKERS,
+    STYLE,
+    text_width_inches,
+    wrap_heading,
+)
 
 
 @mpl.rc_context(STYLE)
-def frontier(points: Sequence[Point], *, beside: Sequence[Point] = (), title: str) -> Figure:
+def frontier(
+    points: Sequence[TradeoffPoint], *, beside: Sequence[TradeoffPoint] = (), title: str
+) -> Figure:
     """Accuracy in % against parameters: points of one name joined, bars of one SD.
 
     Both axes are logarithmic, the accuracy's in the errors: halving them is one
@@ -29,15 +40,17 @@ def frontier(points: Sequence[Point], *, beside: Sequence[Point] = (), title: st
 
 
 @mpl.rc_context(STYLE)
-def time(points: Sequence[Point], *, title: str) -> Figure:
+def time(points: Sequence[TradeoffPoint], *, title: str) -> Figure:
     """Accuracy in % against seconds of training, drawn as `frontier` draws parameters."""
     return _figure(points, (), title=title, axis="training time (s)")
 
 
-def _figure(points: Sequence[Point], beside: Sequence[Point], *, title: str, axis: str) -> Figure:
+def _figure(
+    points: Sequence[TradeoffPoint], beside: Sequence[TradeoffPoint], *, title: str, axis: str
+) -> Figure:
     figure = Figure(figsize=(7.2, 4))
     ax = figure.add_subplot()
-    figure.suptitle(wrapped(title, 7.2), x=0.01, ha="left", fontsize=10)
+    figure.suptitle(wrap_heading(title, 7.2), x=0.01, ha="left", fontsize=10)
     marks: dict[str, Line2D] = {}
     for number, name in enumerate(dict.fromkeys(each.name for each in points)):
         mine = [each for each in points if each.name == name]
@@ -49,44 +62,44 @@ def _figure(points: Sequence[Point], beside: Sequence[Point], *, title: str, axi
         # Their names would run into each other, so that they stand below, by number.
         place = (each.cost, _error_percent(each))
         ax.plot(*place, **CROSS)
-        ax.annotate(str(number), place, (5, 0), textcoords="offset points", color=GREY, va="center")
+        ax.annotate(str(number), place, (5, 0), textcoords="offset points", color=GRAY, va="center")
         label = f"{number}  {each.cost:,.0f}: {100 * each.mean:.2f} %, {each.name}"
         marks[label] = Line2D([], [], **CROSS)
     _finish(ax, [*points, *beside], axis=axis)
-    longest = max(inches(label, 8) for label in marks)
+    longest = max(text_width_inches(label, 8) for label in marks)
     columns = max(1, int(7.2 / (longest + 0.5)))
     figure.set_figheight(3.9 + 0.18 * math.ceil(len(marks) / columns))
     figure.legend(marks.values(), marks.keys(), loc="outside lower left", ncols=columns)
     return figure
 
 
-def _draw_line(ax: Axes, points: Sequence[Point], number: int) -> Line2D:
+def _draw_line(ax: Axes, points: Sequence[TradeoffPoint], number: int) -> Line2D:
     """Draw the points of one name with their bars; returns what a legend shows for it."""
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
     costs = [each.cost for each in points]
     errors = [_error_percent(each) for each in points]
     bars = [_bar(each) for each in points]
     # NaN draws no bar.
     below = [error - low or math.nan for error, (low, _) in zip(errors, bars, strict=True)]
     above = [high - error or math.nan for error, (_, high) in zip(errors, bars, strict=True)]
-    ax.errorbar(costs, errors, (below, above), ls="", color=colour, lw=1.2, capsize=2.5)
-    ax.plot(costs, errors, color=colour, lw=1.2, marker=marker, **MARK)
-    return Line2D([], [], color=colour, marker=marker, lw=1.2, **MARK)
+    ax.errorbar(costs, errors, (below, above), ls="", color=color, lw=1.2, capsize=2.5)
+    ax.plot(costs, errors, color=color, lw=1.2, marker=marker, **MARK)
+    return Line2D([], [], color=color, marker=marker, lw=1.2, **MARK)
 
 
-def _error_percent(point: Point) -> float:
+def _error_percent(point: TradeoffPoint) -> float:
     """The mean share of errors in %; of none, half an error in 10,000, which has a logarithm."""
     return max(100 * (1 - point.mean), 0.005)
 
 
-def _bar(point: Point) -> tuple[float, float]:
+def _bar(point: TradeoffPoint) -> tuple[float, float]:
     """Where the bar of a point begins and ends, in errors in %; the point itself without one."""
     error, deviation = _error_percent(point), 100 * (point.deviation or 0)
     # A bar to below no errors has no place on a logarithmic axis.
     return max(error - deviation, 0.1 * error), error + deviation
 
 
-def _finish(ax: Axes, points: Sequence[Point], *, axis: str) -> None:
+def _finish(ax: Axes, points: Sequence[TradeoffPoint], *, axis: str) -> None:
     ax.set_xlabel(axis)
     ax.set_ylabel("accuracy (%)")
     ax.set(xscale="log", yscale="log")

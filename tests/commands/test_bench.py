@@ -11,6 +11,7 @@ import pytest
 
 from mnistcli import processes
 from mnistcli.errors import RunError
+from mnistcli.processes import call_in_process
 from tests.conftest import Mnist
 
 SHORT = ("--seconds", "0.01", "--repeats", "2", "--device", "cpu", "--data-dir", "data")
@@ -103,7 +104,7 @@ def test_what_makes_no_sense_is_refused(
 @pytest.fixture
 def second_fails(measured_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of the measurements fails."""
-    call, error = processes.call, RunError("It was killed.", fix="Look at the machine")
+    call, error = call_in_process, RunError("It was killed.", fix="Look at the machine")
     num_calls = 0
 
     def failing(function: str, argument: Any) -> Any:

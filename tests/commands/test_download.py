@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torchvision.datasets
 
-from mnistcli import datasets
+from mnistcli.datasets import DATASETS, get_dataset, verify_files
 from tests.conftest import Mnist
 from tests.test_datasets import (
     NAMES,
@@ -45,7 +45,7 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `--dataset mnist` mean the small files of scikit-learn's handwriting."""
-    monkeypatch.setitem(datasets.DATASETS, "mnist", fake_dataset())
+    monkeypatch.setitem(DATASETS, "mnist", fake_dataset())
 
 
 @pytest.fixture
@@ -401,8 +401,8 @@ def test_the_real_files_are_fetched_once_verified_and_mended(
     code, stdout, stderr = finish(start(*arguments))
     assert (code, real_mirror.asked) == (0, names), stderr
     assert shown(stdout) == dict.fromkeys(names, "downloaded")
-    mnist = datasets.dataset("mnist")
-    assert {state.state for state in datasets.verify(mnist, tmp_path)} == {"verified"}
+    mnist = get_dataset("mnist")
+    assert {state.state for state in verify_files(mnist, tmp_path)} == {"verified"}
     assert names_in(tmp_path) == set(names)
 
     code, stdout, stderr = finish(start(*arguments))
@@ -417,7 +417,7 @@ def test_the_real_files_are_fetched_once_verified_and_mended(
     assert f"{altered} is damaged." in stderr
     assert finish(start(*arguments))[0] == 0
     assert real_mirror.asked == [*names, altered.name]
-    assert {state.state for state in datasets.verify(mnist, tmp_path)} == {"verified"}
+    assert {state.state for state in verify_files(mnist, tmp_path)} == {"verified"}
 
 
 @pytest.mark.mnist
@@ -431,6 +431,6 @@ def test_two_processes_may_download_into_one_directory_at_once(
         assert set(shown(stdout)) == {f"{name}.gz" for name in NAMES}
         assert set(shown(stdout).values()) <= {"downloaded", "verified"}
     assert sorted(real_mirror.asked) == sorted(f"{name}.gz" for name in NAMES)
-    mnist = datasets.dataset("mnist")
-    assert {state.state for state in datasets.verify(mnist, tmp_path)} == {"verified"}
+    mnist = get_dataset("mnist")
+    assert {state.state for state in verify_files(mnist, tmp_path)} == {"verified"}
     assert names_in(tmp_path) == {f"{name}.gz" for name in NAMES}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnistcli import checkpoints
+from mnistcli.checkpoint import load_checkpoint
 from mnistcli.metrics import wilson_interval
 from tests.conftest import Mnist
 
@@ -17,10 +17,10 @@ def test_the_figures_agree_with_each_other(mnist: Mnist, trained: Path) -> None:
     record = json.loads(mnist("eval", trained, "--json").stdout)
     confusion = record["confusion"]
     assert sum(map(sum, confusion)) == record["num_images"] == 360
-    num_right = sum(confusion[k][k] for k in range(10))
-    assert record["num_errors"] == 360 - num_right == len(record["mistakes"])
-    assert record["accuracy"] == num_right / 360
-    assert record["interval"] == list(wilson_interval(num_right, 360))
+    num_correct = sum(confusion[k][k] for k in range(10))
+    assert record["num_errors"] == 360 - num_correct == len(record["mistakes"])
+    assert record["accuracy"] == num_correct / 360
+    assert record["interval"] == list(wilson_interval(num_correct, 360))
     assert [each["name"] for each in record["classes"]] == CLASSES
     for k, each in enumerate(record["classes"]):
         assert each["num_images"] == sum(confusion[k])
@@ -43,7 +43,7 @@ def test_quiet_prints_the_accuracy_only(mnist: Mnist, trained: Path) -> None:
 def test_the_validation_split_is_the_one_training_held_out(mnist: Mnist, trained: Path) -> None:
 
     record = json.loads(mnist("eval", trained, "--split", "val", "--json").stdout)
-    card = checkpoints.load_model(trained / "best.pth").card
+    card = load_checkpoint(trained / "best.pth").card
     assert record["num_images"] == 144
     # Training judged the same weights on the same images, also in float32.
     assert record["accuracy"] == pytest.approx(card.val_accuracy)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mnistcli import checkpoints, runs
-from mnistcli.runs import Run
+from mnistcli.checkpoint import load_checkpoint
+from mnistcli.runs import Run, read_record, read_settings, save_checkpoint, write_record
 from mnistcli.settings import TrainSettings
 from tests.conftest import Mnist
 
@@ -121,11 +121,11 @@ def test_a_run_that_was_judged_is_not_judged_again(mnist: Mnist, run: Path) -> N
 def reseeded(run: Path, name: str, **changes: object) -> Path:
     """A copy of a run whose settings have `changes`, those in its best checkpoint too."""
     copy = Run(Path(shutil.copytree(run, run.parent / name)))
-    settings = TrainSettings.model_validate({**runs.read_record(copy, "settings.json"), **changes})
-    runs.write_record(copy, "settings.json", settings.model_dump(mode="json"))
-    loaded = checkpoints.load_model(copy.best)
+    settings = TrainSettings.model_validate({**read_record(copy, "settings.json"), **changes})
+    write_record(copy, "settings.json", settings.model_dump(mode="json"))
+    loaded = load_checkpoint(copy.best)
     card = loaded.card.model_copy(update={"settings": settings})
-    runs.save_checkpoint(copy.best, loaded.network, card)
+    save_checkpoint(copy.best, loaded.network, card)
     return copy.path
 
 
@@ -144,7 +144,7 @@ def test_runs_of_several_seeds_are_one_curve(mnist: Mnist, run: Path) -> None:
     reseeded(run, "fast-too", lr=0.5, seed=1)
     assert mnist("plot", "mine", "second", "faster", "fast-too", "-o", "z.svg").exit_code == 0
     drawn = Path("z.svg").read_text()
-    lr = runs.read_settings(Run(run)).lr
+    lr = read_settings(Run(run)).lr
     assert f"cnn-26k, lr {lr}, n = 2" in drawn
     assert "cnn-26k, lr 0.5, n = 2" in drawn
 

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnistcli import checkpoints, images, runs
-from mnistcli.pictures import open_picture
+from mnistcli.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
+from mnistcli.decode import decode_picture
+from mnistcli.pipeline import run_pipeline
+from mnistcli.runs import save_checkpoint
 from tests.conftest import PICTURES, Mnist, Result
 from tests.test_predict import written
 
@@ -434,7 +436,7 @@ def test_what_the_network_saw_is_saved(mnist: Mnist, text: str) -> None:
     name = save("number.png", text)
     result = mnist("predict", name, "--save-input", "seen.png", "-q")
     assert result == Result(0, f"{text}\n", "")
-    steps = images.develop(open_picture(Path(name).read_bytes(), name=name))
+    steps = run_pipeline(decode_picture(Path(name).read_bytes(), name=name))
     expected_HW = np.hstack([ways[0][0].pixels_HW for ways in steps.digits])
     with Image.open("seen.png") as seen:
         assert (seen.format, seen.mode, seen.size) == ("PNG", "L", (28 * len(text), 28))
@@ -484,7 +486,7 @@ def test_several_checkpoints_are_averaged(mnist: Mnist, trained: Path) -> None:
     name = save("year.png", "2026")
     bundled = probabilities(mnist("predict", name, "--json"))
     other = probabilities(mnist("predict", name, "-c", trained, "--json"))
-    both = probabilities(mnist("predict", name, "-c", trained, "-c", checkpoints.BUNDLED, "--json"))
+    both = probabilities(mnist("predict", name, "-c", trained, "-c", BUNDLED_CHECKPOINT, "--json"))
     assert len(bundled) == len(other) == len(both) == 4
     assert bundled != other
     for ours, theirs, mean in zip(bundled, other, both, strict=True):
@@ -502,9 +504,9 @@ def test_a_checkpoint_is_found_by_name(mnist: Mnist, trained: Path) -> None:
 
 
 def test_checkpoints_of_other_classes_are_not_averaged(mnist: Mnist, trained: Path) -> None:
-    loaded = checkpoints.load_model(trained / "best.pth")
+    loaded = load_checkpoint(trained / "best.pth")
     card = loaded.card.model_copy(update={"classes": tuple("abcdefghij")})
-    runs.save_checkpoint(Path("letters.pth"), loaded.network, card)
+    save_checkpoint(Path("letters.pth"), loaded.network, card)
     name = save("7.png", "7")
     assert mnist("predict", name, "-c", "letters.pth", "-q").exit_code == 0
     result = mnist("predict", name, "-c", trained, "-c", "letters.pth")

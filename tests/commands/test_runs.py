@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mnistcli import overview
 from mnistcli.commands.runs import ORDERS
+from mnistcli.run_table import SORT_KEYS
 from tests.conftest import Mnist, Terminal, lay_series
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -89,7 +89,7 @@ def test_the_best_of_several_data_sets_is_nobody(mnist: Mnist, made: Path) -> No
 
 
 def test_the_orders_that_are_offered_are_those_there_are() -> None:
-    assert tuple(overview.ORDERS) == ORDERS
+    assert tuple(SORT_KEYS) == ORDERS
 
 
 def test_a_damaged_run_does_not_hide_the_others(mnist: Mnist, made: Path) -> None:

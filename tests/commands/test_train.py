@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli import checkpoints, training
+from mnistcli.checkpoint import load_checkpoint
 from mnistcli.registry import RECIPES
-from mnistcli.settings import resolve
+from mnistcli.settings import resolve_settings
+from mnistcli.trainer import load_training_data, start_run, train_run
 from tests.children import Children
 from tests.conftest import Mnist
 
@@ -117,8 +118,8 @@ def test_best_is_the_epoch_with_the_highest_validation_accuracy(mnist: Mnist) ->
     mnist("train", *QUICK, "--epochs", "6", "--lr", "0.05", "--name", "one")
     with Path("runs/one/metrics.csv").open() as handle:
         rows = list(csv.DictReader(handle))
-    best = checkpoints.load_model(Path("runs/one/best.pth")).card
-    last = checkpoints.load_model(Path("runs/one/last.pth")).card
+    best = load_checkpoint(Path("runs/one/best.pth")).card
+    last = load_checkpoint(Path("runs/one/last.pth")).card
     assert best.val_accuracy == max(float(row["val_accuracy"]) for row in rows)
     assert last.epoch == 6
     assert float(rows[best.epoch - 1]["val_accuracy"]) == best.val_accuracy
@@ -128,7 +129,7 @@ def test_without_validation_the_last_epoch_is_kept(mnist: Mnist) -> None:
     result = mnist("train", *QUICK, "--val-size", "0", "--name", "one")
     assert result.exit_code == 0
     assert "nothing was held out" in result.stdout
-    assert checkpoints.load_model(Path("runs/one/best.pth")).card.epoch == 2
+    assert load_checkpoint(Path("runs/one/best.pth")).card.epoch == 2
 
 
 def test_a_dry_run_shows_values_and_sources_and_writes_nothing(
@@ -296,7 +297,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_exits_130() -> None:
     assert shell_code(process.returncode) == 130
     assert re.search(r"Interrupted after epoch \d+ of 10000\.\nGo on: mnist train --resume", stderr)
     assert "Traceback" not in stderr
-    assert checkpoints.load_model(Path("runs/one/last.pth")).card.epoch >= 1
+    assert load_checkpoint(Path("runs/one/last.pth")).card.epoch >= 1
     assert not list(Path("runs/one").glob(".*.tmp"))
 
 
@@ -327,11 +328,11 @@ def test_a_slower_recipe_trains_on_real_mnist_and_reads_a_seven(
     # Its pictures have five times the pixels, its recipe sixteen channels and more.
     is_deep = recipe == "cnn-deep"
     num, smaller = (9_600, {"channels": [8, 16, 32, 64]}) if is_deep else (12_800, {})
-    settings = resolve({"recipe": recipe, "epochs": 1, **smaller}, environ={}).settings
-    with training.started(settings, name="slow", out=Path("runs")) as start:
-        train, val = training.load(start.plan, mnist_dir)
+    settings = resolve_settings({"recipe": recipe, "epochs": 1, **smaller}, environ={}).settings
+    with start_run(settings, name="slow", out=Path("runs")) as start:
+        train, val = load_training_data(start.plan, mnist_dir)
         some = (train.take(torch.arange(num)), val.take(torch.arange(500)))
-        (epoch,) = training.execute(start, *some)
+        (epoch,) = train_run(start, *some)
     assert epoch.val_accuracy is not None
     assert epoch.val_accuracy > 0.9
     answer = mnist("predict", draw_a_seven(Path("seven.png")), "-c", "slow", "-q")

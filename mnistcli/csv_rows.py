@@ -1,0 +1,44 @@
+"""Rows of a CSV file that a person wrote."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mnistcli.errors import MnistError, shorten
+
+# The labels of some 250,000 pictures; a device has no end.
+MAX_CHARACTERS = 8_000_000
+
+
+def read_csv_rows(
+    path: Path,
+    columns: Sequence[str],
+    *,
+    refuse: Callable[[str], MnistError],
+    comment: str = "",
+) -> list[dict[str, str]]:
+    """The `columns` of every row, by the names in the first; a cell that is missing is empty.
+
+    Lines that begin with `comment` are left out, if there is one. Names may be
+    in capitals, other columns are ignored, and there is at least one row.
+
+    Raises:
+        MnistError: what `refuse` makes of the reason why the file cannot be used.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+        lines = io.StringIO(text[:MAX_CHARACTERS], newline="")
+        kept = (line for line in lines if not (comment and line.startswith(comment)))
+        header = [name.strip().lower() for name in next(csv.reader(kept), [])]
+        rows = list(csv.DictReader(kept, header, restval="", skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise refuse(f"It cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    if len(text) > MAX_CHARACTERS:
+        raise refuse(f"It has more than {MAX_CHARACTERS:,} characters.")
+    if not rows:
+        raise refuse("It has no rows.")
+    if not set(columns) <= set(header):
+        raise refuse(f"Its columns are {shorten(', '.join(header))}.")
+    return [{name: row[name] for name in columns} for row in rows]
