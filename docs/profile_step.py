@@ -12,11 +12,11 @@ import argparse
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from mnistcli.engine import fit
-from mnistcli.examples import Examples
-from mnistcli.settings import resolve_settings
-from mnistcli.state import TrainState
-from mnistcli.trainer import make_plan
+from mnistcli.config.resolve import resolve_settings
+from mnistcli.data.examples import Examples
+from mnistcli.training.engine import fit
+from mnistcli.training.state import TrainState
+from mnistcli.training.trainer import make_plan
 
 NUM_STEPS, NUM_SHOWN = 50, 14
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
-from mnistcli.cli import app
+from mnistcli.cli.app import app
 
 INTRODUCTION = """# Command reference
 

@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mnistcli.batch import read_input
-from mnistcli.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
-from mnistcli.decode import decode_picture
-from mnistcli.picture_labels import LabeledPicture, PictureScores, read_labels
-from mnistcli.pipeline import DigitImage, read_digits
-from mnistcli.predict import predict_digits, predictions_to_text
+from mnistcli.reading.batch import read_input
+from mnistcli.reading.decode import decode_picture
+from mnistcli.reading.pipeline import DigitImage, read_digits
+from mnistcli.reading.predict import predict_digits, predictions_to_text
+from mnistcli.reading.scoring import LabeledPicture, PictureScores, read_labels
+from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
 
 
 def usual(data: bytes) -> DigitImage:

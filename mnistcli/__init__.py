@@ -7,6 +7,8 @@ when it is first asked for, so that `import mnistcli` costs nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from mnistcli.version import __version__
+
 if TYPE_CHECKING:
     from mnistcli.api import (
         Training,
@@ -17,24 +19,23 @@ if TYPE_CHECKING:
         read_history,
         read_picture,
     )
-    from mnistcli.compare import compare
     from mnistcli.errors import MnistError
+    from mnistcli.evaluation.compare import compare
 else:
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module 'mnistcli' has no attribute '{name}'")
         if name == "figures":
-            return import_module("mnistcli.figures")
-        homes = {"compare": "mnistcli.comparison", "MnistError": "mnistcli.errors"}
+            return import_module("mnistcli.plots.figures")
+        homes = {"compare": "mnistcli.evaluation.compare", "MnistError": "mnistcli.errors"}
         return getattr(import_module(homes.get(name, "mnistcli.api")), name)
 
-
-__version__ = "0.1.0"
 
 __all__ = [
     "MnistError",
     "Training",
+    "__version__",
     "compare",
     "configure",
     "figures",
@@ -44,9 +45,6 @@ __all__ = [
     "read_history",
     "read_picture",
 ]
-
-# Of all records and of what --json prints: raised when a reader of the old form would fail.
-SCHEMA_VERSION = 1
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """`python -m mnistcli` is `mnist`."""
 
-from mnistcli.cli import main
+from mnistcli.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -10,29 +10,31 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnistcli.batch import process_picture
-from mnistcli.checkpoint import LoadedModel, load_checkpoint, model_snapshot
-from mnistcli.corruptions import parse_corruptions
-from mnistcli.datasets import DataSplit, get_dataset, load_dataset, resolve_data_dir
-from mnistcli.device import pick_device
-from mnistcli.engine import fit
+from mnistcli.config.choices import EvalSplit
+from mnistcli.config.resolve import resolve_settings
+from mnistcli.config.settings import TrainSettings
+from mnistcli.data.corruptions import parse_corruptions
+from mnistcli.data.datasets import DataSplit, get_dataset, load_dataset, resolve_data_dir
+from mnistcli.data.examples import Examples
 from mnistcli.errors import RunError, unknown_name
-from mnistcli.evaluate import (
+from mnistcli.evaluation.evaluate import (
     EvalOptions,
     Evaluation,
     check_comparable,
     evaluate_models,
     load_eval_data,
 )
-from mnistcli.examples import Examples
-from mnistcli.files import defer_interrupts
-from mnistcli.machine import keep_freed_memory
-from mnistcli.metrics import EpochResult, EvalSplit, best_epoch, is_finished
-from mnistcli.predict import Prediction, predict_digits
-from mnistcli.runs import find_checkpoint, find_run, read_metrics
-from mnistcli.settings import TrainSettings, resolve_settings
-from mnistcli.state import TrainState
-from mnistcli.trainer import load_training_data, make_plan, translate_errors
+from mnistcli.reading.batch import process_picture
+from mnistcli.reading.predict import Prediction, predict_digits
+from mnistcli.runs.checkpoint import LoadedModel, load_checkpoint, model_snapshot
+from mnistcli.runs.find import find_checkpoint, find_run
+from mnistcli.runs.history import EpochResult, best_epoch, is_finished, read_metrics
+from mnistcli.system.machine import keep_freed_memory
+from mnistcli.system.signals import defer_interrupts
+from mnistcli.training.device import pick_device
+from mnistcli.training.engine import fit
+from mnistcli.training.state import TrainState
+from mnistcli.training.trainer import load_training_data, make_plan, translate_errors
 
 AnyPath = str | Path
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.children import Children
+from tests.helpers.processes import Children
 
 # Before torch is imported: many small tests on few cores are faster on one thread each,
 # and a result does not depend on how many cores the machine has.
@@ -109,7 +109,7 @@ Mnist = Callable[..., Result]
 @pytest.fixture
 def mnist(capfd: pytest.CaptureFixture[str]) -> Mnist:
     """Run a command line in this process: `mnist("eval", "last")`."""
-    from mnistcli.cli import main
+    from mnistcli.cli.app import main
 
     def run(*args: str | Path) -> Result:
         capfd.readouterr()
@@ -162,7 +162,7 @@ def terminal(children: Children) -> Terminal:
 
 @pytest.fixture(scope="session")
 def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mnistcli.cli import main
+    from mnistcli.cli.app import main
 
     out = tmp_path_factory.mktemp("trained")
     arguments = "train --recipe cnn-26k --dataset digits --epochs 3 --name small -q --out"
@@ -198,9 +198,9 @@ def lay_series(trained: Path, series: Path, *, seeds: range, num_laid: int) -> N
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `mnist bench` measure in this process, which has loaded torch, and only a little."""
-    from mnistcli import bench_worker as measuring
-    from mnistcli import examples as batches
-    from mnistcli import processes
+    from mnistcli.data import examples as batches
+    from mnistcli.diagnostics import bench_worker as measuring
+    from mnistcli.diagnostics import processes
 
     def call(function: str, argument: object) -> Any:
         module_name, name = function.split(":")
@@ -253,7 +253,8 @@ def mnist_source() -> Path:
 @pytest.fixture(scope="session")
 def mnist_dir(mnist_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with the real MNIST in it."""
-    from mnistcli.datasets import get_dataset, import_files
+    from mnistcli.data.datasets import get_dataset
+    from mnistcli.data.download import import_files
 
     data_dir = tmp_path_factory.mktemp("data")
     import_files(get_dataset("mnist"), data_dir, mnist_source)

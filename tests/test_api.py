@@ -15,20 +15,20 @@ import mnistcli
 from mnistcli import (
     MnistError,
     Training,
-    compare,
     configure,
-    engine,
     judge,
     load_examples,
     load_model,
     read_history,
     read_picture,
 )
-from mnistcli.checkpoint import LoadedModel
-from mnistcli.engine import _train_step
 from mnistcli.errors import DataError, RunError, SettingsError
-from mnistcli.metrics import EpochResult
-from mnistcli.runs import Run, read_metrics
+from mnistcli.evaluation.compare import compare
+from mnistcli.runs.checkpoint import LoadedModel
+from mnistcli.runs.directory import Run
+from mnistcli.runs.history import EpochResult, read_metrics
+from mnistcli.training import engine
+from mnistcli.training.engine import _train_step
 from tests.conftest import REPOSITORY, Mnist
 
 # As the fixture `trained` was trained.

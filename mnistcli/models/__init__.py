@@ -1,1 +1,1 @@
-"""One architecture a file. Nothing here imports the rest of the package."""
+"""The architectures, one file each, their registry and their summary."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from mnistcli.pareto import TradeoffPoint
+from mnistcli.evaluation.pareto import TradeoffPoint
 from mnistcli.plots.style import (
     COLORS,
     CROSS,

@@ -1,0 +1,111 @@
+"""The command line: mounts the commands; the one place where errors become messages."""
+
+import atexit
+import gc
+import signal
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.bench import bench
+from mnistcli.cli.doctor import doctor
+from mnistcli.cli.download import download
+from mnistcli.cli.eval import evaluate
+from mnistcli.cli.options import ListCommand
+from mnistcli.cli.plot import plot
+from mnistcli.cli.predict import predict
+from mnistcli.cli.runs import list_runs
+from mnistcli.cli.summary import summary
+from mnistcli.cli.train import train
+from mnistcli.errors import EXIT_INTERRUPTED, MnistError
+from mnistcli.version import __version__
+
+# New objects between two searches for garbage among the young; searches between those among
+# the older. Python's own are 700 and 10.
+GARBAGE_THRESHOLDS = (10_000, 50)
+
+app = typer.Typer(
+    name="mnist",
+    rich_markup_mode="rich",
+    # A bug keeps Python's own traceback: it is what a bug report needs.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train", cls=ListCommand)(train)
+app.command("eval")(evaluate)
+app.command("predict")(predict)
+app.command("summary", cls=ListCommand)(summary)
+app.command("runs")(list_runs)
+app.command("plot")(plot)
+app.command("download")(download)
+app.command("doctor")(doctor)
+app.command("bench", cls=ListCommand)(bench)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"mnist {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def mnist(
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001 (the callback answers it)
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Train, judge and use small networks that read handwritten digits.
+
+    First steps:
+    $ mnist train --dataset digits
+    $ mnist predict digit.png
+    $ mnist train --arch cnn-small --max-params 8000
+
+    Exit codes:
+    0 done, 1 failed, 2 wrong usage or settings, 3 data missing or damaged,
+    4 device unavailable, 5 a demanded bound was missed, 130 interrupted.
+    """
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def _freeze_garbage() -> None:
+    """Let Python end without a search for garbage: the system takes back all memory anyway."""
+    if "triton" not in sys.modules:  # which would complain on stderr of what is not collected
+        gc.freeze()
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line `args`, by default the process's own, and exit."""
+    if threading.current_thread() is threading.main_thread():
+        # To be ended by the system is to be interrupted: what was begun is tidied up.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # To load libraries makes many objects and hardly any garbage. Looking for it less often,
+    # and not at all in the end, saves a quarter of the time that PyTorch takes to come and go.
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    atexit.register(_freeze_garbage)
+    for stream in (sys.stdout, sys.stderr):
+        # A console that cannot show a character shows "?" instead of failing.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        app(args=args, prog_name="mnist")
+    except KeyboardInterrupt:  # before or after the command itself, which Typer looks after
+        sys.exit(EXIT_INTERRUPTED)
+    except MnistError as error:
+        from mnistcli.views.console import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # A disk, a permission, an impossible name: what the system says is the message.
+        if error.strerror is None:
+            raise
+
+        what = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+        print_error(MnistError(what, fix="Check the path and its permissions."))
+        sys.exit(MnistError.exit_code)

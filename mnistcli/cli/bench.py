@@ -1,0 +1,180 @@
+"""`mnist bench`."""
+
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.options import (
+    MODEL,
+    TRAINING,
+    Augment,
+    BatchNorm,
+    BatchSize,
+    Channels,
+    DataDir,
+    Device,
+    Dropout,
+    Ema,
+    Hidden,
+    Json,
+    KernelSize,
+    MaxParams,
+    Padding,
+    Pool,
+    Width,
+    complete_from,
+    given_settings,
+    quiet_option,
+    warn_misspelled_variables,
+)
+from mnistcli.config.recipes import RECIPES
+from mnistcli.errors import EXIT_INTERRUPTED, MnistError
+from mnistcli.models.registry import ARCHITECTURES
+
+MEASURING = "Measuring"
+Names = list[str] | None
+
+
+def bench(
+    ctx: typer.Context,
+    arch: Annotated[
+        Names,
+        typer.Option(
+            "--arch",
+            "-a",
+            help="An architecture; again for another.",
+            metavar="NAME",
+            show_default="all",
+            rich_help_panel=MODEL,
+            autocompletion=complete_from(tuple(ARCHITECTURES)),
+        ),
+    ] = None,
+    recipe: Annotated[
+        Names,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="A recipe; again for another.",
+            metavar="NAME",
+            rich_help_panel=MODEL,
+            autocompletion=complete_from(tuple(RECIPES)),
+        ),
+    ] = None,
+    max_params: MaxParams = None,
+    hidden: Hidden = None,
+    channels: Channels = None,
+    kernel_size: KernelSize = None,
+    padding: Padding = None,
+    pool: Pool = None,
+    batch_norm: BatchNorm = None,
+    dropout: Dropout = None,
+    width: Width = None,
+    batch_size: BatchSize = None,
+    augment: Augment = None,
+    ema: Ema = None,
+    precision: Annotated[
+        Names,
+        typer.Option(
+            "--precision",
+            help="auto, float32, bfloat16 or float16; again for another.",
+            metavar="NAME",
+            show_default="float32 and auto",
+            rich_help_panel=TRAINING,
+            autocompletion=complete_from(("auto", "float32", "bfloat16", "float16")),
+        ),
+    ] = None,
+    device: Device = "auto",
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds",
+            help="How long to train, and again to evaluate, each network.",
+            metavar="N",
+            min=0.01,
+            max=3600,
+            rich_help_panel=MEASURING,
+        ),
+    ] = 3.0,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            "--repeats",
+            help="Into how many samples those seconds are divided.",
+            metavar="N",
+            min=1,
+            max=1000,
+            rich_help_panel=MEASURING,
+        ),
+    ] = 5,
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference",
+            help="Train also by the usual DataLoader loop, turn by turn.",
+            rich_help_panel=MEASURING,
+        ),
+    ] = False,
+    loader_processes: Annotated[
+        int,
+        typer.Option(
+            "--loader-processes",
+            help="Processes of the usual loop's DataLoader; 0: none but its own.",
+            metavar="N",
+            min=0,
+            max=256,
+            rich_help_panel=MEASURING,
+        ),
+    ] = 0,
+    data_dir: DataDir = None,
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("the images per second of training")] = False,
+) -> None:
+    """Measure how fast this machine trains and evaluates.
+
+    Images per second, seconds an epoch of 54,000 images, one picture's latency
+    and the peak of memory, of every architecture in float32 and in the format
+    that auto takes, each in a process of its own: some minutes for them all.
+    Needs no data: without MNIST it repeats scikit-learn's digits.
+
+    Examples:
+    $ mnist bench
+    $ mnist bench --recipe cnn-26k --precision float32 --reference
+    $ mnist bench --arch mlp --arch cnn --seconds 1 --json
+    """
+    from mnistcli.diagnostics.bench import (
+        DEFAULT_PRECISIONS,
+        BenchOptions,
+        BenchRow,
+        measure_cases,
+        prepare_cases,
+        select_networks,
+    )
+    from mnistcli.views.bench import bench_progress, show_bench
+
+    warn_misspelled_variables()
+    more = given_settings(ctx)
+    for name in ("arch", "recipe", "precision"):
+        more.pop(name, None)
+    wanted = BenchOptions(
+        picks=select_networks(arch or (), recipe or (), more),
+        precisions=tuple(precision or DEFAULT_PRECISIONS),
+        seconds=seconds,
+        repeats=repeats,
+        reference=reference,
+        loader_processes=loader_processes,
+        data_dir=str(data_dir) if data_dir else None,
+    )
+    rows: list[BenchRow] = []
+    interrupted = False
+    with bench_progress(quiet=quiet or json) as on_start:
+        machine, benches = prepare_cases(wanted)
+        try:
+            rows += measure_cases(wanted, benches, on_start=on_start)
+        except KeyboardInterrupt:
+            interrupted = True
+    show_bench(machine, wanted, rows, num_benches=len(benches), as_json=json, quiet=quiet)
+    failures = [row.outcome for row in rows if isinstance(row.outcome, MnistError)]
+    if interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if failures:
+        raise typer.Exit(failures[0].exit_code)

@@ -1,0 +1,161 @@
+"""`mnist runs`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnistcli.cli.options import DATASET_NAMES, Json, Out, complete_from, quiet_option
+from mnistcli.config.recipes import RECIPES
+from mnistcli.errors import DataError, SettingsError, unknown_name
+from mnistcli.models.registry import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from mnistcli.evaluation.run_table import RunEntry
+
+ORDERS = ("date", "accuracy", "params", "time", "name")
+CHOICE = "Which runs"
+
+
+def list_runs(
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            "-s",
+            help="date (newest first), accuracy (of validation, highest first), params "
+            "(fewest first), time (shortest first) or name.",
+            metavar="NAME",
+            autocompletion=complete_from(ORDERS),
+        ),
+    ] = "date",
+    best: Annotated[
+        bool,
+        typer.Option(
+            "--best",
+            help="Only the one with the highest validation accuracy; with -q its name. "
+            "Runs of other seeds are validated on other images.",
+        ),
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="Only runs of this recipe.",
+            metavar="NAME",
+            rich_help_panel=CHOICE,
+            autocompletion=complete_from(tuple(RECIPES)),
+        ),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            "--arch",
+            "-a",
+            help="Only networks of this architecture.",
+            metavar="NAME",
+            rich_help_panel=CHOICE,
+            autocompletion=complete_from(tuple(ARCHITECTURES)),
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Only runs on this data set.",
+            metavar="NAME",
+            rich_help_panel=CHOICE,
+            autocompletion=complete_from(DATASET_NAMES),
+        ),
+    ] = None,
+    max_params: Annotated[
+        int | None,
+        typer.Option(
+            "--max-params",
+            help="Only networks of so many parameters or fewer.",
+            metavar="N",
+            rich_help_panel=CHOICE,
+            min=1,
+        ),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--min-accuracy",
+            help="Only runs of this validation accuracy in percent, or a higher one.",
+            metavar="P",
+            rich_help_panel=CHOICE,
+            min=1,
+            max=100,
+        ),
+    ] = None,
+    out: Out = Path("runs"),
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("the names")] = False,
+) -> None:
+    """Show the runs side by side: how far each has come, and how good it is.
+
+    The accuracies are those of validation, in the epoch that is kept and in the
+    last, and that of the test set where `mnist eval` has judged the run. What a
+    terminal has no room for is left out: `--json` has everything.
+
+    Examples:
+    $ mnist runs
+    $ mnist runs --sort accuracy --max-params 8000
+    $ mnist runs --best -q
+    """
+    from mnistcli.evaluation.run_table import filter_entries, read_run_entries, sort_entries
+    from mnistcli.views.runs import show_damaged, show_runs
+
+    if sort not in ORDERS:
+        raise unknown_name("order", sort, ORDERS)
+    entries, problems = read_run_entries(out)
+    show_damaged(problems)
+    _check_names(entries, recipe=recipe, arch=arch, dataset=dataset)
+    shown = filter_entries(
+        sort_entries(entries, sort),
+        recipe=recipe,
+        arch=arch,
+        dataset=dataset,
+        max_params=max_params,
+        min_accuracy=min_accuracy,
+    )
+    if best:
+        shown = [_best(shown, out)]
+    show_runs(shown, problems, out=out, num_runs=len(entries), as_json=json, quiet=quiet)
+
+
+def _check_names(
+    entries: "list[RunEntry]", *, recipe: str | None, arch: str | None, dataset: str | None
+) -> None:
+    """Raise SettingsError for a name that is neither a run's nor this tool's."""
+    recipes = {*RECIPES, *(entry.settings.recipe for entry in entries)}
+    for kind, name, known in (
+        ("recipe", recipe, recipes),
+        ("architecture", arch, ARCHITECTURES),
+        ("data set", dataset, DATASET_NAMES),
+    ):
+        if name is not None and name not in known:
+            raise unknown_name(kind, name, known)
+
+
+def _best(entries: "list[RunEntry]", out: Path) -> "RunEntry":
+    from mnistcli.evaluation.run_table import best_entry
+
+    sets = sorted({each.settings.dataset for each in entries if each.accuracy is not None})
+    if len(sets) > 1:
+        raise SettingsError(
+            f"No run in {out} is the best of all.",
+            why=f"They were validated on several data sets: {', '.join(sets)}.",
+            fix=f"Say which: --dataset {sets[0]}",
+        )
+    best = best_entry(entries)
+    if best is None:
+        raise DataError(
+            f"No run in {out} is the best.",
+            why="None of those asked for has a validation accuracy.",
+            fix="Train one: mnist train",
+        )
+    return best

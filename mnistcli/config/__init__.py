@@ -1,0 +1,1 @@
+"""The settings of a training run: their lists, bounds, recipes and sources."""

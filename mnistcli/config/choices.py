@@ -1,0 +1,5 @@
+"""Every closed list of values, once."""
+
+from typing import Literal
+
+EvalSplit = Literal["val", "test"]

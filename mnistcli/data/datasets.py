@@ -1,0 +1,261 @@
+"""Where the data sets come from, their checksums, and loading them as uint8 tensors.
+
+A file has its final name only once its checksum is right, and the checksum is
+taken again whenever the file is loaded. Files lie as torchvision lays them
+(`<data dir>/MNIST/raw/…`), so that both can use one directory.
+
+Shapes: N images, H rows, W columns (28).
+"""
+
+import gzip
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from mnistcli.data.digits import load_digits
+from mnistcli.data.examples import Examples
+from mnistcli.data.formats import read_idx
+from mnistcli.data.mirrors import MAX_FILE_BYTES
+from mnistcli.errors import DataError, unknown_name
+
+DataSplit = Literal["train", "test"]
+
+DIGITS = tuple("0123456789")
+# Test images of MNIST whose label fewer than three of five people chose, by the file
+# mturk/mnist_mturk.json of github.com/cleanlab/label-errors (Northcutt, Athalye and Mueller,
+# "Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks", 2021).
+DOUBTFUL_DIGITS = (
+    *(947, 1621, 1901, 2130, 2462, 2597, 2654, 3520),
+    *(3558, 5937, 6651, 6783, 8527, 9679, 9729),
+)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One IDX file: the published MD5 of its `.gz`, and the SHA-256 of its content if known."""
+
+    name: str
+    gz_md5: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set of 28x28 pictures in ten classes.
+
+    `mean` and `std` are those of a training pixel in 0..1. `folder` is also
+    the name of torchvision's class, which knows the mirrors; a data set
+    without files needs no download. `doubtful` are the test images, by their
+    place, whose label people doubt.
+    """
+
+    name: str
+    summary: str
+    mean: float
+    std: float
+    classes: tuple[str, ...]
+    folder: str = ""
+    files: tuple[DataFile, ...] = ()
+    doubtful: tuple[int, ...] = ()
+
+    def pair(self, split: DataSplit) -> tuple[DataFile, DataFile]:
+        """The files with the images and the labels of `split`."""
+        images, labels = self.files[:2] if split == "train" else self.files[2:]
+        return images, labels
+
+
+def _files(*checksums: tuple[str, str]) -> tuple[DataFile, ...]:
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(
+        DataFile(f"{name}-ubyte", md5, sha256)
+        for name, (md5, sha256) in zip(names, checksums, strict=True)
+    )
+
+
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset(
+            "mnist",
+            "60,000 + 10,000 handwritten digits (LeCun, Cortes, Burges)",
+            mean=0.1307,
+            std=0.3081,
+            classes=DIGITS,
+            folder="MNIST",
+            files=_files(
+                (
+                    "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+                    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                ),
+                (
+                    "d53e105ee54ea40749a09fcbcd1e9432",
+                    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                ),
+                (
+                    "9fb629c4189551a2d022fa330f9573f3",
+                    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                ),
+                (
+                    "ec29112dd5afa0611ce80d1b7f02629c",
+                    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+                ),
+            ),
+            doubtful=DOUBTFUL_DIGITS,
+        ),
+        Dataset(
+            "fashion-mnist",
+            "60,000 + 10,000 pictures of clothes (Xiao, Rasul, Vollgraf 2017)",
+            mean=0.2860,
+            std=0.3530,
+            classes=(
+                "T-shirt/top",
+                "Trouser",
+                "Pullover",
+                "Dress",
+                "Coat",
+                "Sandal",
+                "Shirt",
+                "Sneaker",
+                "Bag",
+                "Ankle boot",
+            ),
+            folder="FashionMNIST",
+            files=_files(
+                ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", ""),
+                ("25c81989df183df01b3e8a0aad5dffbe", ""),
+                ("bef4ecab320f06d8554ea6380940ec79", ""),
+                ("bb300cfdad3c16e7a12a480ee83cd310", ""),
+            ),
+        ),
+        Dataset(
+            "kmnist",
+            "60,000 + 10,000 cursive Japanese characters (Clanuwat et al. 2018)",
+            mean=0.1918,
+            std=0.3483,
+            classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+            folder="KMNIST",
+            files=_files(
+                ("bdb82020997e1d708af4cf47b453dcf7", ""),
+                ("e144d726b3acfaa3e44228e80efcd344", ""),
+                ("5c965bf0a639b31b8f53240b1b52f4d7", ""),
+                ("7320c461ea6c1c855c0b718fb2a4b134", ""),
+            ),
+        ),
+        Dataset(
+            "digits",
+            "1,437 + 360 handwritten digits that come with scikit-learn",
+            mean=0.1593,
+            std=0.2980,
+            classes=DIGITS,
+        ),
+    )
+}
+
+
+def get_dataset(name: str) -> Dataset:
+    """The data set called `name`; raises SettingsError with the nearest name."""
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    return DATASETS[name]
+
+
+def resolve_data_dir(wanted: Path | None, environ: Mapping[str, str]) -> Path:
+    """The directory for all data sets: `wanted`, `MNIST_DATA_DIR`, or the platform's cache."""
+    from platformdirs import user_cache_path
+
+    if wanted:
+        return wanted
+    from_environment = environ.get("MNIST_DATA_DIR")
+    return Path(from_environment) if from_environment else user_cache_path("mnist")
+
+
+def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples:
+    """The training or test examples, checked: images uint8 (N, 28, 28), labels int64 (N,) 0..9.
+
+    Raises:
+        DataError: a file is missing or is not the published one.
+    """
+    if not dataset.files:
+        return load_digits(split)
+    images_file, labels_file = dataset.pair(split)
+    folder = raw_folder(dataset, data_dir)
+    images_NHW = read_idx(_read_verified(images_file, folder, dataset), name=images_file.name)
+    labels_N = read_idx(_read_verified(labels_file, folder, dataset), name=labels_file.name)
+    if images_NHW.shape[1:] != (28, 28) or labels_N.shape != images_NHW.shape[:1]:
+        raise DataError(
+            f"The {split} files of {dataset.name} do not fit together.",
+            why=f"They hold arrays of shape {images_NHW.shape} and {labels_N.shape}.",
+            fix=download_command(dataset),
+        )
+    return Examples(torch.from_numpy(images_NHW), torch.from_numpy(labels_N.astype(np.int64)))
+
+
+def has_all_files(dataset: Dataset, data_dir: Path) -> bool:
+    """Whether every file is there; their checksums are taken when they are loaded."""
+    folder = raw_folder(dataset, data_dir)
+    return all(find_file(file, folder) for file in dataset.files)
+
+
+def missing_dataset(dataset: Dataset, data_dir: Path) -> DataError:
+    """The error that says what is missing, where, and how to get it."""
+    folder = raw_folder(dataset, data_dir)
+    names = [f"{file.name}.gz" for file in dataset.files if not find_file(file, folder)]
+    return DataError(
+        f"The data set {dataset.name} is not on this machine.",
+        why=f"{', '.join(names)} not found in {folder}.",
+        fix=download_command(dataset),
+    )
+
+
+def raw_folder(dataset: Dataset, data_dir: Path) -> Path:
+    return data_dir / dataset.folder / "raw"
+
+
+def find_file(file: DataFile, folder: Path) -> Path | None:
+    """The file as `.gz`, else unpacked where its checksum is known; None if neither is there."""
+    packed, unpacked = folder / f"{file.name}.gz", folder / file.name
+    if packed.is_file():
+        return packed
+    return unpacked if file.sha256 and unpacked.is_file() else None
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file, up to one byte more than a published one may have."""
+    try:
+        with path.open("rb") as handle:
+            return handle.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise DataError(
+            f"Cannot read {path}.", why=f"{error.strerror}.", fix="Check the file and its rights."
+        ) from error
+
+
+def is_published(path: Path, content: bytes, file: DataFile) -> bool:
+    if path.suffix == ".gz":
+        return hashlib.md5(content, usedforsecurity=False).hexdigest() == file.gz_md5
+    return bool(file.sha256) and hashlib.sha256(content).hexdigest() == file.sha256
+
+
+def _read_verified(file: DataFile, folder: Path, dataset: Dataset) -> bytes:
+    """The unpacked content of a file whose checksum is right."""
+    path = find_file(file, folder)
+    if path is None:
+        raise missing_dataset(dataset, folder.parents[1])
+    content = read_file(path)
+    if not is_published(path, content, file):
+        raise DataError(
+            f"{path} is damaged.",
+            why="Its checksum is not the published one.",
+            fix=download_command(dataset),
+        )
+    return gzip.decompress(content) if path.suffix == ".gz" else content
+
+
+def download_command(dataset: Dataset) -> str:
+    option = "" if dataset.name == "mnist" else f" --dataset {dataset.name}"
+    return f"Get it: mnist download{option}   (files at hand: mnist download{option} --from DIR)"

@@ -1,0 +1,1 @@
+"""`mnist doctor` and `mnist bench`."""

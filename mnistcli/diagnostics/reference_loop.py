@@ -1,0 +1,90 @@
+"""The loop of most MNIST scripts, to compare the engine with.
+
+torchvision's data set with ToTensor and Normalize, a DataLoader that shuffles,
+PyTorch's default optimiser, the loss read after every batch.
+
+Shapes: N images, C channels (1), H rows, W columns, K classes.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import MNIST
+
+from mnistcli.config.settings import TrainSettings
+from mnistcli.data.examples import Examples, Normalization
+from mnistcli.models.registry import build_network
+from mnistcli.training.device import DTYPES
+
+_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class InMemoryMNIST(MNIST):  # type: ignore[misc]
+    """torchvision's data set, filled with examples instead of a directory's files.
+
+    What it does for every picture, which is what costs time, is torchvision's
+    own code: a PIL image of it, then the transforms.
+    """
+
+    def __init__(self, examples: Examples, normalization: Normalization) -> None:
+        # Not the parent's, which looks for files.
+        self.data, self.targets = examples.images_NHW, examples.labels_N
+        side = normalization.input_px
+        resize = [] if self.data.shape[-1] == side else [transforms.Resize((side, side))]
+        normalize = transforms.Normalize((normalization.mean,), (normalization.std,))
+        self.transform = transforms.Compose([*resize, transforms.ToTensor(), normalize])
+        self.target_transform = None
+
+
+class ReferenceLoop:
+    """A network of the settings and what trains it, without augmentation and averaged weights."""
+
+    def __init__(self, settings: TrainSettings, *, device: str, precision: str) -> None:
+        torch.manual_seed(settings.seed)
+        self.device = device
+        self.dtype = DTYPES[precision]
+        self.model = build_network(settings.arch, settings.network).to(device)
+        self.optimizer = _OPTIMIZERS[settings.optimizer](
+            self.model.parameters(), lr=settings.lr, **_optimizer_options(settings)
+        )
+        # Float16's gradients vanish unless the loss is scaled.
+        self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+
+    def train(self, loader: "DataLoader[tuple[Tensor, Tensor]]") -> float:
+        """Train an epoch on batches of pictures (N, 1, H, W) and labels; the mean loss in nats."""
+        self.model.train()
+        loss_sum, num_seen = 0.0, 0
+        for batch_NCHW, batch_N in loader:
+            x_NCHW, labels_N = batch_NCHW.to(self.device), batch_N.to(self.device)
+            self.optimizer.zero_grad()
+            with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+                loss = F.cross_entropy(self.model(x_NCHW), labels_N)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            loss_sum += loss.item() * len(labels_N)
+            num_seen += len(labels_N)
+        return loss_sum / num_seen
+
+
+def make_loader(
+    examples: Examples, normalization: Normalization, *, batch_size: int, num_processes: int
+) -> "DataLoader[tuple[Tensor, Tensor]]":
+    """Shuffled batches of examples that lie on the CPU; 0 processes: decoded by this one."""
+    return DataLoader(
+        InMemoryMNIST(examples, normalization),
+        batch_size,
+        shuffle=True,
+        num_workers=num_processes,
+        persistent_workers=num_processes > 0,
+    )
+
+
+def _optimizer_options(settings: TrainSettings) -> dict[str, Any]:
+    """What the optimiser takes beside the rate."""
+    more: dict[str, Any] = {"weight_decay": settings.weight_decay}
+    return more | ({"momentum": settings.momentum} if settings.optimizer == "sgd" else {})

@@ -1,0 +1,1 @@
+"""The figures of trained networks, and comparisons between them."""

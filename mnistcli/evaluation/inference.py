@@ -1,0 +1,51 @@
+"""The predictions of a network for examples, in float32.
+
+Shapes: N images, K classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mnistcli.data.examples import Examples, Normalization, evaluation_batches, normalize
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Class probabilities float32 (N, 10) and labels int64 (N,), on the CPU; mean loss in nats."""
+
+    loss: float
+    probabilities_NK: Tensor
+    labels_N: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose most probable class is their label, in 0..1."""
+        predicted_N = self.probabilities_NK.argmax(dim=1)
+        return int((predicted_N == self.labels_N).sum()) / len(self.labels_N)
+
+
+@torch.inference_mode()
+def evaluate_network(
+    model: nn.Module, examples: Examples, normalization: Normalization
+) -> Predictions:
+    """Judge `model` on `examples`, both on one device, in float32 and without dropout.
+
+    Uses no randomness and leaves the model in the mode it was in. Float32 on
+    every device, so that a count of errors means the same everywhere.
+    """
+    was_training = model.training
+    model.eval()
+    # Tensor cores would round the inputs of a float32 convolution to 10 bits (TF32).
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        logits_NK = torch.cat(
+            [
+                model(normalize(batch_NHW, normalization))
+                for batch_NHW in evaluation_batches(examples.images_NHW)
+            ]
+        )
+    model.train(was_training)
+    loss = F.cross_entropy(logits_NK, examples.labels_N).item()
+    return Predictions(loss, logits_NK.softmax(dim=1).cpu(), examples.labels_N.cpu())

@@ -1,0 +1,119 @@
+"""What training and evaluation are judged by. Pure functions of arrays; no torch.
+
+Shapes: N images, K classes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fares; all but the counts lie in 0..1, and are 0 where undefined."""
+
+    name: str
+    num_images: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Accuracies (0..1) of several networks: their mean, and their sample's standard deviation.
+
+    `deviation` is None of a single one. `num_errors` of `num_images` are those
+    of all networks together, `interval` the 95 % Wilson interval of that share,
+    as an accuracy. It assumes that no two networks were judged on the same image.
+    """
+
+    mean: float
+    deviation: float | None
+    num_errors: int
+    num_images: int
+    interval: tuple[float, float]
+
+
+def confusion_matrix(
+    labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], *, num_classes: int
+) -> NDArray[np.int64]:
+    """Counts int64 (K, K): row the true class, column the predicted one."""
+    cells_N = labels_N * num_classes + predicted_N
+    counts = np.bincount(cells_N, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def class_scores(confusion_KK: NDArray[np.int64], names: tuple[str, ...]) -> list[ClassScore]:
+    """Precision, recall and F1 of every class from a confusion matrix."""
+    right_K = np.diag(confusion_KK).astype(float)
+    precision_K = _divide_or_zero(right_K, confusion_KK.sum(axis=0))
+    recall_K = _divide_or_zero(right_K, confusion_KK.sum(axis=1))
+    f1_K = _divide_or_zero(2 * precision_K * recall_K, precision_K + recall_K)
+    return [
+        ClassScore(name, int(num), float(precision), float(recall), float(f1))
+        for name, num, precision, recall, f1 in zip(
+            names, confusion_KK.sum(axis=1), precision_K, recall_K, f1_K, strict=True
+        )
+    ]
+
+
+def macro_mean(classes: Sequence[ClassScore]) -> ClassScore:
+    """The mean of the classes' figures, each class weighing the same; its F1 is macro F1."""
+    return ClassScore(
+        "mean",
+        sum(each.num_images for each in classes),
+        fmean(each.precision for each in classes),
+        fmean(each.recall for each in classes),
+        fmean(each.f1 for each in classes),
+    )
+
+
+def wilson_interval(
+    num_correct: int, num_all: int, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """The score interval of a proportion, in 0..1 (Wilson 1927).
+
+    Unlike the textbook's p ± z·SE it stays inside 0..1 and keeps its coverage
+    near 1, where the accuracies of this tool lie.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    if num_all < 1:
+        raise ValueError("an interval needs at least one image")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p, z2_n = num_correct / num_all, z * z / num_all
+    centre = (p + z2_n / 2) / (1 + z2_n)
+    half = z * math.sqrt(p * (1 - p) / num_all + z2_n / (4 * num_all)) / (1 + z2_n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def sample_sd(values: Sequence[float]) -> float | None:
+    """The sample's standard deviation; None of a single value, which has none."""
+    return stdev(values) if len(values) > 1 else None
+
+
+def summarize_spread(judged: Sequence[tuple[float, int]]) -> Spread:
+    """The spread of accuracies (0..1), each with its number of images. There must be one."""
+    accuracies = [accuracy for accuracy, _ in judged]
+    num_images = sum(num for _, num in judged)
+    num_correct = sum(round(accuracy * num) for accuracy, num in judged)
+    return Spread(
+        mean=fmean(accuracies),
+        deviation=sample_sd(accuracies),
+        num_errors=num_images - num_correct,
+        num_images=num_images,
+        interval=wilson_interval(num_correct, num_images),
+    )
+
+
+def _divide_or_zero(
+    part_K: NDArray[np.float64], whole_K: NDArray[np.float64] | NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """`part / whole`, 0 where the whole is 0."""
+    return np.divide(part_K, whole_K, out=np.zeros_like(part_K), where=whole_K > 0)

@@ -1,0 +1,142 @@
+"""Ink in MNIST's format: fitted into 20x20, centered by mass in 28x28.
+
+Shapes: H rows, W columns.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from mnistcli.reading.background import quantile
+from mnistcli.reading.decode import GrayImage
+from mnistcli.reading.segment import (
+    Box,
+)
+
+# MNIST's form (LeCun et al. 1998): the box, the picture, and where the centre of
+# mass lies, counted from pixel 0. The training set's centres average 14.0.
+FIT_PX, SIZE_PX, CENTER_PX = 20, 28, 14
+# Less ink than this share of the darkest is no visible part of a stroke.
+VISIBLE_INK = 0.05
+
+# As `stroke_width_px` measures them, MNIST's training digits have strokes of 2.5 px on
+# average, 98 % of them within the first two bounds. Others are brought to the second two.
+THIN_PX, THICK_PX = 1.45, 4.6
+WIDENED_PX, NARROWED_PX = 2.3, 3.0
+# Strokes are changed on a square of so many pixels for each one of the result.
+OVERSAMPLING = 5
+
+
+def ink_box(ink_HW: GrayImage, *, visible: float = VISIBLE_INK) -> Box:
+    """Left, top, right, bottom (exclusive) of what has this share of the darkest ink."""
+    visible_HW = ink_HW > visible * ink_HW.max()
+    rows_N, columns_N = np.flatnonzero(visible_HW.any(1)), np.flatnonzero(visible_HW.any(0))
+    return int(columns_N[0]), int(rows_N[0]), int(columns_N[-1]) + 1, int(rows_N[-1]) + 1
+
+
+def fit_to_box(ink_HW: GrayImage) -> GrayImage:
+    """Ink filling its array -> (20, 20), aspect kept, strokes about as wide as MNIST's."""
+    square_HW = to_square(ink_HW)
+    width_px = stroke_width_px(square_HW) * FIT_PX / len(square_HW)
+    # Ink that fits as it is has been fitted before: MNIST's own thick strokes stay.
+    if width_px < THIN_PX or (width_px > THICK_PX and len(square_HW) != FIT_PX):
+        square_HW = adjust_stroke_width(square_HW)
+    fitted_HW = resize_square(square_HW, FIT_PX)
+    # A stroke much thinner than the picture is long has all but averaged away.
+    return np.asarray(fitted_HW / fitted_HW.max())
+
+
+def adjust_stroke_width(ink_HW: GrayImage) -> GrayImage:
+    """Strokes widened or narrowed to MNIST's usual width, as it is once the result is fitted.
+
+    With side s and stroke w, a disc of radius r makes them s + 2r and w + 2r;
+    solved for r where 20 (w + 2r) / (s + 2r) is the width wanted.
+    """
+    ink_HW = resize_square(ink_HW, FIT_PX * OVERSAMPLING)
+    side_px, width_px = len(ink_HW), stroke_width_px(ink_HW)
+    wanted_px = WIDENED_PX if width_px < THIN_PX * OVERSAMPLING else NARROWED_PX
+    radius_px = (wanted_px * side_px - FIT_PX * width_px) / (2 * (FIT_PX - wanted_px))
+    ink_HW = np.pad(ink_HW, 1 + math.ceil(abs(radius_px)))
+    # Half of the usual darkness, because a thin stroke shrunk is grey all over.
+    visible_N = ink_HW[ink_HW > VISIBLE_INK * ink_HW.max()]
+    stroke_HW = ink_HW > quantile(visible_N, 0.9) / 2
+    # Distances are counted between the middles of pixels, and the edge lies half a pixel off.
+    if radius_px > 0:
+        reach_HW = radius_px + 1 - ndimage.distance_transform_edt(~stroke_HW)
+    else:
+        reach_HW = radius_px + ndimage.distance_transform_edt(stroke_HW)
+    return to_square(np.clip(reach_HW, 0, 1).astype(np.float32))
+
+
+def stroke_width_px(ink_HW: GrayImage) -> float:
+    """The mean width of the strokes: twice the ink over its total variation.
+
+    A stroke of length L, width w and any darkness d holds L w d of ink, and its
+    two edges have a total variation of 2 L d.
+    """
+    height, width = ink_HW.shape
+    padded_HW = np.zeros((height + 2, width + 2), np.float32)
+    padded_HW[1:-1, 1:-1] = ink_HW
+    here_HW = padded_HW[1:, 1:]
+    down_HW, right_HW = here_HW - padded_HW[:-1, 1:], here_HW - padded_HW[1:, :-1]
+    return 2 * float(ink_HW.sum()) / max(float(np.hypot(down_HW, right_HW).sum()), 1e-6)
+
+
+def to_square(ink_HW: GrayImage) -> GrayImage:
+    """Cropped to the ink and padded with paper to a square around it."""
+    left, top, right, bottom = ink_box(ink_HW)
+    height, width = bottom - top, right - left
+    side = max(height, width)
+    square_HW = np.zeros((side, side), np.float32)
+    y, x = (side - height) // 2, (side - width) // 2
+    square_HW[y : y + height, x : x + width] = ink_HW[top:bottom, left:right]
+    return square_HW
+
+
+def resize_square(ink_HW: GrayImage, side_px: int) -> GrayImage:
+    """A square of ink in another size, (side_px, side_px): area averages, bicubic to enlarge."""
+    if len(ink_HW) == side_px:
+        return ink_HW
+    if len(ink_HW) > side_px:
+        shares_SH = area_shares(len(ink_HW), side_px)
+        return np.asarray(shares_SH @ ink_HW @ shares_SH.T)
+    enlarged = Image.fromarray(ink_HW).resize((side_px, side_px), Image.Resampling.BICUBIC)
+    return np.asarray(enlarged, dtype=np.float32).clip(0, 1)
+
+
+@lru_cache(maxsize=64)
+def area_shares(from_px: int, to_px: int) -> GrayImage:
+    """How much of each of `to_px` pixels each of `from_px` covers, float32 (to_px, from_px).
+
+    Pillow's box filter takes every pixel for one output pixel or none, and drops
+    a line of one pixel that falls between two.
+    """
+    scale = from_px / to_px
+    start_S1 = scale * np.arange(to_px)[:, None]
+    pixel_H = np.arange(from_px)[None, :]
+    overlap_SH = np.minimum(start_S1 + scale, pixel_H + 1) - np.maximum(start_S1, pixel_H)
+    return np.asarray(overlap_SH.clip(min=0) / scale, dtype=np.float32)
+
+
+def center_by_mass(ink_HW: GrayImage) -> GrayImage:
+    """Ink moved by whole pixels so that its centre of mass is the middle of (28, 28).
+
+    Where that would push ink out of the picture, it stays inside.
+    """
+    left, top, right, bottom = ink_box(ink_HW)
+    y, x = (
+        centered_start(ink_HW.sum(axis=1), top, bottom),
+        centered_start(ink_HW.sum(axis=0), left, right),
+    )
+    centered_HW = np.zeros((SIZE_PX, SIZE_PX), np.float32)
+    centered_HW[y : y + bottom - top, x : x + right - left] = ink_HW[top:bottom, left:right]
+    return centered_HW
+
+
+def centered_start(ink_N: GrayImage, first: int, end: int) -> int:
+    """Where ink from `first` to `end` begins in `SIZE_PX` pixels, with its mean in the middle."""
+    mean = float(ink_N @ np.arange(len(ink_N), dtype=np.float32)) / float(ink_N.sum())
+    return min(max(CENTER_PX - round(mean) + first, 0), SIZE_PX - (end - first))

@@ -1,0 +1,1 @@
+"""Training: the engine, one run, several runs, devices, processes."""

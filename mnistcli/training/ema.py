@@ -1,0 +1,56 @@
+"""The exponential moving average (EMA) of a network's weights."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightEMA:
+    """An exponential moving average of a network's weights and of batch norm's statistics.
+
+    The decay starts low and grows to its value within about 10 / (1 - decay)
+    steps, so that the random initial weights are soon forgotten and a short
+    run has a useful average too.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model).requires_grad_(requires_grad=False)
+        self._decay = decay
+        self._num_updates = 0
+        # Gathered once: to walk through the network after each of thousands of short steps
+        # takes as long as to average.
+        self._averaged, self._counts = _split_tensors(self.module)
+        self._live, self._live_counts = _split_tensors(model)
+
+    def update(self) -> None:
+        """Move the average towards the weights as they are after a step."""
+        decay = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
+        # The first takes the weights as they are.
+        weight = 1 - decay if self._num_updates else 1.0
+        torch._foreach_lerp_(self._averaged, self._live, weight)
+        for count, live in zip(self._counts, self._live_counts, strict=True):
+            count.copy_(live)
+        self._num_updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `update` changes; the tensors are the live ones."""
+        return {"num_updates": self._num_updates, "average": self.module.state_dict()}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave; raises as PyTorch does if it is of another network."""
+        self._num_updates = int(saved["num_updates"])
+        if self._num_updates < 0:
+            raise ValueError("its average counts fewer than no updates")
+        self.module.load_state_dict(saved["average"])
+
+
+def _split_tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Those of a network that can be averaged, and those that only count."""
+    tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+    return (
+        [tensor for tensor in tensors if tensor.is_floating_point()],
+        [tensor for tensor in tensors if not tensor.is_floating_point()],
+    )

@@ -1,0 +1,138 @@
+"""Everything that changes while a network is trained: to be built, saved and taken up again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from mnistcli.config.settings import TrainSettings
+from mnistcli.data.examples import steps_per_epoch
+from mnistcli.errors import DataError, first_mismatch
+from mnistcli.models.registry import build_network
+from mnistcli.training.device import DTYPES
+from mnistcli.training.distributed import SINGLE_PROCESS, ProcessGroup
+from mnistcli.training.ema import WeightEMA
+from mnistcli.training.lr_scheduler import LRSchedule
+from mnistcli.training.optim import build_optimizer, copy_moments
+
+
+class TrainState:
+    """Everything that changes while a network is trained.
+
+    Building one seeds PyTorch's global generator, from which initial weights
+    and dropout are drawn. Of several processes each builds its own; they differ
+    in nothing but their dropout.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        *,
+        num_examples: int,
+        device: str,
+        precision: str,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings = settings
+        self.group = group
+        self.device = torch.device(device)
+        self.dtype = DTYPES[precision]
+        self.model = build_network(settings.arch, settings.network)
+        self.model.to(self.device).to(memory_format=torch.channels_last)
+        self.train_model = group.wrap_model(self.model)
+        self.ema = WeightEMA(self.model, settings.ema) if settings.ema else None
+        self.optimizer = build_optimizer(self.model, settings)
+        steps = steps_per_epoch(num_examples, settings.batch_size)
+        self.lr_schedule = LRSchedule(self.optimizer, settings, steps=steps)
+        self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+        self.shuffle_rng = torch.Generator(self.device).manual_seed(settings.seed)
+        self.augment_rng = torch.Generator(self.device).manual_seed(settings.seed + 1)
+        # What every epoch so far ended with, as the schedule was told.
+        self.losses: list[float] = []
+
+    @property
+    def num_epochs_done(self) -> int:
+        """How many epochs have been trained."""
+        return len(self.losses)
+
+    @property
+    def eval_model(self) -> nn.Module:
+        """The network that is judged and saved: the averaged weights where there are any."""
+        return self.ema.module if self.ema else self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it between two epochs, as plain types and tensors; the tensors are the live ones.
+
+        A state that takes it up goes on to the same bits as this one would, on
+        the same kind of CPU with as many threads.
+        """
+        return {
+            "losses": list(self.losses),
+            "model": self.model.state_dict(),
+            "average": self.ema.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict()["state"],
+            "scaler": self.scaler.state_dict(),
+            "device": self.device.type,
+            "generators": [generator.get_state() for generator in self._generators()],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave, of the same settings but for the number of epochs.
+
+        On another kind of device the random choices begin anew.
+
+        Raises:
+            DataError: it is of another network, or damaged.
+        """
+        try:
+            self._load(saved)
+        # Whatever PyTorch makes of a state that is not its own.
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            AttributeError,
+            ArithmeticError,
+        ) as error:
+            raise DataError(
+                "The state of the training does not fit its settings.",
+                why=f"{first_mismatch(error)}.",
+                fix="Train anew: mnist train --config RUN/settings.json",
+            ) from error
+
+    def _load(self, saved: Mapping[str, Any]) -> None:
+        if saved.get("teacher"):
+            raise ValueError("it was trained with --teacher, which this version does not have")
+        self.model.load_state_dict(saved["model"])
+        if self.ema:
+            self.ema.load_state_dict(saved["average"])
+        self.losses = [float(loss) for loss in saved["losses"]]
+        self.lr_schedule.replay(self.losses)
+        # The groups' rates and momenta are those that the schedule has just set.
+        groups = self.optimizer.state_dict()["param_groups"]
+        moments = copy_moments(self.optimizer, saved["optimizer"])
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if self.scaler.is_enabled() and saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+        if saved["device"] == self.device.type:
+            for generator, state in zip(self._generators(), saved["generators"], strict=True):
+                generator.set_state(state)
+        else:
+            for index, generator in enumerate(self._generators()):
+                generator.manual_seed(self.settings.seed + self.num_epochs_done + 1_000_003 * index)
+
+    def _generators(self) -> list[torch.Generator]:
+        """Those that are drawn from: for dropout, for shuffling, for augmentation."""
+        return [_default_generator(self.device), self.shuffle_rng, self.augment_rng]
+
+
+def _default_generator(device: torch.device) -> torch.Generator:
+    """The generator that PyTorch's own random layers draw from on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[torch.cuda.current_device()]
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()  # noqa: SLF001 (there is no other way)
+    return torch.default_generator

@@ -1,0 +1,1 @@
+"""What each command prints, and its --json. Only `views` and `cli` know Rich."""

@@ -1,0 +1,69 @@
+"""What `mnist download` shows."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from mnistcli.views.console import plain_table, print_json, print_line, stderr, stdout
+
+if TYPE_CHECKING:
+    from mnistcli.data.datasets import Dataset
+    from mnistcli.data.download import FileState, OnDownloadProgress
+
+
+@contextmanager
+def download_progress(*, quiet: bool = False) -> "Iterator[OnDownloadProgress]":
+    """A bar a file on a terminal, a line a file elsewhere."""
+    console = stderr()
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        disable=quiet or not sys.stderr.isatty(),
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def on_progress(name: str, num_bytes: int, total_bytes: int | None) -> None:
+        if name not in tasks:
+            tasks[name] = progress.add_task(name, total=total_bytes)
+            if progress.disable and not quiet:
+                console.print(Text(f"fetching {name}"))
+        progress.update(tasks[name], completed=num_bytes, total=total_bytes)
+
+    with progress:
+        yield on_progress
+
+
+def show_files(
+    dataset: "Dataset", data_dir: Path, states: "Sequence[FileState]", *, as_json: bool, quiet: bool
+) -> None:
+    """What became of the files of a data set."""
+    if as_json:
+        records = [{**asdict(state), "path": str(state.path)} for state in states]
+        print_json({"dataset": dataset.name, "data_dir": str(data_dir), "files": records})
+    elif quiet:
+        print_line(str(data_dir))
+    elif not states:
+        print_line(f"{dataset.name} needs no download: {dataset.summary}.")
+    else:
+        table = plain_table("file", "state")
+        for state in states:
+            bad = state.state in ("missing", "damaged")
+            table.add_row(Text(state.path.name), Text(state.state, style="red" if bad else "green"))
+        stdout().print(table)
+        stdout().print(Text(f"Directory: {states[0].path.parent}"), soft_wrap=True)

@@ -1,0 +1,97 @@
+"""Live progress of a training."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from mnistcli.training.distributed import ProcessGroup
+    from mnistcli.training.engine import StepProgress
+    from mnistcli.training.trainer import TrainingRun
+
+
+# How often a bar is redrawn: reading the running loss makes a GPU wait.
+REDRAW_SECONDS = 0.1
+
+
+@contextmanager
+def live_progress(console: Console) -> Iterator[Progress | None]:
+    """Room for a `Bar` under the lines of a terminal; None where there is no terminal to show."""
+    if console.quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield None
+        return
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        expand=True,
+    )
+    with progress:
+        yield progress
+
+
+class StatusNotes:
+    """Lines on stderr that a program too, or who asked for quiet, has to know: what is kept."""
+
+    def __init__(self, group: "ProcessGroup") -> None:
+        self._console = Console(stderr=True, highlight=False, quiet=not group.is_leader)
+
+    def say(self, text: str, *, style: str = "yellow") -> None:
+        """Print a line; of several processes the leader alone does."""
+        self._console.print(Text(text, style=style), soft_wrap=True)
+
+
+class StepBar:
+    """A live bar that moves with the steps of a training; `label` says of which."""
+
+    def __init__(
+        self, progress: Progress, start: "TrainingRun", *, group: "ProcessGroup", label: str = ""
+    ) -> None:
+        self._progress = progress
+        self._label = label
+        self._num_epochs = start.plan.settings.epochs
+        self._num_processes = group.world_size
+        self._history = start.history
+        self._task = progress.add_task("", total=None, figures="")
+        self._epoch_started = self._drawn = time.perf_counter()
+
+    def move(self, step: "StepProgress") -> None:
+        """Show a step that is done, unless another was shown just before."""
+        now = time.perf_counter()
+        if step.number == 1:
+            self._epoch_started = now
+        if now - self._drawn < REDRAW_SECONDS and step.number < step.num_steps:
+            return
+        self._drawn = now
+        loss, accuracy = (step.totals / step.num_images).tolist()
+        # The first step, which has no time before it, is left out of the speed.
+        num_timed = self._num_processes * step.num_images * (step.number - 1) / step.number
+        speed = num_timed / max(now - self._epoch_started, 1e-9)
+        num_done = len(self._history)
+        self._progress.update(
+            self._task,
+            description=f"{self._label}epoch {num_done + 1}/{self._num_epochs}",
+            completed=num_done * step.num_steps + step.number,
+            total=self._num_epochs * step.num_steps,
+            figures=f"loss {loss:.4f}  {100 * accuracy:5.2f} %  {speed:,.0f} img/s",
+        )
+        self._progress.refresh()
+
+    def remove(self) -> None:
+        """Make room for the next."""
+        self._progress.remove_task(self._task)

@@ -1,0 +1,156 @@
+"""`mnist bench` at the terminal: the table, the record, the exit code, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from mnistcli.diagnostics import processes
+from mnistcli.diagnostics.processes import call_in_process
+from mnistcli.errors import RunError
+from tests.conftest import Mnist
+
+SHORT = ("--seconds", "0.01", "--repeats", "2", "--device", "cpu", "--data-dir", "data")
+ONE = ("bench", "--recipe", "mlp-50-50", "--precision", "float32", *SHORT)
+SPEED = {"median", "min", "max", "samples"}
+
+
+@pytest.mark.usefixtures("measured_here")
+def test_the_record_is_complete(mnist: Mnist) -> None:
+    result = mnist(*ONE, "--hidden", "12", "8", "--batch-size", "16", "--reference", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.count("\n") == 1
+    record = json.loads(result.stdout)
+    assert record["schema_version"] == 1
+    assert set(record["machine"]) == {
+        "versions",
+        "processor",
+        "accelerators",
+        "device",
+        "pictures",
+    }
+    assert record["machine"]["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert record["machine"]["processor"]["num_threads"] >= 1
+    assert (record["seconds"], record["repeats"], record["interrupted"]) == (0.01, 2, False)
+    assert record["loader_processes"] == 0
+    (bench,) = record["benches"]
+    assert (bench["recipe"], bench["arch"], bench["batch_size"]) == ("mlp-50-50", "mlp", 16)
+    assert bench["settings"]["model"]["hidden"] == [12, 8]
+    assert bench["num_params"] == 784 * 12 + 12 + 12 * 8 + 8 + 8 * 10 + 10
+    assert bench["precision"] == {"value": "float32", "reason": "asked for"}
+    assert bench["failure"] is None
+    (usual,) = bench["usual"]
+    assert usual["precision"] == "float32"
+    for speed in (bench["training"], bench["inference"], usual["training"], usual["ratio"]):
+        assert set(speed) == SPEED
+        assert len(speed["samples"]) == 2
+        assert speed["min"] > 0
+    assert bench["epoch_seconds"] == pytest.approx(54_000 / bench["training"]["median"])
+    assert bench["num_trained"] % 16 == 0
+
+
+@pytest.mark.usefixtures("measured_here")
+def test_the_table_fits_80_columns(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    more = ("--recipe", "cnn-small", "--batch-size", "16", "--reference")
+    result = mnist(*ONE, *more)
+    assert result.exit_code == 0
+    first, second = result.stdout.split("How many times", maxsplit=1)[0].split("Images per second")
+    for table in (first, second):
+        assert "mlp-50-50 " in table
+        assert "cnn-small+" in table
+    assert "42,310" in first
+    assert "7,894" in first
+    assert "…" not in result.stdout
+    lines = result.stdout.splitlines()[4:]  # the machine's are as long as its names
+    assert max(map(len, lines)) <= 80
+    assert result.stderr.splitlines() == [
+        "looking at the machine",
+        "measuring mlp-50-50 in float32 (1 of 2)",
+        "measuring cnn-small in float32 (2 of 2)",
+    ]
+
+
+@pytest.mark.usefixtures("measured_here")
+def test_quiet_prints_a_number_a_line(mnist: Mnist) -> None:
+    result = mnist(*ONE, "--arch", "mlp", "-q")
+    assert [int(line) > 0 for line in result.stdout.splitlines()] == [True, True]
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--arch", "cnm"], 2, "Did you mean cnn?"),
+        (["--repeats", "0"], 2, "--repeats"),
+        (["--arch", "mlp", "--channels", "3", "4"], 2, "the architecture mlp has no such setting"),
+        (["--arch", "mlp", "--max-params", "9"], 5, "has 105,214 parameters"),
+        (["--arch", "mlp", "--precision", "float16", "--device", "cpu"], 4, "float16"),
+    ],
+)
+@pytest.mark.usefixtures("measured_here")
+def test_what_makes_no_sense_is_refused(
+    arguments: list[str], code: int, words: str, mnist: Mnist
+) -> None:
+    result = mnist("bench", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert words in result.stderr
+
+
+@pytest.fixture
+def second_fails(measured_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of the measurements fails."""
+    call, error = call_in_process, RunError("It was killed.", fix="Look at the machine")
+    num_calls = 0
+
+    def failing(function: str, argument: Any) -> Any:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 3:
+            raise error
+        return call(function, argument)
+
+    monkeypatch.setattr(processes, "call", failing)
+
+
+@pytest.mark.usefixtures("second_fails")
+def test_a_failure_is_shown_beside_what_was_measured(mnist: Mnist) -> None:
+    result = mnist(*ONE, "--recipe", "cnn-15k")
+    assert result.exit_code == 1
+    assert "42,310" in result.stdout
+    assert "cnn-15k in float32 failed: It was killed. Look at the machine" in result.stdout
+
+
+@pytest.mark.usefixtures("second_fails")
+def test_a_failure_is_in_the_record(mnist: Mnist) -> None:
+    result = mnist(*ONE, "--recipe", "cnn-15k", "--json")
+    assert result.exit_code == 1
+    failures = [each["failure"] for each in json.loads(result.stdout)["benches"]]
+    assert failures == [None, "It was killed."]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_shows_what_was_measured() -> None:
+    """For real: two measurements in processes of their own, the second interrupted."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnistcli", *ONE, "--recipe", "cnn-15k"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr
+    for line in process.stderr:
+        if "(2 of 2)" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted: 1 of 2 are measured." in stderr
+    assert "Traceback" not in stderr
+    assert "42,310" in stdout
+    assert "15,106" not in stdout

@@ -1,0 +1,82 @@
+"""What a person sees: the real command in a real pseudo-terminal, in a pipe, without color."""
+
+import re
+import sys
+
+import pexpect
+import pytest
+
+from tests.conftest import Terminal, environment
+from tests.helpers.processes import Children
+
+COMMAND = "train --recipe cnn-26k --dataset digits --epochs 3 --name one"
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def in_a_terminal(arguments: str, *, columns: int = 80, **changes: str) -> str:
+    """Everything a terminal of `columns` columns is sent."""
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "mnistcli", *arguments.split()],
+        env=environment(**changes),
+        dimensions=(24, columns),
+        timeout=120,
+        encoding="utf-8",
+    )
+    output: str = child.read()
+    child.close()
+    assert child.exitstatus == 0, output
+    return output
+
+
+def check_training(output: str, columns: int) -> None:
+    """A live bar and a row an epoch, none wider than the terminal."""
+    assert "━" in output
+    assert re.search(r"epoch 1/3.*loss .*img/s", output)
+    plain = ESCAPE.sub("", output)
+    assert len(re.findall(r" +\d/3 .* s", plain)) == 3
+    lines = [part for line in plain.splitlines() for part in line.split("\r")]
+    assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_gets_a_live_bar_and_a_row_an_epoch(columns: int, terminal: Terminal) -> None:
+    check_training(terminal(COMMAND, columns=columns), columns)
+
+
+def test_python_itself_in_a_terminal_gets_them_too() -> None:
+    check_training(in_a_terminal(COMMAND, columns=80), 80)
+
+
+def test_no_color_is_respected(terminal: Terminal) -> None:
+    output = terminal("summary --arch cnn", NO_COLOR="1")
+    assert "26,698" in output
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", output)
+
+
+def test_force_color_colours_a_pipe(children: Children) -> None:
+    for force, coloured in (({"FORCE_COLOR": "1"}, True), ({}, False)):
+        result = children.start("summary", "--arch", "cnn", environ=environment(**force)).ended()
+        assert result.exit_code == 0
+        assert ("\x1b[" in result.stdout) is coloured
+
+
+def test_a_dumb_terminal_gets_no_escapes(terminal: Terminal) -> None:
+    output = terminal(COMMAND, TERM="dumb")
+    assert "\x1b" not in output
+    assert "Kept in runs/one" in output
+
+
+def test_a_pipe_gets_plain_lines(children: Children) -> None:
+    result = children.start(*COMMAND.split(), environ=environment()).ended()
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout + result.stderr
+    assert "\r" not in result.stderr
+    assert len(re.findall(r"^ +\d/3 .* s$", result.stderr, re.MULTILINE)) == 3
+    assert "━" not in result.stderr
+
+
+def test_the_confusion_matrix_fits_80_columns(terminal: Terminal) -> None:
+    output = ESCAPE.sub("", terminal("eval --dataset digits", columns=80))
+    assert max(map(len, output.splitlines())) <= 80
+    assert "…" not in output
