@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnistcli.config.choices import EvalSplit
+from mnistcli.config.choices import DataSplit, EvalSplit
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.corruptions import parse_corruptions
-from mnistcli.data.datasets import DataSplit, get_dataset, load_dataset, resolve_data_dir
+from mnistcli.data.datasets import get_dataset, load_dataset, resolve_data_dir
 from mnistcli.data.examples import Examples
 from mnistcli.errors import RunError, unknown_name
 from mnistcli.evaluation.evaluate import (

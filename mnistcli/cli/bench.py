@@ -27,6 +27,7 @@ from mnistcli.cli.options import (
     quiet_option,
     warn_misspelled_variables,
 )
+from mnistcli.config.choices import PrecisionName, values
 from mnistcli.config.recipes import RECIPES
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 from mnistcli.models.registry import ARCHITECTURES
@@ -80,7 +81,7 @@ def bench(
             metavar="NAME",
             show_default="float32 and auto",
             rich_help_panel=TRAINING,
-            autocompletion=complete_from(("auto", "float32", "bfloat16", "float16")),
+            autocompletion=complete_from(values(PrecisionName)),
         ),
     ] = None,
     device: Device = "auto",

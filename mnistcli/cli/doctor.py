@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.options import DataDir, Json, Out, complete_from, quiet_option
+from mnistcli.config.choices import DeviceName, values
 
 
 def doctor(
@@ -15,7 +16,7 @@ def doctor(
             "--device",
             help="Look at this device only: cpu, cuda or mps; auto for all.",
             metavar="NAME",
-            autocompletion=complete_from(("auto", "cpu", "cuda", "mps")),
+            autocompletion=complete_from(values(DeviceName)),
         ),
     ] = "auto",
     seconds: Annotated[

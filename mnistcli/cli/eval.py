@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.options import (
-    CORRUPTION_NAMES,
     DataDir,
     Dataset,
     Device,
@@ -19,6 +18,7 @@ from mnistcli.cli.options import (
     complete_run,
     quiet_option,
 )
+from mnistcli.config.choices import CorruptionName, values
 
 
 def evaluate(
@@ -61,9 +61,9 @@ def evaluate(
         typer.Option(
             "--corrupt",
             help="Judge on worse pictures too, each at 3 severities: "
-            f"{', '.join(CORRUPTION_NAMES)} or all.",
+            f"{', '.join(values(CorruptionName))} or all.",
             metavar="NAME,…",
-            autocompletion=complete_from((*CORRUPTION_NAMES, "all")),
+            autocompletion=complete_from((*values(CorruptionName), "all")),
         ),
     ] = None,
     min_accuracy: Annotated[

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from mnistcli.config.choices import DatasetName, DeviceName, EvalSplit, Pooling, values
 from mnistcli.config.recipes import RECIPES
 from mnistcli.models.registry import ARCHITECTURES
 
@@ -40,11 +41,6 @@ NOT_SETTINGS = frozenset(
     )
 )
 
-# Named here, and not read from `datasets` and `corruptions`, which would load torch for a help
-# page.
-DATASET_NAMES = ("mnist", "fashion-mnist", "kmnist", "digits")
-CORRUPTION_NAMES = ("rotate", "shift", "scale", "shear", "blur", "noise", "thin", "thick")
-
 
 def setting(
     *names: str,
@@ -64,6 +60,12 @@ def setting(
         show_default=default,
     )
     return option
+
+
+def one_of(choice: Any) -> str:
+    """The names in a list of `choices`, for a help page: "a, b or c."."""
+    *most, last = values(choice)
+    return f"{', '.join(most)} or {last}."
 
 
 def complete_from(names: tuple[str, ...]) -> Callable[[str], list[str]]:
@@ -177,7 +179,7 @@ Pool = Annotated[
         help="Where a cnn halves the picture: in each stage, or after the last only.",
         metavar="NAME",
         panel=MODEL,
-        complete=complete_from(("each", "last")),
+        complete=complete_from(values(Pooling)),
     ),
 ]
 BatchNorm = Annotated[
@@ -228,10 +230,10 @@ Dataset = Annotated[
     typer.Option(
         "--dataset",
         "-d",
-        help=f"The data set: {', '.join(DATASET_NAMES)}.",
+        help=f"The data set: {', '.join(values(DatasetName))}.",
         metavar="NAME",
         rich_help_panel=DATA,
-        autocompletion=complete_from(DATASET_NAMES),
+        autocompletion=complete_from(values(DatasetName)),
     ),
 ]
 DataDir = Annotated[
@@ -260,9 +262,9 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        help="auto, cpu, cuda or mps.",
+        help=one_of(DeviceName),
         metavar="NAME",
-        autocompletion=complete_from(("auto", "cpu", "cuda", "mps")),
+        autocompletion=complete_from(values(DeviceName)),
     ),
 ]
 Json = Annotated[
@@ -276,7 +278,7 @@ Split = Annotated[
         help="test, or val: the images that training held out.",
         metavar="NAME",
         rich_help_panel=DATA,
-        autocompletion=complete_from(("test", "val")),
+        autocompletion=complete_from(values(EvalSplit)),
     ),
 ]
 Checkpoint = Annotated[

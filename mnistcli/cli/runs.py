@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.cli.options import DATASET_NAMES, Json, Out, complete_from, quiet_option
+from mnistcli.cli.options import Json, Out, complete_from, quiet_option
+from mnistcli.config.choices import DatasetName, values
 from mnistcli.config.recipes import RECIPES
 from mnistcli.errors import DataError, SettingsError, unknown_name
 from mnistcli.models.registry import ARCHITECTURES
@@ -67,7 +68,7 @@ def list_runs(
             help="Only runs on this data set.",
             metavar="NAME",
             rich_help_panel=CHOICE,
-            autocompletion=complete_from(DATASET_NAMES),
+            autocompletion=complete_from(values(DatasetName)),
         ),
     ] = None,
     max_params: Annotated[
@@ -135,7 +136,7 @@ def _check_names(
     for kind, name, known in (
         ("recipe", recipe, recipes),
         ("architecture", arch, ARCHITECTURES),
-        ("data set", dataset, DATASET_NAMES),
+        ("data set", dataset, values(DatasetName)),
     ):
         if name is not None and name not in known:
             raise unknown_name(kind, name, known)

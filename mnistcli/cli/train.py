@@ -33,9 +33,18 @@ from mnistcli.cli.options import (
     complete_from,
     complete_run,
     given_settings,
+    one_of,
     quiet_option,
     setting,
     warn_misspelled_variables,
+)
+from mnistcli.config.choices import (
+    DeviceName,
+    LossName,
+    OptimizerName,
+    PrecisionName,
+    ScheduleName,
+    values,
 )
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 
@@ -86,10 +95,10 @@ def train(
         Value,
         setting(
             "--optimizer",
-            help="sgd, adam or adamw.",
+            help=one_of(OptimizerName),
             metavar="NAME",
             panel=TRAINING,
-            complete=complete_from(("sgd", "adam", "adamw")),
+            complete=complete_from(values(OptimizerName)),
         ),
     ] = None,
     momentum: Annotated[
@@ -100,10 +109,10 @@ def train(
         Value,
         setting(
             "--schedule",
-            help="onecycle, cosine, step, plateau or constant.",
+            help=one_of(ScheduleName),
             metavar="NAME",
             panel=TRAINING,
-            complete=complete_from(("onecycle", "cosine", "step", "plateau", "constant")),
+            complete=complete_from(values(ScheduleName)),
         ),
     ] = None,
     weight_decay: Annotated[
@@ -122,7 +131,7 @@ def train(
             help="cross-entropy, or nll: the same function of the logits, written in two steps.",
             metavar="NAME",
             panel=TRAINING,
-            complete=complete_from(("cross-entropy", "nll")),
+            complete=complete_from(values(LossName)),
         ),
     ] = None,
     label_smoothing: Annotated[
@@ -161,22 +170,22 @@ def train(
         Value,
         setting(
             "--device",
-            help="auto, cpu, cuda or mps.",
+            help=one_of(DeviceName),
             metavar="NAME",
             panel=TRAINING,
             default="auto",
-            complete=complete_from(("auto", "cpu", "cuda", "mps")),
+            complete=complete_from(values(DeviceName)),
         ),
     ] = None,
     precision: Annotated[
         Value,
         setting(
             "--precision",
-            help="auto, float32, bfloat16 or float16.",
+            help=one_of(PrecisionName),
             metavar="NAME",
             panel=TRAINING,
             default="auto",
-            complete=complete_from(("auto", "float32", "bfloat16", "float16")),
+            complete=complete_from(values(PrecisionName)),
         ),
     ] = None,
     config: Annotated[

@@ -1,5 +1,23 @@
-"""Every closed list of values, once."""
+"""Every closed list of names, once: settings validate by them, options complete from them."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
-EvalSplit = Literal["val", "test"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+ScheduleName = Literal["onecycle", "cosine", "step", "plateau", "constant"]
+LossName = Literal["cross-entropy", "nll"]
+Pooling = Literal["each", "last"]
+
+DatasetName = Literal["mnist", "fashion-mnist", "kmnist", "digits"]
+# The splits that a data set comes with, and those that a network is evaluated on: "val" is the
+# part of the training set that its training held out.
+DataSplit = Literal["train", "test"]
+EvalSplit = Literal["test", "val"]
+CorruptionName = Literal["rotate", "shift", "scale", "shear", "blur", "noise", "thin", "thick"]
+
+
+def values(choice: Any) -> tuple[str, ...]:
+    """The names in one of the lists above, in order."""
+    return get_args(choice)

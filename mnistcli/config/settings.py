@@ -11,6 +11,15 @@ from pydantic import (
     model_validator,
 )
 
+from mnistcli.config.choices import (
+    DatasetName,
+    DeviceName,
+    LossName,
+    OptimizerName,
+    Pooling,
+    PrecisionName,
+    ScheduleName,
+)
 from mnistcli.models.registry import get_architecture
 
 MAX_SEED = 2**32 - 1
@@ -65,7 +74,7 @@ class CnnModel(_Frozen):
     channels: Annotated[Sizes, Field(min_length=1)]
     kernel_size: int = Field(ge=1, le=28)
     padding: int = Field(ge=0, le=14)
-    pool: Literal["each", "last"] = "each"
+    pool: Pooling = "each"
     batch_norm: bool = False
     hidden: Sizes
     dropout: Dropout
@@ -126,15 +135,15 @@ class TrainSettings(_Frozen):
 
     recipe: Name
     model: ModelSettings
-    dataset: Literal["mnist", "fashion-mnist", "kmnist", "digits"] = "mnist"
+    dataset: DatasetName = "mnist"
     epochs: int = Field(10, ge=1, le=10_000)
     batch_size: int = Field(128, ge=1, le=60_000)
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    optimizer: OptimizerName = "adam"
     lr: float = Field(1e-3, gt=0, le=100)
     momentum: float = Field(0.9, ge=0, lt=1, description="for sgd")
     weight_decay: float = Field(0.0, ge=0, le=10)
-    schedule: Literal["onecycle", "cosine", "step", "plateau", "constant"] = "constant"
-    loss: Literal["cross-entropy", "nll"] = "cross-entropy"
+    schedule: ScheduleName = "constant"
+    loss: LossName = "cross-entropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: bool = False
     augmentation: Augmentation = Augmentation()
@@ -144,8 +153,8 @@ class TrainSettings(_Frozen):
     )
     fold: Fold | None = Field(None, description="held out instead of val_size, which is 0 then")
     seed: int = Field(0, ge=0, le=MAX_SEED)
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: DeviceName = "auto"
+    precision: PrecisionName = "auto"
     max_params: int | None = Field(None, ge=1, le=1_000_000_000)
     until: float | None = Field(
         None, ge=1, le=100, description="stop at this validation accuracy in %; None: never"

@@ -12,18 +12,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
+from mnistcli.config.choices import DataSplit
 from mnistcli.data.digits import load_digits
 from mnistcli.data.examples import Examples
 from mnistcli.data.formats import read_idx
 from mnistcli.data.mirrors import MAX_FILE_BYTES
 from mnistcli.errors import DataError, unknown_name
-
-DataSplit = Literal["train", "test"]
 
 DIGITS = tuple("0123456789")
 # Test images of MNIST whose label fewer than three of five people chose, by the file

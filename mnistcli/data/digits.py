@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mnistcli.data.datasets import DataSplit
+from mnistcli.config.choices import DataSplit
 from mnistcli.data.examples import Examples
 
 

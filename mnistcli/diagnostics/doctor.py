@@ -17,11 +17,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any, Literal
 
+from mnistcli.config.choices import DeviceName, values
 from mnistcli.diagnostics.checks import INSTALL, Check, DoctorOptions, OnStart, Task, count_noun
 from mnistcli.diagnostics.processes import last_words, python_command
 from mnistcli.errors import DataError, DeviceError, MnistError, unknown_name
 
-DEVICE_CHOICES = ("auto", "cpu", "cuda", "mps")
 # How long a check may take. What takes longest is to load PyTorch from a cold disk.
 SILENCE_SECONDS = 60.0
 LOADING_SECONDS = 180.0
@@ -56,8 +56,8 @@ def run_checks(
     Raises:
         SettingsError: there is no such device.
     """
-    if wanted.device not in DEVICE_CHOICES:
-        raise unknown_name("device", wanted.device, DEVICE_CHOICES)
+    if wanted.device not in values(DeviceName):
+        raise unknown_name("device", wanted.device, values(DeviceName))
     ask = ask or ask_a_process
     done: list[Check] = []
     for check in ask(Task("machine", wanted.device, wanted), on_start):

@@ -164,7 +164,7 @@ def fill_strokes(gray_HW: GrayImage, near: float) -> GrayImage:
         return np.full_like(gray_HW, gray_HW.max())
     window_px = max(3, round(SHADOW_SHARE * max(gray_HW.shape)))
     smooth_HW = ndimage.gaussian_filter(gray_HW, max(gray_HW.shape) / 400)
-    closed_HW = ndimage.gray_closing(smooth_HW, size=(window_px, window_px))
+    closed_HW = ndimage.grey_closing(smooth_HW, size=(window_px, window_px))
     lifted_N = (closed_HW - gray_HW)[closed_HW - gray_HW < near]
     return np.asarray(closed_HW - quantile(lifted_N, 0.5) if lifted_N.size else closed_HW)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mnistcli.config.choices import DeviceName, values
 from mnistcli.errors import DeviceError, unknown_name
 
 
@@ -18,7 +19,6 @@ class Choice:
     reason: str
 
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -32,8 +32,8 @@ def pick_device(wanted: str) -> Choice:
         SettingsError: `wanted` names no device.
         DeviceError: `wanted` names a device that does not work here.
     """
-    if wanted not in DEVICES:
-        raise unknown_name("device", wanted, DEVICES)
+    if wanted not in values(DeviceName):
+        raise unknown_name("device", wanted, values(DeviceName))
     if wanted == "cpu":
         return Choice("cpu", "asked for")
     failures = []

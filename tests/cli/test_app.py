@@ -13,6 +13,7 @@ import pytest
 
 from mnistcli.cli.app import GARBAGE_THRESHOLDS, app
 from mnistcli.cli.options import join_numbers
+from mnistcli.config.choices import DatasetName, values
 from mnistcli.version import __version__
 from tests.conftest import REPOSITORY, Mnist
 from tests.helpers.processes import Children
@@ -184,10 +185,10 @@ def test_completion_knows_names_without_loading_anything_heavy() -> None:
 
 
 def test_completion_knows_data_sets_and_runs(tmp_path: Path) -> None:
-    from mnistcli.cli.options import DATASET_NAMES, complete_run
+    from mnistcli.cli.options import complete_run
     from mnistcli.data.datasets import DATASETS
 
-    assert tuple(DATASETS) == DATASET_NAMES
+    assert tuple(DATASETS) == values(DatasetName)
     (tmp_path / "runs" / "first").mkdir(parents=True)
     (tmp_path / "runs" / "first" / "metrics.csv").write_text("")
     assert complete_run("") == ["last", "first"]

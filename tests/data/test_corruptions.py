@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnistcli.cli.options import CORRUPTION_NAMES
+from mnistcli.config.choices import CorruptionName, values
 from mnistcli.data.corruptions import CORRUPTIONS, corrupt, parse_corruptions
 from mnistcli.data.datasets import DATASETS, load_dataset
 from mnistcli.errors import SettingsError
@@ -39,7 +39,7 @@ def places(image_HW: Tensor) -> set[tuple[int, int]]:
 
 
 def test_names_are_those_of_the_help_page() -> None:
-    assert tuple(CORRUPTIONS) == CORRUPTION_NAMES
+    assert tuple(CORRUPTIONS) == values(CorruptionName)
 
 
 def test_a_list_with_commas_names_corruptions_once_and_in_its_order() -> None:

@@ -24,13 +24,12 @@ import torch
 import torchvision.datasets
 from sklearn.datasets import load_digits
 
-from mnistcli.cli.options import DATASET_NAMES
+from mnistcli.config.choices import DatasetName, DataSplit, values
 from mnistcli.data import datasets, mirrors
 from mnistcli.data.datasets import (
     DATASETS,
     DataFile,
     Dataset,
-    DataSplit,
     get_dataset,
     has_all_files,
     load_dataset,
@@ -246,7 +245,7 @@ def test_every_folder_is_a_torchvision_class_with_mirrors(
 
 
 def test_the_command_line_offers_every_data_set() -> None:
-    assert tuple(DATASETS) == DATASET_NAMES
+    assert tuple(DATASETS) == values(DatasetName)
 
 
 @pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda each: each.name)

@@ -15,7 +15,6 @@ import pytest
 from mnistcli.diagnostics import doctor
 from mnistcli.diagnostics.checks import INSTALL, Check, DoctorOptions, OnStart, Status, Task
 from mnistcli.diagnostics.doctor import (
-    DEVICE_CHOICES,
     Verdict,
     ask_a_process,
     follow,
@@ -23,7 +22,6 @@ from mnistcli.diagnostics.doctor import (
     summarize_checks,
 )
 from mnistcli.errors import SettingsError
-from mnistcli.training.device import DEVICES
 from mnistcli.views.doctor import STATUS_STYLES
 from tests.conftest import Mnist
 
@@ -177,7 +175,6 @@ def test_an_unknown_device_is_a_wrong_setting(mnist: Mnist) -> None:
     with pytest.raises(SettingsError):
         list(run_checks(DoctorOptions(device="tpu"), on_start=quietly, ask=Asked()))
     assert mnist("doctor", "--device", "tpu").exit_code == 2
-    assert DEVICE_CHOICES == DEVICES
 
 
 def told(code: str, *, seconds: float = 20) -> tuple[list[Check], list[tuple[str, str]]]:

@@ -14,10 +14,11 @@ import torch
 import torch._dynamo  # PyTorch's own optimisers load it; it makes its own cache directory
 from torch import Tensor, nn
 
+from mnistcli.config.choices import DataSplit
 from mnistcli.config.resolve import fit_budget, resolve_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data import examples as batches
-from mnistcli.data.datasets import DataSplit, get_dataset, load_dataset
+from mnistcli.data.datasets import get_dataset, load_dataset
 from mnistcli.data.examples import Examples, Normalization, split_by_size
 from mnistcli.errors import DataError, RunError
 from mnistcli.evaluation.inference import Predictions, evaluate_network

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from mnistcli.config.choices import DataSplit
 from mnistcli.data import datasets
 from mnistcli.data import examples as batches
-from mnistcli.data.datasets import Dataset, DataSplit, get_dataset, load_dataset
+from mnistcli.data.datasets import Dataset, get_dataset, load_dataset
 from mnistcli.data.examples import Examples, split_examples
 from mnistcli.errors import DataError
 from mnistcli.evaluation.metrics import wilson_interval
