@@ -65,6 +65,12 @@ def shorten(text: object) -> str:
     return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED]}…"
 
 
+def first_line(error: object) -> str:
+    """The first line of an error's message, without its full stop; its type if it has none."""
+    line = str(error).strip().partition("\n")[0].strip()
+    return line.rstrip(".") or type(error).__name__
+
+
 def first_mismatch(error: Exception) -> str:
     """What PyTorch says of weights or a state that do not fit, shortened, without its full stop."""
     # It names the first thing that does not fit on its second line.

@@ -30,8 +30,8 @@ from mnistcli.diagnostics.checks import (
     Task,
     count_noun,
 )
-from mnistcli.diagnostics.system_checks import check_accelerators, first_line, machine_checks
-from mnistcli.errors import DeviceError, MnistError, RunError
+from mnistcli.diagnostics.system_checks import check_accelerators, machine_checks
+from mnistcli.errors import DeviceError, MnistError, RunError, first_line
 from mnistcli.models.registry import get_architecture
 from mnistcli.runs.history import EpochResult
 from mnistcli.training.device import DTYPES, Choice, pick_precision

@@ -19,6 +19,7 @@ import torch
 from mnistcli.data.datasets import DATASETS, Dataset, get_dataset, has_all_files, load_dataset
 from mnistcli.data.download import verify_files
 from mnistcli.diagnostics.checks import INSTALL, Check, Status, count_noun
+from mnistcli.errors import first_line
 from mnistcli.system.files import write_atomically
 from mnistcli.system.machine import memory_bytes, num_cores
 from mnistcli.version import __version__
@@ -78,12 +79,6 @@ def _torchvision_problem() -> str:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return first_line(error)
     return ""
-
-
-def first_line(error: BaseException) -> str:
-    """An error in a line: its first, or its kind if it says nothing."""
-    line = str(error).strip().partition("\n")[0].strip()
-    return line.rstrip(".") or type(error).__name__
 
 
 def check_processor() -> Check:

@@ -52,6 +52,11 @@ def best_epoch(epochs: Sequence[EpochResult]) -> EpochResult:
     return max(epochs, key=lambda epoch: (epoch.val_accuracy or 0, -(epoch.val_loss or 0)))
 
 
+def training_seconds(epochs: Sequence[EpochResult]) -> float:
+    """How long the epochs took together."""
+    return sum(epoch.seconds for epoch in epochs)
+
+
 def meets_accuracy(accuracy: float, min_percent: float) -> bool:
     """Whether an accuracy (0..1) is at least `min_percent` (0..100); NaN is not."""
     # Rounded, because in binary 100 * 0.9943 is less than 99.43.
