@@ -29,7 +29,8 @@ from mnistcli.runs.directory import Run
 from mnistcli.runs.history import EpochResult, read_metrics
 from mnistcli.training import engine
 from mnistcli.training.engine import _train_step
-from tests.conftest import REPOSITORY, Mnist
+from tests.helpers.cli import Mnist
+from tests.helpers.paths import REPOSITORY
 
 # As the fixture `trained` was trained.
 SMALL = configure("cnn-26k", dataset="digits", epochs=3)

@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from tests.conftest import REPOSITORY
+from tests.helpers.paths import REPOSITORY
 
 TOUR = REPOSITORY / "docs" / "tour.ipynb"
 MAX_BYTES = 300_000

@@ -15,8 +15,9 @@ from mnistcli.cli.app import GARBAGE_THRESHOLDS, app
 from mnistcli.cli.options import join_numbers
 from mnistcli.config.choices import DatasetName, values
 from mnistcli.version import __version__
-from tests.conftest import REPOSITORY, Mnist
-from tests.helpers.processes import Children
+from tests.helpers.cli import Mnist
+from tests.helpers.paths import REPOSITORY
+from tests.helpers.processes import ForkServer
 
 COMMANDS = (
     *("train", "eval", "predict", "summary", "runs", "plot", "download", "doctor", "bench"),
@@ -221,16 +222,16 @@ def test_brackets_in_names_do_not_break_messages(mnist: Mnist) -> None:
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_a_console_of_another_encoding_gets_replacements_not_a_crash(
-    encoding: str, children: Children
+    encoding: str, fork_server: ForkServer
 ) -> None:
     strict = (
         f"import sys\nsys.stdout = open(1, 'w', encoding='{encoding}', closefd=False)\n"
         f"sys.stderr = open(2, 'w', encoding='{encoding}', closefd=False)\n"
     )
-    result = children.run("summary", "--arch", "mlp", prepare=strict)
+    result = fork_server.run("summary", "--arch", "mlp", prepare=strict)
     assert result.exit_code == 0, result.stderr
     assert "105,214 parameters" in result.stdout
-    result = children.run("predict", "七.png", prepare=strict)
+    result = fork_server.run("predict", "七.png", prepare=strict)
     assert result.exit_code == 3, result.stderr
     assert "?.png" in result.stderr
 

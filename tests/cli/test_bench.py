@@ -12,7 +12,7 @@ import pytest
 from mnistcli.diagnostics import processes
 from mnistcli.diagnostics.processes import call_in_process
 from mnistcli.errors import RunError
-from tests.conftest import Mnist
+from tests.helpers.cli import Mnist
 
 SHORT = ("--seconds", "0.01", "--repeats", "2", "--device", "cpu", "--data-dir", "data")
 ONE = ("bench", "--recipe", "mlp-50-50", "--precision", "float32", *SHORT)

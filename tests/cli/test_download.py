@@ -15,7 +15,7 @@ import torchvision.datasets
 
 from mnistcli.data.datasets import DATASETS, get_dataset
 from mnistcli.data.download import verify_files
-from tests.conftest import Mnist
+from tests.helpers.cli import Mnist
 from tests.data.test_datasets import (
     NAMES,
     TEST_IMAGES,

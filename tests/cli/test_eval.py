@@ -8,7 +8,7 @@ import torch
 
 from mnistcli.evaluation.metrics import wilson_interval
 from mnistcli.runs.checkpoint import load_checkpoint
-from tests.conftest import Mnist
+from tests.helpers.cli import Mnist
 
 CLASSES = [str(digit) for digit in range(10)]
 

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from mnistcli.config.settings import TrainSettings
 from mnistcli.runs.checkpoint import load_checkpoint, save_checkpoint
 from mnistcli.runs.directory import Run, read_record, read_settings, write_record
-from tests.conftest import Mnist
+from tests.helpers.cli import Mnist
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from PIL import Image
 from mnistcli.reading.decode import decode_picture
 from mnistcli.reading.pipeline import run_pipeline
 from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint, save_checkpoint
-from tests.conftest import PICTURES, Mnist, Result
+from tests.helpers.cli import Mnist, Result
+from tests.helpers.paths import PICTURES
 from tests.reading.test_predict import written
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from mnistcli.cli.runs import ORDERS
 from mnistcli.evaluation.run_table import SORT_KEYS
-from tests.conftest import Mnist, Terminal, lay_series
+from tests.helpers.cli import Mnist, Terminal
+from tests.helpers.runs import copy_as_multirun
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -22,7 +23,7 @@ def made(trained: Path, tmp_path: Path) -> Path:
     out = tmp_path / "runs"
     for name in ("first", "second"):
         shutil.copytree(trained, out / name)
-    lay_series(trained, out / "series", seeds=range(1, 3), num_laid=1)
+    copy_as_multirun(trained, out / "series", seeds=range(1, 3), num_copies=1)
     rows = (out / "second" / "metrics.csv").read_text().splitlines(keepends=True)
     (out / "second" / "metrics.csv").write_text("".join(rows[:3]))
     return out

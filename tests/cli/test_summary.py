@@ -7,7 +7,7 @@ import pytest
 
 from mnistcli.config.recipes import RECIPES
 from mnistcli.models.registry import ARCHITECTURES
-from tests.conftest import Mnist
+from tests.helpers.cli import Mnist
 
 
 def test_everything_side_by_side(mnist: Mnist) -> None:

@@ -17,8 +17,8 @@ from mnistcli.config.recipes import RECIPES
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.runs.checkpoint import load_checkpoint
 from mnistcli.training.trainer import load_training_data, start_run, train_run
-from tests.conftest import Mnist
-from tests.helpers.processes import Children
+from tests.helpers.cli import Mnist
+from tests.helpers.processes import ForkServer
 
 QUICK = ("--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "2")
 
@@ -237,8 +237,8 @@ def test_an_output_place_that_is_a_file_is_an_error(mnist: Mnist) -> None:
 
 
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="no directory here refuses even root")
-def test_a_read_only_output_directory_is_an_error(children: Children) -> None:
-    result = children.run("train", *QUICK, "--out", "/sys")
+def test_a_read_only_output_directory_is_an_error(fork_server: ForkServer) -> None:
+    result = fork_server.run("train", *QUICK, "--out", "/sys")
     assert result.exit_code == 1
     assert "Cannot write /sys/" in result.stderr
     assert "--out DIR" in result.stderr
@@ -267,15 +267,15 @@ def shell_code(returncode: int) -> int:
     return 128 - returncode if returncode < 0 else returncode
 
 
-def test_a_run_interrupted_in_its_first_epoch_leaves_nothing(children: Children) -> None:
+def test_a_run_interrupted_in_its_first_epoch_leaves_nothing(fork_server: ForkServer) -> None:
     recipe = "train --recipe cnn-deep --dataset digits --channels 256 512 --name one"
-    child = children.start(*recipe.split())
+    child = fork_server.start(*recipe.split())
     deadline = time.monotonic() + 120
     while not Path("runs/one/environment.json").exists():
         assert time.monotonic() < deadline, "training has not begun"
         time.sleep(0.05)
     child.kill(signal.SIGINT)
-    assert child.ended().exit_code == 130
+    assert child.wait().exit_code == 130
     assert not list(Path("runs").iterdir())
 
 

@@ -23,7 +23,7 @@ from mnistcli.diagnostics.doctor import (
 )
 from mnistcli.errors import SettingsError
 from mnistcli.views.doctor import STATUS_STYLES
-from tests.conftest import Mnist
+from tests.helpers.cli import Mnist
 
 OK: Status = "ok"
 TRAINED = Check(

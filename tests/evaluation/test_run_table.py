@@ -20,7 +20,9 @@ from mnistcli.runs.directory import Run
 from mnistcli.runs.find import all_runs, find_run
 from mnistcli.runs.history import EpochResult, read_metrics
 from mnistcli.system.lock import lock_directory
-from tests.conftest import Guard, Mnist, lay_series
+from tests.helpers.cli import Mnist
+from tests.helpers.guard import Guard
+from tests.helpers.runs import copy_as_multirun
 
 
 def epochs(*accuracies: float | None) -> list[EpochResult]:
@@ -61,7 +63,7 @@ def test_a_run_tells_what_its_records_hold(trained: Path) -> None:
 
 def test_the_runs_of_a_series_are_found_one_level_deeper(trained: Path) -> None:
     out = trained.parent
-    lay_series(trained, out / "series", seeds=range(2), num_laid=2)
+    copy_as_multirun(trained, out / "series", seeds=range(2), num_copies=2)
     shutil.copytree(trained, out / "series" / "deeper" / "seed-2")
     shutil.copytree(trained, out / "no series" / "seed-0")
     (out / "no run").mkdir()
@@ -73,7 +75,7 @@ def test_the_runs_of_a_series_are_found_one_level_deeper(trained: Path) -> None:
 
 
 def test_the_shell_completes_to_the_runs_that_there_are(trained: Path) -> None:
-    lay_series(trained, Path("runs/series"), seeds=range(2), num_laid=2)
+    copy_as_multirun(trained, Path("runs/series"), seeds=range(2), num_copies=2)
     shutil.copytree(trained, "runs/alone")
     shutil.copytree(trained, "runs/no series/seed-0")
     listed = names(read_run_entries(Path("runs"))[0])

@@ -23,7 +23,8 @@ import numpy as np
 from PIL import Image
 
 from mnistcli.config.recipes import RECIPES, get_recipe
-from mnistcli.config.resolve import fit_budget, read_config, resolve_settings
+from mnistcli.config.resolve import fit_budget, resolve_settings
+from mnistcli.config.sources import read_config
 from mnistcli.config.settings import TrainSettings
 from mnistcli.evaluation.calibration import ConfidenceBin
 from mnistcli.evaluation.metrics import ClassScore

@@ -14,7 +14,7 @@ from mnistcli.reading.scoring import (
     read_labels,
     strip_spaces,
 )
-from tests.conftest import Mnist
+from tests.helpers.cli import Mnist
 
 
 def reading(label: str, read: str | None, *, side_px: int = 100) -> LabeledPicture:

@@ -29,10 +29,11 @@ from mnistcli.training.distributed import (
     process_group,
     translate_lost_process,
 )
-from tests.conftest import REPOSITORY, Mnist
+from tests.helpers.cli import Mnist, Result
+from tests.helpers.paths import REPOSITORY
 from tests.helpers import distributed_worker
-from tests.helpers.processes import Child, Children, Ended
-from tests.training.test_resume import WHILE_COMPUTING
+from tests.helpers.processes import ForkedProcess, ForkServer
+from tests.helpers.runs import signal_at_step
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
 TRAIN = ["-m", "mnistcli", "train", "--dataset", "digits", "--precision", "float32"]
@@ -102,8 +103,8 @@ def test_alone_nothing_is_exchanged(told: dict[str, str], monkeypatch: pytest.Mo
         assert group.broadcast_from_leader(lambda: 7) == 7
 
 
-def all_ended(processes: list[Child], exit_code: int = 0) -> list[Ended]:
-    ends = [process.ended() for process in processes]
+def all_ended(processes: list[ForkedProcess], exit_code: int = 0) -> list[Result]:
+    ends = [process.wait() for process in processes]
     assert [ended.exit_code for ended in ends] == [exit_code] * len(ends), ends
     return ends
 
@@ -117,14 +118,14 @@ cli.main = lambda _args: distributed_worker.main()
 
 
 @pytest.fixture(scope="module")
-def alone(_children_once: Children) -> Any:
+def alone(fork_server: ForkServer) -> Any:
     """What one process finds in `distributed_worker`."""
-    return json.loads(_children_once.run(prepare=WORKER).stdout)
+    return json.loads(fork_server.run(prepare=WORKER).stdout)
 
 
 @pytest.mark.parametrize("num", [2, 3])
-def test_several_processes_train_as_one_does(num: int, alone: Any, children: Children) -> None:
-    found = json.loads(all_ended(children.together(num, prepare=WORKER))[0].stdout)
+def test_several_processes_train_as_one_does(num: int, alone: Any, fork_server: ForkServer) -> None:
+    found = json.loads(all_ended(fork_server.start_distributed(num, prepare=WORKER))[0].stdout)
     assert max(found["batch_norm"]) < 1e-12
     assert found["bad_step"] == alone["bad_step"]
     assert "infinite in step 3 of epoch 1" in alone["bad_step"]
@@ -151,7 +152,7 @@ def test_the_command_trains_writes_and_draws_once(mnist: Mnist) -> None:
     assert mnist("eval", "two", "--dataset", "digits", "-q").exit_code == 0
 
 
-def test_a_killed_worker_ends_the_job_and_the_run_goes_on(mnist: Mnist, children: Children) -> None:
+def test_a_killed_worker_ends_the_job_and_the_run_goes_on(mnist: Mnist, fork_server: ForkServer) -> None:
     job = torchrun(2, *TRAIN, *ENDLESS)
     wait_for(Path("runs/one/metrics.csv"), job)
     os.kill(workers_of(job)[1], signal.SIGKILL)
@@ -165,7 +166,7 @@ def test_a_killed_worker_ends_the_job_and_the_run_goes_on(mnist: Mnist, children
     # Alone, then by three.
     alone = mnist("train", "--resume", "one", "--epochs", num_done + 1)
     assert f"Resuming at epoch {num_done + 1} of {num_done + 1}." in alone.stderr
-    three = children.together(3, "train", "--resume", "one", "--epochs", str(num_done + 2))
+    three = fork_server.start_distributed(3, "train", "--resume", "one", "--epochs", str(num_done + 2))
     leader, *_ = all_ended(three)
     assert f"Resuming at epoch {num_done + 2} of {num_done + 2}." in leader.stderr
     assert len(curve("one")) == num_done + 2
@@ -174,12 +175,12 @@ def test_a_killed_worker_ends_the_job_and_the_run_goes_on(mnist: Mnist, children
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_process_that_is_left_alone_notices_it_and_ends(victim: int, children: Children) -> None:
-    pair = children.together(2, *TRAIN[2:], *ENDLESS)
+def test_a_process_that_is_left_alone_notices_it_and_ends(victim: int, fork_server: ForkServer) -> None:
+    pair = fork_server.start_distributed(2, *TRAIN[2:], *ENDLESS)
     wait_for(Path("runs/one/metrics.csv"))
     pair[victim].kill()
-    assert pair[victim].ended().exit_code == 137
-    left = pair[1 - victim].ended()
+    assert pair[victim].wait().exit_code == 137
+    left = pair[1 - victim].wait()
     assert left.exit_code == 1
     assert "Another process of this training has ended" in left.stderr
     assert "mnist train --resume runs/one" in left.stderr
@@ -215,33 +216,33 @@ def test_two_machines_meet_and_the_first_alone_keeps_the_run(tmp_path: Path) -> 
     assert sum("Kept in runs/" in out for out in outs) == 1
 
 
-def test_the_same_processes_go_on_to_the_same_bits(children: Children) -> None:
+def test_the_same_processes_go_on_to_the_same_bits(fork_server: ForkServer) -> None:
     settings = ["--recipe", "cnn-15k", "--dropout", "0.2", "--epochs", "4", "--name"]
-    all_ended(children.together(2, *TRAIN[2:], *settings, "whole"))
-    killed = WHILE_COMPUTING.format(number=int(signal.SIGKILL))
-    parts = children.together(2, *TRAIN[2:], *settings, "parts", prepare=killed)
+    all_ended(fork_server.start_distributed(2, *TRAIN[2:], *settings, "whole"))
+    killed = signal_at_step(signal.SIGKILL)
+    parts = fork_server.start_distributed(2, *TRAIN[2:], *settings, "parts", prepare=killed)
     # One may notice that the other is gone before it comes to its own end.
-    assert {process.ended().exit_code for process in parts} <= {137, 1}
+    assert {process.wait().exit_code for process in parts} <= {137, 1}
     assert len(curve("parts")) == 1
-    all_ended(children.together(2, "train", "--resume", "parts"))
+    all_ended(fork_server.start_distributed(2, "train", "--resume", "parts"))
     for name in ("last.pth", "best.pth"):
         whole, resumed = (Path("runs", run, name).read_bytes() for run in ("whole", "parts"))
         assert whole == resumed
 
 
-def test_what_ends_before_training_is_said_once(children: Children) -> None:
-    leader, other = all_ended(children.together(2, *TRAIN[2:], "--lr", "-3"), 2)
+def test_what_ends_before_training_is_said_once(fork_server: ForkServer) -> None:
+    leader, other = all_ended(fork_server.start_distributed(2, *TRAIN[2:], "--lr", "-3"), 2)
     assert leader.stderr.count("--lr: -3 will not do") == 1
     assert (leader.stdout, other.stdout, other.stderr) == ("", "", "")
-    ends = all_ended(children.together(3, *TRAIN[2:], "--batch-size", "2"), 2)
+    ends = all_ended(fork_server.start_distributed(3, *TRAIN[2:], "--batch-size", "2"), 2)
     assert "3 processes cannot share 2 pictures a step" in ends[0].stderr
-    leader, other = all_ended(children.together(2, *TRAIN[2:], "--dry-run"))
+    leader, other = all_ended(fork_server.start_distributed(2, *TRAIN[2:], "--dry-run"))
     assert leader.stdout.count("val_size") == 1
     assert (leader.stderr, other.stdout, other.stderr) == ("", "", "")
     assert not list(Path().glob("runs/*"))
 
 
-def test_the_others_end_when_the_leader_has_said_why(children: Children) -> None:
+def test_the_others_end_when_the_leader_has_said_why(fork_server: ForkServer) -> None:
     """As soon as one has ended, torchrun ends them all."""
     late = """
 from mnistcli import render
@@ -252,11 +253,11 @@ def say_late(*args):
     open("said", "w").close()
 render.error = say_late
 """
-    leader, other = children.together(2, *TRAIN[2:], "--lr", "-3", prepare=late)
-    ended = other.ended()
+    leader, other = fork_server.start_distributed(2, *TRAIN[2:], "--lr", "-3", prepare=late)
+    ended = other.wait()
     assert Path("said").exists()
     assert (ended.exit_code, ended.stderr) == (2, "")
-    assert "--lr: -3 will not do" in leader.ended().stderr
+    assert "--lr: -3 will not do" in leader.wait().stderr
 
 
 def test_ctrl_c_ends_all_and_keeps_the_last_epoch() -> None:

@@ -29,6 +29,7 @@ from mnistcli.training.engine import OnStep, StepProgress, fit
 from mnistcli.training.losses import batch_loss
 from mnistcli.training.lr_scheduler import LRSchedule
 from mnistcli.training.state import TrainState
+from tests.helpers.runs import assert_same, without_times
 
 DIGITS = get_dataset("digits")
 
@@ -114,8 +115,8 @@ def test_the_same_seed_gives_the_same_bits(precision: str) -> None:
     second, again = trained(settings, train, val, precision=precision)
     assert same_weights(first.model, second.model)
     assert same_weights(first.eval_model, second.eval_model)
-    timeless = [replace(result, seconds=0, images_per_second=0) for result in results]
-    assert timeless == [replace(result, seconds=0, images_per_second=0) for result in again]
+    first = [replace(result, seconds=0, images_per_second=0) for result in results]
+    assert first == [replace(result, seconds=0, images_per_second=0) for result in again]
 
 
 def test_another_seed_gives_another_network() -> None:
@@ -541,28 +542,6 @@ def everything(state: TrainState) -> dict[str, Any]:
     }
 
 
-def assert_same(a: Any, b: Any, where: str = "state") -> None:
-    """Equal to the bit, tensors also in how they lie in memory."""
-    assert type(a) is type(b), where
-    if isinstance(a, Tensor):
-        assert (a.dtype, a.stride()) == (b.dtype, b.stride()), where
-        assert torch.equal(a, b), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for number, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}.{number}")
-    else:
-        assert a == b, where
-
-
-def timeless(results: Sequence[EpochResult]) -> list[EpochResult]:
-    return [replace(result, seconds=0, images_per_second=0) for result in results]
-
-
 SCHEDULES = ("onecycle", "cosine", "step", "plateau", "constant")
 SMALL = {"hidden": [8], "batch_size": 32, "epochs": 4, "lr": 0.02}
 CNN = {"recipe": "cnn-15k", "batch_size": 32, "epochs": 4}
@@ -605,12 +584,12 @@ def stopped_and_resumed(
 
     for num_done in range(1, settings.epochs):
         state, epochs = resumed(saved[num_done - 1])
-        assert timeless(list(epochs)) == timeless(results[num_done:])
+        assert without_times(list(epochs)) == without_times(results[num_done:])
         assert_same(everything(state), end)
     step_by_step = saved[0]
     for number in range(1, settings.epochs):
         state, epochs = resumed(step_by_step)
-        assert timeless([next(epochs)]) == timeless([results[number]])
+        assert without_times([next(epochs)]) == without_times([results[number]])
         step_by_step = kept(state)
     assert_same(step_by_step, saved[-1])
     assert_same(everything(state), end)
@@ -695,7 +674,7 @@ def test_an_epoch_that_was_broken_off_leaves_no_trace(stop: str) -> None:
     resumed = started(settings, train)
     resumed.load_state_dict(saved)
     rest = list(fit(resumed, train, none(), normalization(settings)))
-    assert timeless(rest) == timeless(results[2:])
+    assert without_times(rest) == without_times(results[2:])
     assert_same(everything(resumed), everything(whole))
 
 
@@ -716,7 +695,7 @@ def test_with_more_epochs_a_training_follows_the_longer_one(
     rest = list(fit(resumed, train, val, normalization(longer)))
     assert [result.epoch for result in rest] == list(range(stopped + 1, 8))
     if schedule in ("constant", "plateau"):
-        assert timeless(rest) == timeless(results[stopped:])
+        assert without_times(rest) == without_times(results[stopped:])
         assert_same(everything(resumed), everything(whole))
     else:
         assert [result.lr for result in rest] == [result.lr for result in results[stopped:]]

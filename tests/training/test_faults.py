@@ -27,9 +27,9 @@ from mnistcli.runs.history import read_metrics
 from mnistcli.training import engine
 from mnistcli.training.engine import _train_step
 from mnistcli.training.state import TrainState
-from tests.conftest import Mnist
-from tests.helpers.processes import Child, Children, Ended
-from tests.training.test_resume import ONE, assert_same_run, begin, command, resume, state_of
+from tests.helpers.cli import Mnist, Result
+from tests.helpers.processes import ForkedProcess, ForkServer
+from tests.helpers.runs import ONE, assert_same_run, resume, saved_state, train, train_command
 
 WHOLE = Path("runs/whole")
 
@@ -44,7 +44,7 @@ def assert_readable(path: Path) -> int:
     if not run.state.exists():
         assert not any((path / name).exists() for name in ("last.pth", "best.pth", "metrics.csv"))
         return 0
-    num_done = len(state_of(path).history)
+    num_done = len(saved_state(path).history)
     for checkpoint in (run.last, run.best):
         if checkpoint.exists():
             assert 1 <= load_checkpoint(checkpoint).card.epoch <= num_done
@@ -57,16 +57,16 @@ def temporaries(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.glob(".*") if entry.name != ".lock")
 
 
-def go_on(children: Children, **how: Any) -> Child:
-    """The next command of a person whose run was killed: resume it, or begin it if it is not."""
+def go_on(fork_server: ForkServer, **how: Any) -> ForkedProcess:
+    """The next train_command of a person whose run was killed: resume it, or train it if it is not."""
     if (ONE / "settings.json").exists():
-        return children.start("train", "--resume", "last", **how)
-    return children.start(*command(epochs=3), "--name", "one", **how)
+        return fork_server.start("train", "--resume", "last", **how)
+    return fork_server.start(*train_command(epochs=3), "--name", "one", **how)
 
 
-def time_of_a_whole_run(children: Children) -> float:
+def time_of_a_whole_run(fork_server: ForkServer) -> float:
     began = time.monotonic()
-    assert children.run(*command(epochs=3), "--name", "whole").exit_code == 0
+    assert fork_server.run(*train_command(epochs=3), "--name", "whole").exit_code == 0
     return time.monotonic() - began
 
 
@@ -74,16 +74,16 @@ def time_of_a_whole_run(children: Children) -> float:
 
 
 def test_a_run_killed_at_fifty_random_moments_ends_as_one_that_never_was(
-    children: Children,
+    fork_server: ForkServer,
 ) -> None:
     """SIGKILL, in any instruction. A run that was killed is resumed, and killed again."""
-    seconds = time_of_a_whole_run(children)
+    seconds = time_of_a_whole_run(fork_server)
     chance, num_kills, num_ends = random.Random(0), 0, 0
     while num_kills < 50 or num_ends < 5:
-        child = go_on(children)
+        child = go_on(fork_server)
         time.sleep(chance.uniform(0, 0.8 * seconds))
         child.kill()
-        ended = child.ended()
+        ended = child.wait()
         if ONE.exists():
             num_done = assert_readable(ONE)
         if ended.exit_code == 137:
@@ -97,52 +97,54 @@ def test_a_run_killed_at_fifty_random_moments_ends_as_one_that_never_was(
     assert num_kills >= 50
 
 
-def moments_of(children: Children, *words: str | Path) -> list[str]:
-    """The moments at which a command touches the files of runs."""
+def moments_of(fork_server: ForkServer, *words: str | Path) -> list[str]:
+    """The moments at which a train_command touches the files of runs."""
     noted = Path("moments")
     noted.unlink(missing_ok=True)
-    ended = children.run(*words, prepare="die_at(0, note='moments')")
+    ended = fork_server.run(*words, prepare="kill_at_write(0, log='moments')")
     assert ended.exit_code == 0, ended.stderr
     return noted.read_text().splitlines()
 
 
-def test_a_run_killed_at_every_write_of_its_first_epoch_goes_on(children: Children) -> None:
-    moments = moments_of(children, *command(epochs=3), "--name", "whole")
+def test_a_run_killed_at_every_write_of_its_first_epoch_goes_on(fork_server: ForkServer) -> None:
+    moments = moments_of(fork_server, *train_command(epochs=3), "--name", "whole")
     # From the first directory to the first file of the second epoch.
     second_state = [n for n, what in enumerate(moments) if what.startswith("open .state.pth")][1]
     assert second_state > 20
     for number in range(1, second_state + 2):
-        ended = children.run(*command(epochs=3), "--name", "one", prepare=f"die_at({number})")
+        ended = fork_server.run(
+            *train_command(epochs=3), "--name", "one", prepare=f"kill_at_write({number})"
+        )
         assert ended.exit_code == 137
         if ONE.exists():
             assert_readable(ONE)
-        ended = go_on(children).ended()
+        ended = go_on(fork_server).wait()
         assert ended.exit_code == 0, (moments[number - 1], ended.stderr)
         assert_same_run(ONE, WHOLE)
         shutil.rmtree(ONE)
 
 
-def test_a_run_killed_at_every_write_while_it_is_resumed_goes_on(children: Children) -> None:
+def test_a_run_killed_at_every_write_while_it_is_resumed_goes_on(fork_server: ForkServer) -> None:
     """From a state whose checkpoints and metrics were not yet written, with more epochs."""
-    begin("whole", epochs=2, schedule="constant")
-    begin("before", 1, epochs=1, schedule="constant")
+    train("whole", epochs=2, schedule="constant")
+    train("before", 1, epochs=1, schedule="constant")
     for name in ("last.pth", "best.pth", "metrics.csv"):
         (Path("runs/before") / name).unlink()
     resuming = ("train", "--resume", "one", "--epochs", "2")
     shutil.copytree("runs/before", ONE)
-    num_moments = len(moments_of(children, *resuming))
+    num_moments = len(moments_of(fork_server, *resuming))
     assert num_moments > 30
     for number in range(1, num_moments + 1):
         shutil.rmtree(ONE)
         shutil.copytree("runs/before", ONE)
-        ended = children.run(*resuming, prepare=f"die_at({number})")
+        ended = fork_server.run(*resuming, prepare=f"kill_at_write({number})")
         assert ended.exit_code == 137
         assert_readable(ONE)
-        assert children.run(*resuming).exit_code == 0
+        assert fork_server.run(*resuming).exit_code == 0
         assert_same_run(ONE, WHOLE, best=False)
 
 
-def test_a_run_killed_in_the_middle_of_a_write_goes_on(children: Children) -> None:
+def test_a_run_killed_in_the_middle_of_a_write_goes_on(fork_server: ForkServer) -> None:
     """The kernel ends a process that writes more than it may, after so many bytes."""
     prepare = (
         "import resource, signal\n"
@@ -150,41 +152,41 @@ def test_a_run_killed_in_the_middle_of_a_write_goes_on(children: Children) -> No
         "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, ({num_bytes},) * 2)\n"
     )
-    begin("whole", epochs=3)
+    train("whole", epochs=3)
     for num_bytes in (1, 300, 600, 900, 5_000, 50_000):
-        ended = children.run(
-            *command(epochs=3), "--name", "one", prepare=prepare.format(num_bytes=num_bytes)
+        ended = fork_server.run(
+            *train_command(epochs=3), "--name", "one", prepare=prepare.format(num_bytes=num_bytes)
         )
         assert ended.exit_code == 128 + 25
         assert_readable(ONE)
-        assert go_on(children).ended().exit_code == 0
+        assert go_on(fork_server).wait().exit_code == 0
         assert_same_run(ONE, WHOLE)
         shutil.rmtree(ONE)
 
 
-def test_what_a_killed_writer_left_is_gone_when_the_run_goes_on(children: Children) -> None:
-    ended = children.run(
-        *command(epochs=3), "--name", "one", prepare="die_at(5, only='before fsync')"
+def test_what_a_killed_writer_left_is_gone_when_the_run_goes_on(fork_server: ForkServer) -> None:
+    ended = fork_server.run(
+        *train_command(epochs=3), "--name", "one", prepare="kill_at_write(5, only='fsync')"
     )
     assert ended.exit_code == 137
     assert len(temporaries(ONE)) == 1
-    assert children.run("train", "--resume", "one").exit_code == 0
+    assert fork_server.run("train", "--resume", "one").exit_code == 0
     assert temporaries(ONE) == []
 
 
 # Interrupted
 
 
-def test_an_interruption_at_any_moment_is_tidy(children: Children) -> None:
+def test_an_interruption_at_any_moment_is_tidy(fork_server: ForkServer) -> None:
     """SIGTERM and Ctrl-C, thirty times."""
-    seconds = time_of_a_whole_run(children)
+    seconds = time_of_a_whole_run(fork_server)
     chance = random.Random(1)
     for number in range(30):
-        child = go_on(children)
+        child = go_on(fork_server)
         # At once, it may not yet have come to the point where its code begins.
         time.sleep(0.02 + chance.uniform(0, seconds))
         child.kill((2, 15)[number % 2])
-        ended = child.ended()
+        ended = child.wait()
         assert ended.exit_code in (0, 130), ended.stderr
         assert "Traceback" not in ended.stderr
         if ONE.exists():
@@ -197,10 +199,10 @@ def test_an_interruption_at_any_moment_is_tidy(children: Children) -> None:
 # The disk
 
 
-def test_a_disk_that_is_full_before_the_first_epoch_leaves_nothing(children: Children) -> None:
+def test_a_disk_that_is_full_before_the_first_epoch_leaves_nothing(fork_server: ForkServer) -> None:
     for num_bytes in (0, 100, 700, 2_000, 20_000):
         prepare = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({num_bytes},) * 2)"
-        ended = children.run(*command(epochs=2), "--name", "one", prepare=prepare)
+        ended = fork_server.run(*train_command(epochs=2), "--name", "one", prepare=prepare)
         assert ended.exit_code == 1
         assert "Error: Cannot write runs/one" in ended.stderr
         assert "File too large." in ended.stderr
@@ -225,9 +227,11 @@ engine._validate = limited
 
 
 @pytest.mark.parametrize("num_bytes", [10, 1_000, 60_000])
-def test_a_disk_that_becomes_full_keeps_what_there_was(children: Children, num_bytes: int) -> None:
-    begin("whole")
-    ended = children.run(*command(), "--name", "one", prepare=full_after(2, num_bytes))
+def test_a_disk_that_becomes_full_keeps_what_there_was(
+    fork_server: ForkServer, num_bytes: int
+) -> None:
+    train("whole")
+    ended = fork_server.run(*train_command(), "--name", "one", prepare=full_after(2, num_bytes))
     assert ended.exit_code == 1
     assert "Error: Cannot write runs/one/" in ended.stderr
     assert "mnist train --resume runs/one" in ended.stderr
@@ -252,16 +256,18 @@ def small_disk(path: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", str(path)], check=True)
 
 
-def test_a_really_full_disk_ends_in_a_message_and_goes_on_with_room(children: Children) -> None:
-    begin("whole")
+def test_a_really_full_disk_ends_in_a_message_and_goes_on_with_room(
+    fork_server: ForkServer,
+) -> None:
+    train("whole")
     with small_disk(Path("disk"), "size=1200k") as disk:
         num_done = -1
         for room in range(40, 1200, 60):
             (disk / "filler").write_bytes(bytes(1024 * (1200 - room)))
             if not (disk / "one" / "settings.json").exists():
-                ended = children.run(*command(), "--name", "one", "--out", disk)
+                ended = fork_server.run(*train_command(), "--name", "one", "--out", disk)
             else:
-                ended = children.run("train", "--resume", disk / "one")
+                ended = fork_server.run("train", "--resume", disk / "one")
             (disk / "filler").unlink()
             assert "Traceback" not in ended.stderr
             if not (disk / "one").exists():
@@ -278,11 +284,11 @@ def test_a_really_full_disk_ends_in_a_message_and_goes_on_with_room(children: Ch
         assert_same_run(disk / "one", WHOLE)
 
 
-def test_a_disk_without_room_for_names_leaves_nothing_or_an_epoch(children: Children) -> None:
+def test_a_disk_without_room_for_names_leaves_nothing_or_an_epoch(fork_server: ForkServer) -> None:
     ends = []
     for num_names in range(2, 9):
         with small_disk(Path(f"disk-{num_names}"), f"size=4m,nr_inodes={num_names}") as disk:
-            ended = children.run(*command(), "--name", "one", "--out", disk)
+            ended = fork_server.run(*train_command(), "--name", "one", "--out", disk)
             assert ended.exit_code == 1
             assert "No space left on device." in ended.stderr
             assert "Traceback" not in ended.stderr
@@ -300,8 +306,8 @@ def test_a_disk_that_fails_at_any_write_keeps_what_there_was(
     moment: int, monkeypatch: pytest.MonkeyPatch, mnist: Mnist
 ) -> None:
     """Played: a flush to the disk fails, once, from the second epoch on."""
-    whole = begin("whole", epochs=5)
-    begin("one", 1, epochs=5)
+    whole = train("whole", epochs=5)
+    train("one", 1, epochs=5)
     flush, flushes = os.fsync, count(1)
 
     def fsync(handle: int) -> None:
@@ -335,10 +341,10 @@ def read_only(path: Path) -> Iterator[None]:
         path.chmod(mode)
 
 
-def test_an_output_directory_that_is_read_only_is_an_error(children: Children) -> None:
+def test_an_output_directory_that_is_read_only_is_an_error(fork_server: ForkServer) -> None:
     Path("runs").mkdir()
     with read_only(Path("runs")):
-        ended = children.run(*command(), "--name", "one", prepare=NOBODY)
+        ended = fork_server.run(*train_command(), "--name", "one", prepare=NOBODY)
     assert ended.exit_code == 1
     assert "Error: Cannot write runs/one." in ended.stderr
     assert "Permission denied." in ended.stderr
@@ -346,13 +352,13 @@ def test_an_output_directory_that_is_read_only_is_an_error(children: Children) -
     assert list(Path("runs").iterdir()) == []
 
 
-def test_a_run_that_is_read_only_cannot_go_on_and_stays_as_it_is(children: Children) -> None:
-    begin("one", 2)
+def test_a_run_that_is_read_only_cannot_go_on_and_stays_as_it_is(fork_server: ForkServer) -> None:
+    train("one", 2)
     for entry in ONE.iterdir():
         entry.chmod(0o444)
     before = {entry.name: entry.read_bytes() for entry in ONE.iterdir()}
     with read_only(ONE):
-        ended = children.run("train", "--resume", "one", prepare=NOBODY)
+        ended = fork_server.run("train", "--resume", "one", prepare=NOBODY)
     assert ended.exit_code == 1
     assert "Error: Cannot write runs/one" in ended.stderr
     assert "Permission denied." in ended.stderr
@@ -361,7 +367,9 @@ def test_a_run_that_is_read_only_cannot_go_on_and_stays_as_it_is(children: Child
 
 
 @pytest.mark.parametrize("when", [1, 2])
-def test_a_run_that_is_removed_meanwhile_ends_in_a_message(children: Children, when: int) -> None:
+def test_a_run_that_is_removed_meanwhile_ends_in_a_message(
+    fork_server: ForkServer, when: int
+) -> None:
     prepare = f"""
 import shutil
 from mnistcli import engine
@@ -373,7 +381,7 @@ def removing(*args):
     return validate(*args)
 engine._validate = removing
 """
-    ended = children.run(*command(), "--name", "one", prepare=prepare)
+    ended = fork_server.run(*train_command(), "--name", "one", prepare=prepare)
     assert ended.exit_code == 1
     assert "Error: Cannot write runs/one/state.pth." in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -414,10 +422,10 @@ def test_a_loss_that_becomes_no_number_keeps_the_epochs_before(
     number: int, where: str, mnist: Mnist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Played: a weight is lost after one step. On the next try it is not."""
-    whole = begin("whole")
+    whole = train("whole")
     with monkeypatch.context() as patched:
         patched.setattr(engine, "_train_step", spoiling(number, lose_numbers))
-        result = mnist(*command(), "--name", "one")
+        result = mnist(*train_command(), "--name", "one")
     assert result.exit_code == 1
     assert f"The loss became NaN or infinite {where}." in result.stderr
     assert "--lr 0.001" in result.stderr
@@ -431,7 +439,7 @@ def test_a_loss_that_becomes_no_number_keeps_the_epochs_before(
 
 def test_a_loss_that_becomes_no_number_in_the_first_epoch_leaves_nothing(mnist: Mnist) -> None:
     deep = {"hidden": [50] * 8, "optimizer": "sgd", "lr": 100, "schedule": "constant", "ema": 0}
-    result = mnist(*command(**deep), "--name", "one")
+    result = mnist(*train_command(**deep), "--name", "one")
     assert result.exit_code == 1
     assert "The loss became NaN or infinite in step" in result.stderr
     assert "--lr 10" in result.stderr
@@ -443,7 +451,7 @@ def test_a_loss_that_becomes_no_number_in_the_first_epoch_leaves_nothing(mnist: 
 
 
 @pytest.mark.parametrize("room_mb", [5, 15, 25, 40, 60, 80, 100, 120, 140, 160])
-def test_a_memory_that_is_full_names_a_batch_to_try(children: Children, room_mb: int) -> None:
+def test_a_memory_that_is_full_names_a_batch_to_try(fork_server: ForkServer, room_mb: int) -> None:
     """The system refuses more pages, in one place or another of the first epoch."""
     prepare = f"""
 import resource
@@ -459,7 +467,7 @@ engine._train_epoch = limited
     if not Path("/proc/self/statm").exists():
         pytest.skip("this system does not say how much memory a process uses")
     big = {"recipe": "cnn-deep", "hidden": None, "dropout": None, "batch_size": 1200, "epochs": 1}
-    ended = children.run(*command(**big), "--name", "one", prepare=prepare)
+    ended = fork_server.run(*train_command(**big), "--name", "one", prepare=prepare)
     assert ended.exit_code == 1, ended.stderr
     assert "Error: The memory of the cpu is full." in ended.stderr
     assert "a batch 1,200 pictures" in ended.stderr
@@ -484,10 +492,10 @@ def test_a_memory_that_becomes_full_keeps_the_epochs_before(
     def fail(_state: TrainState) -> None:
         raise problem
 
-    whole = begin("whole")
+    whole = train("whole")
     with monkeypatch.context() as patched:
         patched.setattr(engine, "_train_step", spoiling(11, fail))
-        result = mnist(*command(), "--name", "one")
+        result = mnist(*train_command(), "--name", "one")
     assert result.exit_code == 1
     assert "Try --batch-size 64" in result.stderr
     assert "Epoch 2 is kept in runs/one." in result.stderr
@@ -512,7 +520,7 @@ def test_a_clock_that_goes_backwards_disturbs_nothing(
 
     monkeypatch.setattr(runs, "datetime", Backwards)
     monkeypatch.setattr(time, "time", lambda: now - 3600 * next(looks))
-    paths = [mnist(*command(epochs=2), "-q").stdout.strip() for _ in range(4)]
+    paths = [mnist(*train_command(epochs=2), "-q").stdout.strip() for _ in range(4)]
     assert len(set(paths)) == 4
     for path in map(Path, paths):
         assert all(epoch.seconds > 0 for epoch in read_metrics(Run(path)))
@@ -531,7 +539,7 @@ def test_a_clock_that_stands_still_gives_every_run_a_name(
             return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
 
     monkeypatch.setattr(runs, "datetime", Standing)
-    paths = [mnist(*command(epochs=1), "-q").stdout.strip() for _ in range(3)]
+    paths = [mnist(*train_command(epochs=1), "-q").stdout.strip() for _ in range(3)]
     assert len(set(paths)) == 3
 
 
@@ -549,10 +557,10 @@ engine._train_step = train_step
 
 
 @contextlib.contextmanager
-def holder(children: Children, *words: str) -> Iterator[Child]:
+def holder(fork_server: ForkServer, *words: str) -> Iterator[ForkedProcess]:
     """A process in the middle of an epoch; it is killed at the end."""
     Path("begun").unlink(missing_ok=True)
-    child = children.start(*words, prepare=HOLDING)
+    child = fork_server.start(*words, prepare=HOLDING)
     deadline = time.monotonic() + 60
     while not Path("begun").exists():
         assert time.monotonic() < deadline, "training has not begun"
@@ -561,48 +569,50 @@ def holder(children: Children, *words: str) -> Iterator[Child]:
         yield child
     finally:
         child.kill()
-        assert child.ended().exit_code == 137
+        assert child.wait().exit_code == 137
 
 
-def refused_at_once(children: Children, *words: str) -> Ended:
+def refused_at_once(fork_server: ForkServer, *words: str) -> Result:
     began = time.monotonic()
-    ended = children.run(*words)
+    ended = fork_server.run(*words)
     assert time.monotonic() - began < 10
     assert "Traceback" not in ended.stderr
     return ended
 
 
-def test_a_second_process_is_refused_at_once_until_the_first_is_gone(children: Children) -> None:
-    whole = begin("whole")
-    begin("one", 2)
+def test_a_second_process_is_refused_at_once_until_the_first_is_gone(
+    fork_server: ForkServer,
+) -> None:
+    whole = train("whole")
+    train("one", 2)
     before = {entry.name: entry.read_bytes() for entry in ONE.iterdir()}
-    with holder(children, "train", "--resume", "one"):
+    with holder(fork_server, "train", "--resume", "one"):
         during = {entry.name: entry.read_bytes() for entry in ONE.iterdir()}
         for name in ("one", "last", "runs/one"):
-            ended = refused_at_once(children, "train", "--resume", name)
+            ended = refused_at_once(fork_server, "train", "--resume", name)
             assert ended.exit_code == 1
             assert "runs/one is being trained by another process." in ended.stderr
-        ended = refused_at_once(children, *command(), "--name", "one")
+        ended = refused_at_once(fork_server, *train_command(), "--name", "one")
         assert ended.exit_code == 2
         assert "There is a run runs/one already." in ended.stderr
         assert {entry.name: entry.read_bytes() for entry in ONE.iterdir()} == during
     assert set(before) == set(during)
-    assert children.run("train", "--resume", "one").exit_code == 0
+    assert fork_server.run("train", "--resume", "one").exit_code == 0
     assert_same_run(ONE, whole)
 
 
-def test_a_new_run_is_its_processes_own_from_the_start(children: Children) -> None:
-    with holder(children, *command(), "--name", "one"):
-        ended = refused_at_once(children, "train", "--resume", "last")
+def test_a_new_run_is_its_processes_own_from_the_start(fork_server: ForkServer) -> None:
+    with holder(fork_server, *train_command(), "--name", "one"):
+        ended = refused_at_once(fork_server, "train", "--resume", "last")
         assert ended.exit_code == 1
-        assert refused_at_once(children, *command(), "--name", "one").exit_code == 2
-    assert children.run("train", "--resume", "last").exit_code == 0
-    assert_same_run(ONE, begin("whole"))
+        assert refused_at_once(fork_server, *train_command(), "--name", "one").exit_code == 2
+    assert fork_server.run("train", "--resume", "last").exit_code == 0
+    assert_same_run(ONE, train("whole"))
 
 
-def test_processes_that_begin_together_get_runs_of_their_own(children: Children) -> None:
-    started = [children.start(*command(epochs=2), "-q") for _ in range(6)]
-    ends = [child.ended() for child in started]
+def test_processes_that_begin_together_get_runs_of_their_own(fork_server: ForkServer) -> None:
+    started = [fork_server.start(*train_command(epochs=2), "-q") for _ in range(6)]
+    ends = [child.wait() for child in started]
     assert {ended.exit_code for ended in ends} == {0}
     paths = {Path(ended.stdout.strip()) for ended in ends}
     assert len(paths) == 6
@@ -612,24 +622,24 @@ def test_processes_that_begin_together_get_runs_of_their_own(children: Children)
         assert json.loads((path / "settings.json").read_text())["epochs"] == 2
 
 
-def test_of_processes_that_want_one_name_one_gets_it(children: Children) -> None:
-    started = [children.start(*command(epochs=2), "--name", "one") for _ in range(6)]
-    codes = sorted(child.ended().exit_code for child in started)
+def test_of_processes_that_want_one_name_one_gets_it(fork_server: ForkServer) -> None:
+    started = [fork_server.start(*train_command(epochs=2), "--name", "one") for _ in range(6)]
+    codes = sorted(child.wait().exit_code for child in started)
     assert codes == [0, 2, 2, 2, 2, 2]
     assert assert_readable(ONE) == 2
 
 
-def test_of_processes_that_resume_together_one_does(children: Children) -> None:
-    whole = begin("whole", epochs=12)
-    begin("one", 1, epochs=12)
-    started = [children.start("train", "--resume", "one") for _ in range(5)]
-    codes = {child.ended().exit_code for child in started}
+def test_of_processes_that_resume_together_one_does(fork_server: ForkServer) -> None:
+    whole = train("whole", epochs=12)
+    train("one", 1, epochs=12)
+    started = [fork_server.start("train", "--resume", "one") for _ in range(5)]
+    codes = {child.wait().exit_code for child in started}
     assert codes <= {0, 1}
     assert 0 in codes
     assert_same_run(ONE, whole)
 
 
-def test_what_is_executed_is_what_is_tested(children: Children) -> None:
+def test_what_is_executed_is_what_is_tested(fork_server: ForkServer) -> None:
     """The forked processes compute what this one does."""
-    assert children.run(*command(), "--name", "one").exit_code == 0
-    assert_same_run(ONE, begin("whole"))
+    assert fork_server.run(*train_command(), "--name", "one").exit_code == 0
+    assert_same_run(ONE, train("whole"))

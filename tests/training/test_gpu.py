@@ -27,7 +27,7 @@ from mnistcli.runs.history import EpochResult
 from mnistcli.training.device import DTYPES, pick_device, pick_precision
 from mnistcli.training.engine import fit
 from mnistcli.training.state import TrainState
-from tests.conftest import Mnist
+from tests.helpers.cli import Mnist
 
 DIGITS = get_dataset("digits")
 FORMATS = tuple(DTYPES)

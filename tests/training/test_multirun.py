@@ -25,14 +25,14 @@ from mnistcli.runs.directory import Run, read_settings, write_record
 from mnistcli.runs.find import find_run
 from mnistcli.runs.history import read_metrics
 from mnistcli.system.lock import lock_directory
-from tests.conftest import Mnist, Terminal
-from tests.helpers.processes import Children
-from tests.training.test_resume import (
-    WHILE_COMPUTING,
-    WHILE_WRITING,
+from tests.helpers.cli import Mnist, Terminal
+from tests.helpers.processes import ForkServer
+from tests.helpers.runs import (
     assert_same_run,
-    begin,
-    command,
+    signal_at_step,
+    signal_while_writing,
+    train,
+    train_command,
 )
 
 MANY = Path("runs/many")
@@ -50,7 +50,7 @@ def timeless(record: dict[str, Any]) -> dict[str, Any]:
 
 def series(*words: str, **changes: Any) -> list[str]:
     """The command line of a series called many."""
-    return [*command(**changes), "--name", "many", *words]
+    return [*train_command(**changes), "--name", "many", *words]
 
 
 def assert_summary_follows(num_val: dict[str, int]) -> None:
@@ -90,7 +90,7 @@ def test_a_series_of_seeds_is_the_runs_of_single_commands(mnist: Mnist) -> None:
     assert mnist(*series("--seeds", "3", "--seed", "5")).exit_code == 0
     assert_summary_follows({"seed-5": 144, "seed-6": 144, "seed-7": 144})
     for seed in (5, 7):
-        assert_same_run(MANY / f"seed-{seed}", begin(f"alone-{seed}", seed=seed))
+        assert_same_run(MANY / f"seed-{seed}", train(f"alone-{seed}", seed=seed))
 
 
 def test_a_series_of_folds_judges_every_image_once(mnist: Mnist) -> None:
@@ -112,8 +112,8 @@ def test_a_series_of_folds_judges_every_image_once(mnist: Mnist) -> None:
 
 def test_a_fold_is_resumed_as_the_run_that_it_is(mnist: Mnist) -> None:
     fold: dict[str, Any] = {"val_size": 0, "fold": {"number": 2, "of": 3}}
-    whole = begin("whole", **fold)
-    begin("one", 2, **fold)
+    whole = train("whole", **fold)
+    train("one", 2, **fold)
     assert mnist("train", "--resume", "one").exit_code == 0
     assert_same_run(Path("runs/one"), whole)
     assert mnist("train", "--config", "runs/one/settings.json", "-n", "again").exit_code == 0
@@ -143,8 +143,8 @@ def test_the_data_are_loaded_once_and_the_test_set_never(
     everything = pictures(load(get_dataset("digits"), "train", Path()).images_NHW)
     held_out = [pictures(val.images_NHW) for _, val in divided[1:]]
     assert sorted(itertools.chain(*held_out)) == everything
-    for train, val in divided:
-        assert sorted(pictures(train.images_NHW) + pictures(val.images_NHW)) == everything
+    for training, val in divided:
+        assert sorted(pictures(training.images_NHW) + pictures(val.images_NHW)) == everything
 
 
 def pictures(images_NHW: Tensor) -> list[bytes]:
@@ -210,7 +210,7 @@ def test_a_dry_run_says_of_how_many_runs_it_shows_the_first(mnist: Mnist) -> Non
 
 
 def test_budget_config_and_until_are_those_of_every_run(mnist: Mnist) -> None:
-    before = begin("before", epochs=1, seed=1)
+    before = train("before", epochs=1, seed=1)
     words = "train --arch cnn-small --max-params 1000 --dataset digits -e 2 --until 1 -q"
     trained = mnist(*words.split(), "--seeds", "2", "-n", "many")
     assert trained.exit_code == 0, trained.stderr
@@ -233,15 +233,15 @@ def steps(num_runs: int) -> int:
 
 
 def killed(number: int, *, at_step: int) -> str:
-    return WHILE_COMPUTING.format(number=number).replace("== 13", f"== {at_step}")
+    return signal_at_step(number, step=at_step)
 
 
 def test_a_series_whose_process_is_killed_goes_on_to_the_same_summary(
-    children: Children, mnist: Mnist
+    fork_server: ForkServer, mnist: Mnist
 ) -> None:
     words = series("--folds", "3")
     prepare = killed(signal.SIGKILL, at_step=steps(1) + 8)
-    assert children.run(*words, prepare=prepare).exit_code == 137
+    assert fork_server.run(*words, prepare=prepare).exit_code == 137
     assert [each["directory"] for each in summary()["runs"]] == ["fold-1"]
     assert summary()["last"]["deviation"] is None
     before = (MANY / "fold-1" / "best.pth").stat().st_mtime_ns
@@ -256,9 +256,9 @@ def test_a_series_whose_process_is_killed_goes_on_to_the_same_summary(
         assert_same_run(Path("runs/resumed", name), MANY / name)
 
 
-def test_an_interrupted_series_says_how_to_go_on_and_does(children: Children, mnist: Mnist) -> None:
+def test_an_interrupted_series_says_how_to_go_on_and_does(fork_server: ForkServer, mnist: Mnist) -> None:
     prepare = killed(signal.SIGINT, at_step=steps(1) + 8)
-    ended = children.run(*series("--folds", "3"), prepare=prepare)
+    ended = fork_server.run(*series("--folds", "3"), prepare=prepare)
     assert ended.exit_code == 130
     assert "Traceback" not in ended.stderr
     assert "Interrupted: 1 of 3 runs are finished, fold-2 has reached epoch 2 of 4." in ended.stderr
@@ -268,30 +268,30 @@ def test_an_interrupted_series_says_how_to_go_on_and_does(children: Children, mn
     assert len(summary()["runs"]) == 3
 
 
-def test_a_series_interrupted_before_it_has_an_epoch_leaves_nothing(children: Children) -> None:
+def test_a_series_interrupted_before_it_has_an_epoch_leaves_nothing(fork_server: ForkServer) -> None:
     prepare = killed(signal.SIGINT, at_step=1)
-    ended = children.run(*series("--seeds", "2"), prepare=prepare)
+    ended = fork_server.run(*series("--seeds", "2"), prepare=prepare)
     assert ended.exit_code == 130
     assert "nothing is kept" in ended.stderr
     assert not MANY.exists()
 
 
 def test_a_series_killed_before_it_has_an_epoch_begins_anew(
-    children: Children, mnist: Mnist
+    fork_server: ForkServer, mnist: Mnist
 ) -> None:
     prepare = killed(signal.SIGKILL, at_step=1)
-    assert children.run(*series("--seeds", "2"), prepare=prepare).exit_code == 137
+    assert fork_server.run(*series("--seeds", "2"), prepare=prepare).exit_code == 137
     assert summary()["runs"] == []
     assert mnist("train", "--resume", "last", "-q", "-e", "1").exit_code == 0
     assert [each["epochs"] for each in summary()["runs"]] == [1, 1]
 
 
 def test_more_epochs_are_for_every_run_even_if_it_is_broken_off(
-    children: Children, mnist: Mnist
+    fork_server: ForkServer, mnist: Mnist
 ) -> None:
     assert mnist(*series("--seeds", "2", epochs=1)).exit_code == 0
-    again = WHILE_WRITING.format(number=int(signal.SIGINT))
-    ended = children.run("train", "--resume", "many", "--epochs", "3", prepare=again)
+    again = signal_while_writing(signal.SIGINT)
+    ended = fork_server.run("train", "--resume", "many", "--epochs", "3", prepare=again)
     assert ended.exit_code == 130
     assert "0 of 2 runs are finished, seed-0 has reached epoch 2 of 3." in ended.stderr
     assert mnist("train", "--resume", "many").exit_code == 0
@@ -322,9 +322,9 @@ def test_a_run_that_cannot_go_on_stops_the_series_and_keeps_the_others(
     assert len(summary()["runs"]) == 1
 
 
-def test_two_processes_train_a_series_as_one_does(mnist: Mnist, children: Children) -> None:
-    together = children.together(2, *series("--seeds", "2", dropout=0, epochs=1))
-    ends = [process.ended() for process in together]
+def test_two_processes_train_a_series_as_one_does(mnist: Mnist, fork_server: ForkServer) -> None:
+    together = fork_server.start_distributed(2, *series("--seeds", "2", dropout=0, epochs=1))
+    ends = [process.wait() for process in together]
     assert [ended.exit_code for ended in ends] == [0, 0], ends
     assert ends[0].stdout.count("Kept in runs/many") == 1
     assert not ends[1].stdout

@@ -12,9 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +24,27 @@ from mnistcli.cli.app import app
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.runs.checkpoint import load_checkpoint
 from mnistcli.runs.directory import Run, read_record, read_settings, write_record
-from mnistcli.runs.history import EpochResult, read_metrics
-from mnistcli.runs.saved_state import SavedState, read_state
+from mnistcli.runs.history import read_metrics
 from mnistcli.training.trainer import (
-    TrainingRun,
     load_training_data,
-    resume_run,
     start_run,
     train_run,
 )
-from tests.conftest import Mnist
-from tests.helpers.processes import Children
-from tests.training.test_engine import assert_same
+from tests.helpers.cli import Mnist
+from tests.helpers.processes import ForkServer
+from tests.helpers.runs import (
+    ONE,
+    QUICK_SETTINGS,
+    assert_same,
+    assert_same_run,
+    resume,
+    saved_state,
+    signal_at_step,
+    signal_while_writing,
+    train,
+    train_command,
+)
 
-ONE = Path("runs/one")
-# Everything random, everything remembered, a tenth of a second an epoch.
-BASIC: dict[str, Any] = {
-    "recipe": "mlp-50-50",
-    "dataset": "digits",
-    "hidden": [16],
-    "dropout": 0.1,
-    "augment": True,
-    "ema": 0.9,
-    "batch_size": 256,
-    "lr": 0.01,
-    "schedule": "onecycle",
-    "epochs": 4,
-    "device": "cpu",
-    "precision": "float32",
-}
 KINDS: dict[str, dict[str, Any]] = {
     "all-random": {},
     "nothing-held-out": {"val_size": 0},
@@ -63,61 +53,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "batch-norm": {"recipe": "cnn-small", "width": 2, "hidden": None, "dropout": None},
     "sgd": {"optimizer": "sgd", "schedule": "step", "ema": 0},
 }
-
-
-def command(**changes: Any) -> list[str]:
-    """`train` with the flags of `BASIC`."""
-    words = ["train"]
-    for name, value in ({**BASIC, **changes}).items():
-        flag = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(flag)
-        elif value is not None and value is not False:
-            words += [flag, *(map(str, value) if isinstance(value, list) else [str(value)])]
-    return words
-
-
-def begin(name: str, stop_after: int | None = None, **changes: Any) -> Path:
-    """Train a new run, in this process; it is broken off between two epochs."""
-    flags = {key: value for key, value in {**BASIC, **changes}.items() if value is not None}
-    settings = resolve_settings(flags, environ={}).settings
-    with start_run(settings, name=name, out=Path("runs")) as start:
-        go_on(start, stop_after)
-    return Path("runs", name)
-
-
-def resume(name: str, stop_after: int | None = None, **changes: Any) -> Path:
-    """Go on with a run, in this process; it is broken off after so many more epochs."""
-    with resume_run(name, changes=changes, out=Path("runs")) as start:
-        go_on(start, stop_after)
-    return Path("runs", name)
-
-
-def go_on(start: TrainingRun, stop_after: int | None) -> None:
-    epochs = train_run(start, *load_training_data(start.plan, Path()))
-    list(islice(epochs, stop_after))
-    epochs.close()  # type: ignore[attr-defined]
-
-
-def timeless(epochs: Sequence[EpochResult]) -> list[EpochResult]:
-    return [replace(epoch, seconds=0, images_per_second=0) for epoch in epochs]
-
-
-def state_of(path: Path) -> SavedState:
-    saved = read_state(Run(path), read_settings(Run(path)))
-    assert saved
-    return saved
-
-
-def assert_same_run(a: Path, b: Path, *, best: bool = True) -> None:
-    """Equal in every byte but for the times that training took."""
-    for name in ("settings.json", "last.pth", *(["best.pth"] if best else [])):
-        assert (a / name).read_bytes() == (b / name).read_bytes(), name
-    first, second = (timeless(read_metrics(Run(path))) for path in (a, b))
-    assert first == second
-    first_state, second_state = state_of(a), state_of(b)
-    assert timeless(first_state.history) == timeless(second_state.history) == first
-    assert_same(first_state.state, second_state.state)
 
 
 def files(path: Path) -> dict[str, tuple[bytes, int]]:
@@ -135,16 +70,16 @@ def rates(path: Path) -> list[float]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_was_stopped_after_any_epoch_ends_as_one_that_never_was(kind: str) -> None:
-    whole = begin("whole", **KINDS[kind])
-    for num_done in range(1, BASIC["epochs"]):
-        begin(f"stopped-{num_done}", num_done, **KINDS[kind])
+    whole = train("whole", **KINDS[kind])
+    for num_done in range(1, QUICK_SETTINGS["epochs"]):
+        train(f"stopped-{num_done}", num_done, **KINDS[kind])
         assert_same_run(resume(f"stopped-{num_done}"), whole)
 
 
 @pytest.mark.parametrize("kind", ["all-random", "nothing-held-out", "plateau"])
 def test_a_run_that_is_stopped_after_every_epoch_ends_as_one_that_never_was(kind: str) -> None:
-    whole = begin("whole", **KINDS[kind])
-    begin("one", 1, **KINDS[kind])
+    whole = train("whole", **KINDS[kind])
+    train("one", 1, **KINDS[kind])
     for number in (2, 3, 4):
         assert len(read_metrics(Run(resume("one", 1)))) == number
     assert_same_run(ONE, whole)
@@ -152,7 +87,7 @@ def test_a_run_that_is_stopped_after_every_epoch_ends_as_one_that_never_was(kind
 
 @pytest.mark.parametrize("held_out", [True, False])
 def test_the_checkpoints_after_a_resumed_epoch_are_the_right_ones(held_out: bool) -> None:
-    begin("one", 1, val_size=0.1 if held_out else 0)
+    train("one", 1, val_size=0.1 if held_out else 0)
     for number in (2, 3, 4):
         resume("one", 1)
         epochs = read_metrics(Run(ONE))
@@ -162,7 +97,7 @@ def test_the_checkpoints_after_a_resumed_epoch_are_the_right_ones(held_out: bool
 
 
 def test_processes_of_their_own_end_with_the_same_bits() -> None:
-    """Two interpreters one after the other against this one, by the command lines of a person."""
+    """Two interpreters one after the other against this one, by the train_command lines of a person."""
 
     def start(*words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -170,7 +105,7 @@ def test_processes_of_their_own_end_with_the_same_bits() -> None:
         )
 
     # Long enough that it is not done before the signal comes.
-    stopped = start(*command(epochs=30), "--name", "one")
+    stopped = start(*train_command(epochs=30), "--name", "one")
     deadline = time.monotonic() + 120
     while not (ONE / "metrics.csv").exists():
         assert time.monotonic() < deadline, "no epoch was finished"
@@ -187,61 +122,39 @@ def test_processes_of_their_own_end_with_the_same_bits() -> None:
     _, said = going_on.communicate(timeout=120)
     assert going_on.returncode == 0, said
     assert f"Resuming at epoch {num_done + 1} of 30." in said
-    assert_same_run(ONE, begin("whole", epochs=30))
+    assert_same_run(ONE, train("whole", epochs=30))
 
 
-# What a child process does to itself, by when: while it writes, and while it computes.
-WHILE_WRITING = """
-from mnistcli import runs
-write = runs.write_metrics
-def write_metrics(run, epochs):
-    if len(epochs) == 2:
-        os.kill(os.getpid(), {number})
-    write(run, epochs)
-runs.write_metrics = write_metrics
-"""
-WHILE_COMPUTING = """
-from mnistcli import engine
-from itertools import count
-step, steps = engine._train_step, count(1)
-def train_step(*args):
-    if next(steps) == 13:
-        os.kill(os.getpid(), {number})
-    return step(*args)
-engine._train_step = train_step
-"""
-
-
-@pytest.mark.parametrize("when", [WHILE_WRITING, WHILE_COMPUTING])
+@pytest.mark.parametrize("when", [signal_while_writing, signal_at_step])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_process_says_what_is_kept_and_goes_on(
-    children: Children, when: str, number: signal.Signals
+    fork_server: ForkServer, when: Callable[[int], str], number: signal.Signals
 ) -> None:
-    begin("whole")
-    ended = children.run(*command(), "--name", "one", prepare=when.format(number=int(number)))
+    train("whole")
+    ended = fork_server.run(*train_command(), "--name", "one", prepare=when(number))
     assert ended.exit_code == 130
     assert "Traceback" not in ended.stderr
     assert "Interrupted after epoch 2 of 4." in ended.stderr
     assert "Go on: mnist train --resume runs/one" in ended.stderr
     assert len(read_metrics(Run(ONE))) == 2
-    again = children.run("train", "--resume", "one")
+    again = fork_server.run("train", "--resume", "one")
     assert again.exit_code == 0
     assert "Resuming at epoch 3 of 4." in again.stderr
     assert_same_run(ONE, Path("runs/whole"))
 
 
-def test_ctrl_c_while_the_first_epoch_is_written_keeps_it(children: Children) -> None:
-    prepare = WHILE_WRITING.format(number=int(signal.SIGINT)).replace("== 2", "== 1")
-    ended = children.run(*command(), "--name", "one", prepare=prepare)
+def test_ctrl_c_while_the_first_epoch_is_written_keeps_it(fork_server: ForkServer) -> None:
+    prepare = signal_while_writing(signal.SIGINT, epoch=1)
+    ended = fork_server.run(*train_command(), "--name", "one", prepare=prepare)
     assert ended.exit_code == 130
     assert "Interrupted after epoch 1 of 4." in ended.stderr
     assert "nothing is kept" not in ended.stderr
-    begin("whole")
+    train("whole")
     assert_same_run(resume("one"), Path("runs/whole"))
 
 
 def test_a_consumer_that_fails_leaves_a_run_that_goes_on() -> None:
-    whole = begin("whole")
+    whole = train("whole")
     settings = read_settings(Run(whole))
 
     def fail() -> None:
@@ -264,8 +177,8 @@ def test_with_more_epochs_a_run_is_the_longer_one(
     schedule: str, planned: int, stopped: int | None
 ) -> None:
     kind: dict[str, Any] = {"schedule": schedule, "lr": 0.1}
-    whole = begin("whole", **kind, epochs=7)
-    begin("one", stopped, **kind, epochs=planned)
+    whole = train("whole", **kind, epochs=7)
+    train("one", stopped, **kind, epochs=planned)
     resume("one", epochs=7)
     # A best that was reached before says with how many epochs it was trained.
     assert_same_run(ONE, whole, best=False)
@@ -279,23 +192,23 @@ def test_with_more_epochs_a_run_is_the_longer_one(
 def test_with_more_epochs_a_run_follows_the_longer_ones_schedule(
     schedule: str, planned: int, stopped: int | None
 ) -> None:
-    whole = begin("whole", schedule=schedule, epochs=9)
-    begin("one", stopped, schedule=schedule, epochs=planned)
+    whole = train("whole", schedule=schedule, epochs=9)
+    train("one", stopped, schedule=schedule, epochs=planned)
     resume("one", epochs=9)
     num_done = stopped or planned
     assert rates(ONE)[num_done:] == rates(whole)[num_done:]
     assert len(rates(ONE)) == 9
 
 
-def test_more_epochs_are_said_and_recorded(mnist: Mnist, children: Children) -> None:
-    begin("one", epochs=2)
+def test_more_epochs_are_said_and_recorded(mnist: Mnist, fork_server: ForkServer) -> None:
+    train("one", epochs=2)
     result = mnist("train", "--resume", "one", "--epochs", "4")
     assert result.exit_code == 0, result.stderr
     assert "Resuming at epoch 3 of 4." in result.stderr
     assert "Kept in runs/one" in result.stdout
     assert read_settings(Run(ONE)).epochs == 4
     assert load_checkpoint(ONE / "last.pth").card.settings.epochs == 4
-    children.run("train", "--resume", "one", "--epochs", "5", "-q")
+    fork_server.run("train", "--resume", "one", "--epochs", "5", "-q")
     record = read_record(Run(ONE), "environment.json")
     assert [life["after_epoch"] for life in record["resumed"]] == [2, 4]
     assert record["resumed"][1]["command"][1:] == [
@@ -311,7 +224,7 @@ def test_more_epochs_are_said_and_recorded(mnist: Mnist, children: Children) -> 
 
 
 def test_json_says_all_epochs_of_a_resumed_run(mnist: Mnist) -> None:
-    begin("one", 2)
+    train("one", 2)
     result = mnist("train", "--resume", "one", "--json")
     assert not result.stderr
     record = json.loads(result.stdout)
@@ -322,7 +235,7 @@ def test_json_says_all_epochs_of_a_resumed_run(mnist: Mnist) -> None:
 
 @pytest.mark.parametrize("lost", ["missing", "damaged", "strange"])
 def test_a_run_goes_on_without_its_record_of_the_environment(lost: str, mnist: Mnist) -> None:
-    begin("one", 2)
+    train("one", 2)
     contents = {"damaged": "{", "strange": '{"resumed": 5}'}
     (ONE / "environment.json").unlink()
     if lost != "missing":
@@ -333,7 +246,7 @@ def test_a_run_goes_on_without_its_record_of_the_environment(lost: str, mnist: M
 
 
 def test_fewer_epochs_than_are_done_are_refused(mnist: Mnist) -> None:
-    begin("one", 3)
+    train("one", 3)
     before = files(ONE)
     result = mnist("train", "--resume", "one", "--epochs", "2")
     assert result.exit_code == 2
@@ -343,7 +256,7 @@ def test_fewer_epochs_than_are_done_are_refused(mnist: Mnist) -> None:
 
 
 def test_fewer_epochs_than_were_planned_end_the_run_there(mnist: Mnist) -> None:
-    begin("one", 2)
+    train("one", 2)
     result = mnist("train", "--resume", "one", "--epochs", "3")
     assert result.exit_code == 0
     assert len(read_metrics(Run(ONE))) == 3
@@ -352,7 +265,7 @@ def test_fewer_epochs_than_were_planned_end_the_run_there(mnist: Mnist) -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "10001", "1.5"])
 def test_a_number_of_epochs_that_is_none_is_refused(value: str, mnist: Mnist) -> None:
-    begin("one", 1)
+    train("one", 1)
     before = files(ONE)
     result = mnist("train", "--resume", "one", "--epochs", value)
     assert result.exit_code == 2
@@ -362,7 +275,7 @@ def test_a_number_of_epochs_that_is_none_is_refused(value: str, mnist: Mnist) ->
 
 @pytest.mark.parametrize("held_out", [0.1, 0])
 def test_a_finished_run_says_so_and_stays_as_it_is(mnist: Mnist, held_out: float) -> None:
-    begin("one", val_size=held_out)
+    train("one", val_size=held_out)
     assert mnist("eval", "runs/one", "-q").exit_code == 0
     before = files(ONE)
     assert "eval-digits-test.json" in before
@@ -374,7 +287,7 @@ def test_a_finished_run_says_so_and_stays_as_it_is(mnist: Mnist, held_out: float
 
 
 def test_scores_of_a_best_checkpoint_go_with_it_and_stay_with_it(mnist: Mnist) -> None:
-    begin("one", 1)
+    train("one", 1)
     mnist("eval", "runs/one", "-q")
     score = ONE / "eval-digits-test.json"
     assert score.exists()
@@ -383,7 +296,7 @@ def test_scores_of_a_best_checkpoint_go_with_it_and_stay_with_it(mnist: Mnist) -
     assert load_checkpoint(ONE / "best.pth").card.epoch > before
     assert not score.exists()
     # A rate so small that the best is not replaced.
-    begin("still", 1, epochs=2, lr=1e-12, ema=0, dropout=0, augment=False, schedule="constant")
+    train("still", 1, epochs=2, lr=1e-12, ema=0, dropout=0, augment=False, schedule="constant")
     mnist("eval", "runs/still", "-q")
     kept = (Path("runs/still") / score.name).read_bytes()
     resume("still")
@@ -443,8 +356,8 @@ def test_a_flag_that_would_change_the_run_is_refused(flag: tuple[str, ...], mnis
 def test_the_environment_changes_no_run_that_goes_on(
     mnist: Mnist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = begin("whole")
-    begin("one", 2)
+    whole = train("whole")
+    train("one", 2)
     for name, value in {"EPOCHS": "9", "LR": "5", "ARCH": "cnn", "BATCH_SIZE": "x"}.items():
         monkeypatch.setenv(f"MNIST_{name}", value)
     assert mnist("train", "--resume", "one").exit_code == 0
@@ -460,7 +373,7 @@ def set_times(path: Path, seconds: float) -> None:
 
 
 def test_last_is_the_run_that_was_trained_last_with_or_without_an_epoch(mnist: Mnist) -> None:
-    older, newer = begin("older", 1), begin("newer", 1)
+    older, newer = train("older", 1), train("newer", 1)
     set_times(older, time.time() - 200)
     set_times(newer, time.time() - 100)
     assert "runs/newer" in mnist("train", "--resume", "last", "--epochs", "2").stdout
@@ -478,14 +391,14 @@ def test_last_is_the_run_that_was_trained_last_with_or_without_an_epoch(mnist: M
     assert "Kept in runs/older" in mnist("train", "--resume", "last").stdout
 
 
-def test_a_run_that_was_killed_in_its_first_epoch_begins_anew(children: Children) -> None:
-    prepare = WHILE_COMPUTING.format(number=int(signal.SIGKILL)).replace("== 13", "== 3")
-    assert children.run(*command(), "--name", "one", prepare=prepare).exit_code == 137
+def test_a_run_that_was_killed_in_its_first_epoch_begins_anew(fork_server: ForkServer) -> None:
+    prepare = signal_at_step(signal.SIGKILL, step=3)
+    assert fork_server.run(*train_command(), "--name", "one", prepare=prepare).exit_code == 137
     assert not (ONE / "state.pth").exists()
-    again = children.run("train", "--resume", "last")
+    again = fork_server.run("train", "--resume", "last")
     assert again.exit_code == 0, again.stderr
     assert "Resuming at epoch 1 of 4." in again.stderr
-    assert_same_run(ONE, begin("whole"))
+    assert_same_run(ONE, train("whole"))
     assert "resumed" not in read_record(Run(ONE), "environment.json")
 
 
@@ -494,34 +407,34 @@ def test_a_directory_that_holds_no_run_can_be_used(left: list[str], mnist: Mnist
     ONE.mkdir(parents=True)
     for name in left:
         (ONE / name).touch()
-    assert mnist(*command(epochs=1), "--name", "one").exit_code == 0
+    assert mnist(*train_command(epochs=1), "--name", "one").exit_code == 0
     assert (ONE / "best.pth").exists()
 
 
 def test_a_directory_with_what_a_killed_process_left_can_be_used(
-    children: Children, mnist: Mnist
+    fork_server: ForkServer, mnist: Mnist
 ) -> None:
     """Its lock and the half of a file."""
-    prepare = "die_at(1, only='before fsync')"
-    assert children.run(*command(), "--name", "one", prepare=prepare).exit_code == 137
+    prepare = "kill_at_write(1, only='fsync')"
+    assert fork_server.run(*train_command(), "--name", "one", prepare=prepare).exit_code == 137
     assert not (ONE / "settings.json").exists()
     assert len(list(ONE.iterdir())) == 2
-    assert mnist(*command(epochs=1), "--name", "one").exit_code == 0
+    assert mnist(*train_command(epochs=1), "--name", "one").exit_code == 0
     assert not list(ONE.glob(".?*.*"))
 
 
 def test_a_directory_with_anything_else_is_left_alone(mnist: Mnist) -> None:
     ONE.mkdir(parents=True)
     (ONE / "thesis.txt").write_text("years of work")
-    result = mnist(*command(epochs=1), "--name", "one")
+    result = mnist(*train_command(epochs=1), "--name", "one")
     assert result.exit_code == 2
     assert [path.name for path in ONE.iterdir()] == ["thesis.txt"]
 
 
 def test_a_name_that_is_taken_says_how_to_go_on_with_it(mnist: Mnist) -> None:
-    begin("one", 1)
+    train("one", 1)
     Path("runs").rename("elsewhere")
-    result = mnist(*command(), "--name", "one", "--out", "elsewhere")
+    result = mnist(*train_command(), "--name", "one", "--out", "elsewhere")
     assert result.exit_code == 2
     assert "mnist train --resume elsewhere/one" in result.stderr
     assert mnist("train", "--resume", "elsewhere/one").exit_code == 0
@@ -581,7 +494,7 @@ def evil_pickle() -> None:
 
 
 def of_another_network() -> None:
-    other = begin("other", 2, hidden=[17])
+    other = train("other", 2, hidden=[17])
     (ONE / "state.pth").write_bytes((other / "state.pth").read_bytes())
 
 
@@ -626,7 +539,7 @@ DAMAGE: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_run_is_refused_and_nothing_of_it_overwritten(damage: str, mnist: Mnist) -> None:
-    begin("one", 2)
+    train("one", 2)
     DAMAGE[damage]()
     before = files(ONE)
     result = mnist("train", "--resume", "one", "--epochs", "9")
@@ -639,7 +552,7 @@ def test_a_damaged_run_is_refused_and_nothing_of_it_overwritten(damage: str, mni
 
 
 def test_a_run_of_an_older_version_says_what_to_do(mnist: Mnist) -> None:
-    begin("one", 2)
+    train("one", 2)
     (ONE / "state.pth").unlink()
     result = mnist("train", "--resume", "one")
     assert "runs/one cannot be resumed." in result.stderr
@@ -649,16 +562,16 @@ def test_a_run_of_an_older_version_says_what_to_do(mnist: Mnist) -> None:
 
 
 def test_a_setting_that_was_changed_is_named(mnist: Mnist) -> None:
-    begin("one", 2)
+    train("one", 2)
     edited(lr=0.5)()
     assert "lr" in mnist("train", "--resume", "one").stderr
-    edited(lr=BASIC["lr"], epochs=6)()
+    edited(lr=QUICK_SETTINGS["lr"], epochs=6)()
     assert mnist("train", "--resume", "one").exit_code == 0
 
 
 @pytest.mark.parametrize("keep", [0, 1, 30, 1_000, 20_000, -1, -30, -300])
 def test_a_state_that_was_cut_off_is_refused(keep: int, mnist: Mnist) -> None:
-    begin("one", 1)
+    train("one", 1)
     (ONE / "state.pth").write_bytes((ONE / "state.pth").read_bytes()[:keep])
     before = files(ONE)
     result = mnist("train", "--resume", "one")
@@ -669,8 +582,8 @@ def test_a_state_that_was_cut_off_is_refused(keep: int, mnist: Mnist) -> None:
 
 def test_a_flipped_bit_is_refused_or_harmless(mnist: Mnist) -> None:
     """Forty states with one bit changed, most of them in a number."""
-    begin("one", 1, epochs=2)
-    good, chance, whole = (ONE / "state.pth").read_bytes(), random.Random(1), state_of(ONE).state
+    train("one", 1, epochs=2)
+    good, chance, whole = (ONE / "state.pth").read_bytes(), random.Random(1), saved_state(ONE).state
     num_refused = 0
     for _ in range(40):
         bad = bytearray(good)
@@ -685,6 +598,6 @@ def test_a_flipped_bit_is_refused_or_harmless(mnist: Mnist) -> None:
             continue
         # It was where the file says nothing.
         assert result.exit_code == 0
-        assert_same(state_of(ONE).state, whole)
+        assert_same(saved_state(ONE).state, whole)
         edited(epochs=2)()
     assert num_refused >= 30

@@ -17,7 +17,7 @@ from mnistcli.evaluation.scores import Mistake, Score, read_score
 from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT
 from mnistcli.runs.directory import Run
 from mnistcli.views.eval import checkpoint_names, show_evaluations
-from tests.conftest import Mnist
+from tests.helpers.cli import Mnist
 
 ON_DIGITS = ("--dataset", "digits")
 

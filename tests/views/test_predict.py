@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import Mnist, Terminal, environment
-from tests.helpers.processes import Children
+from tests.helpers.cli import Mnist, Terminal, environment
+from tests.helpers.processes import ForkServer
 from tests.reading.test_predict import written
 from tests.views.test_terminal import ESCAPE, in_a_terminal
 
@@ -100,7 +100,7 @@ def test_a_terminal_gets_a_line_a_picture_of_many(terminal: Terminal) -> None:
     ids=["readings", "digits", "json", "csv", "score"],
 )
 def test_a_terminal_sees_how_far_it_is_while_the_results_go_to_a_file(
-    options: str, kept: str, children: Children
+    options: str, kept: str, fork_server: ForkServer
 ) -> None:
     Path("many").mkdir()
     for label in "12345":
@@ -108,7 +108,7 @@ def test_a_terminal_sees_how_far_it_is_while_the_results_go_to_a_file(
     Path("labels.csv").write_text("file,label\nmany/1.png,1\n")
     words = ["predict", "many", *options.split()]
     read = Path("read.txt")
-    output = children.in_a_terminal(*words, columns=80, environ=environment(), stdout=read)
+    output = fork_server.run_in_terminal(*words, columns=80, environ=environment(), stdout=read)
     assert "reading" in output
     assert "5/5" in output
     assert re.fullmatch(kept, read.read_text())

@@ -6,8 +6,8 @@ import sys
 import pexpect
 import pytest
 
-from tests.conftest import Terminal, environment
-from tests.helpers.processes import Children
+from tests.helpers.cli import Terminal, environment
+from tests.helpers.processes import ForkServer
 
 COMMAND = "train --recipe cnn-26k --dataset digits --epochs 3 --name one"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -54,9 +54,9 @@ def test_no_color_is_respected(terminal: Terminal) -> None:
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", output)
 
 
-def test_force_color_colours_a_pipe(children: Children) -> None:
+def test_force_color_colours_a_pipe(fork_server: ForkServer) -> None:
     for force, coloured in (({"FORCE_COLOR": "1"}, True), ({}, False)):
-        result = children.start("summary", "--arch", "cnn", environ=environment(**force)).ended()
+        result = fork_server.start("summary", "--arch", "cnn", environ=environment(**force)).wait()
         assert result.exit_code == 0
         assert ("\x1b[" in result.stdout) is coloured
 
@@ -67,8 +67,8 @@ def test_a_dumb_terminal_gets_no_escapes(terminal: Terminal) -> None:
     assert "Kept in runs/one" in output
 
 
-def test_a_pipe_gets_plain_lines(children: Children) -> None:
-    result = children.start(*COMMAND.split(), environ=environment()).ended()
+def test_a_pipe_gets_plain_lines(fork_server: ForkServer) -> None:
+    result = fork_server.start(*COMMAND.split(), environ=environment()).wait()
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout + result.stderr
     assert "\r" not in result.stderr
