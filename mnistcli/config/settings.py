@@ -1,4 +1,4 @@
-"""The settings of a training run: their bounds, their defaults, where each came from."""
+"""The settings of a training run: names, types, bounds and defaults."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -23,21 +23,21 @@ from mnistcli.config.choices import (
 from mnistcli.models.registry import get_architecture
 
 MAX_SEED = 2**32 - 1
-# Of a series, and so folds of a training set.
+# In a multi-run, and so folds of a training set.
 MAX_RUNS = 100
-# Settings of earlier versions, which files may still hold; none of them changes a network.
+# Settings of earlier versions, which old files still contain; none of them changes a network.
 RETIRED = frozenset(("compile", "teacher", "distillation"))
 
 
 def split_list(value: object) -> object:
-    """The parts of a text such as "120,84" or "120 84"; anything else as it is."""
+    """Split text such as "120,84" or "120 84"; leave anything else unchanged."""
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
 def require_printable(text: str) -> str:
-    """The text, if a terminal shows it as it is."""
+    """The text; raises ValueError if a terminal cannot show it."""
     if not text.isprintable():
-        raise ValueError("it has characters that cannot be shown")
+        raise ValueError("should have printable characters only")
     return text
 
 
@@ -47,28 +47,28 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 Sizes = Annotated[tuple[Count, ...], Field(max_length=32), BeforeValidator(split_list)]
 
 
-class _Frozen(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class AnnModel(_Frozen):
-    """A member of `ann`: hidden layer sizes and the dropout after each."""
+class AnnModel(_FrozenModel):
+    """An `ann`: sizes of the hidden layers, dropout probability after each."""
 
     arch: Literal["ann"] = "ann"
     hidden: Sizes
     dropout: Dropout
 
 
-class MlpModel(_Frozen):
-    """A member of `mlp`: hidden layer sizes and the dropout after each."""
+class MlpModel(_FrozenModel):
+    """An `mlp`: sizes of the hidden layers, dropout probability after each."""
 
     arch: Literal["mlp"] = "mlp"
     hidden: Sizes
     dropout: Dropout
 
 
-class CnnModel(_Frozen):
-    """A member of `cnn`: channels of each stage, its kernel, where it pools, the layers after."""
+class CnnModel(_FrozenModel):
+    """A `cnn`: channels, kernel and pooling of its stages, then sizes of the hidden layers."""
 
     arch: Literal["cnn"] = "cnn"
     channels: Annotated[Sizes, Field(min_length=1)]
@@ -80,19 +80,19 @@ class CnnModel(_Frozen):
     dropout: Dropout
 
 
-class CnnDeepModel(_Frozen):
-    """A member of `cnn-deep`: channels of each stage, dropout after each."""
+class CnnDeepModel(_FrozenModel):
+    """A `cnn-deep`: channels of each stage, dropout probability after each."""
 
     arch: Literal["cnn-deep"] = "cnn-deep"
     channels: Annotated[Sizes, Field(min_length=1)]
     dropout: Dropout
 
 
-class CnnSmallModel(_Frozen):
-    """A member of `cnn-small`: its width."""
+class CnnSmallModel(_FrozenModel):
+    """A `cnn-small`: its width (channels); None for the widest within the budget."""
 
     arch: Literal["cnn-small"] = "cnn-small"
-    width: int | None = Field(None, ge=1, le=32_768, description="None: the widest that fits")
+    width: int | None = Field(None, ge=1, le=32_768)
 
 
 ModelSettings = Annotated[
@@ -104,14 +104,14 @@ MODELS: dict[str, type[BaseModel]] = {
     for model in (AnnModel, MlpModel, CnnModel, CnnDeepModel, CnnSmallModel)
 }
 
-# The settings of any family; which of them a family takes is its class's business.
+# The model settings of all architectures together.
 MODEL_FIELDS = tuple(
     sorted({name for model in MODELS.values() for name in model.model_fields} - {"arch"})
 )
 
 
-class Augmentation(_Frozen):
-    """Random affine maps, drawn uniformly and independently for every image of a batch."""
+class Augmentation(_FrozenModel):
+    """Limits of the random affine map that each image of a batch gets, drawn uniformly."""
 
     rotate_degrees: float = Field(9.0, ge=0, le=180)
     scale_fraction: float = Field(0.1, ge=0, lt=1)
@@ -119,18 +119,18 @@ class Augmentation(_Frozen):
     shift_px: float = Field(1.5, ge=0, le=14)
 
 
-class Fold(_Frozen):
-    """Which of the `of` parts of a shuffled training set is held out; `number` counts from 1."""
+class Fold(_FrozenModel):
+    """The held-out part of a shuffled training set: part `number` (from 1) of `of`."""
 
     number: int = Field(ge=1, le=MAX_RUNS)
     of: int = Field(ge=2, le=MAX_RUNS)
 
 
-class TrainSettings(_Frozen):
+class TrainSettings(_FrozenModel):
     """Everything that decides what a training run computes, and nothing else.
 
-    Where the run is written and where the data lie are not settings: the file
-    `settings.json` of a run can be replayed on another machine.
+    Directories are not settings, so that a run's `settings.json` can be replayed on another
+    machine.
     """
 
     recipe: Name
@@ -147,17 +147,17 @@ class TrainSettings(_Frozen):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: bool = False
     augmentation: Augmentation = Augmentation()
-    ema: float = Field(0.0, ge=0, lt=1, description="decay a step of the averaged weights; 0: none")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' EMA; 0: off")
     val_size: float = Field(
-        0.1, ge=0, le=59_999, description="below 1 a fraction of the training set, else a count"
+        0.1, ge=0, le=59_999, description="a fraction of the training set below 1, else a count"
     )
-    fold: Fold | None = Field(None, description="held out instead of val_size, which is 0 then")
+    fold: Fold | None = Field(None, description="held out instead of val_size, which must be 0")
     seed: int = Field(0, ge=0, le=MAX_SEED)
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
     max_params: int | None = Field(None, ge=1, le=1_000_000_000)
     until: float | None = Field(
-        None, ge=1, le=100, description="stop at this validation accuracy in %; None: never"
+        None, ge=1, le=100, description="stop at this validation accuracy in %"
     )
 
     @model_validator(mode="before")
@@ -168,7 +168,7 @@ class TrainSettings(_Frozen):
         return {name: value for name, value in values.items() if name not in RETIRED}
 
     @model_validator(mode="after")
-    def _combinations(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.fold and self.fold.number > self.fold.of:
             raise ValueError(f"there is no fold {self.fold.number} of {self.fold.of}")
         if self.fold and self.val_size:
@@ -193,17 +193,17 @@ class TrainSettings(_Frozen):
         return self.fold is not None or self.val_size > 0
 
     @property
-    def division(self) -> tuple[object, ...]:
-        """What decides which images of a data set are held out, beside the data set."""
+    def split_key(self) -> tuple[object, ...]:
+        """The settings that decide which images of the data set are held out."""
         return self.val_size, self.fold, self.seed
 
     @property
     def network(self) -> dict[str, Any]:
-        """What `registry.build` takes beside the name of the architecture."""
+        """The arguments of the network's class (see `models.registry.build_network`)."""
         return self.model.model_dump(exclude={"arch"})
 
 
-# The settings that are tables of settings, beside the model.
+# Settings that are tables of settings, besides the model.
 NESTED_SETTINGS: dict[str, type[BaseModel]] = {
     "augmentation": Augmentation,
     "fold": Fold,
