@@ -108,7 +108,7 @@ def trained(_trained_once: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `mnist bench` measure in this process, which has loaded torch, and only a little."""
-    from mnistcli.data import examples as batches
+    from mnistcli.data import batches
     from mnistcli.diagnostics import bench_worker as measuring
     from mnistcli.diagnostics import processes
 

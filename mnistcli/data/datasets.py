@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from mnistcli.config.choices import DataSplit
-from mnistcli.data.digits import load_digits
 from mnistcli.data.examples import Examples
-from mnistcli.data.formats import read_idx
+from mnistcli.data.idx import read_idx
 from mnistcli.data.mirrors import MAX_FILE_BYTES
+from mnistcli.data.sklearn_digits import load_digits
 from mnistcli.errors import DataError, unknown_name
 
 DIGITS = tuple("0123456789")

@@ -12,8 +12,9 @@ import torch
 
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.config.settings import TrainSettings
+from mnistcli.data.batches import evaluation_batch_size
 from mnistcli.data.datasets import get_dataset, has_all_files, resolve_data_dir
-from mnistcli.data.examples import Examples, evaluation_batch_size
+from mnistcli.data.examples import Examples
 from mnistcli.diagnostics.bench import EPOCH_IMAGES, BenchCase, BenchOptions, MachineInfo
 from mnistcli.diagnostics.system_checks import check_accelerators, check_processor, check_versions
 from mnistcli.evaluation.inference import evaluate_network

@@ -19,8 +19,10 @@ from torch import Tensor
 from mnistcli.config.recipes import DEFAULT_RECIPE, get_recipe
 from mnistcli.config.resolve import fit_budget, resolve_settings
 from mnistcli.config.settings import TrainSettings
+from mnistcli.data.batches import steps_per_epoch
 from mnistcli.data.datasets import get_dataset, load_dataset, resolve_data_dir
-from mnistcli.data.examples import Examples, Normalization, normalize, steps_per_epoch
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization, normalize
 from mnistcli.diagnostics.checks import (
     INSTALL,
     Check,
@@ -59,68 +61,28 @@ MIN_EPOCHS = 10
 TRAIN_IMAGES = 54_000
 
 
-def run_task(task: Task, begin: OnStart) -> Iterator[Check]:
-    """The checks of a task, each announced to `begin`."""
-    if task.stage == "device":
-        yield from check_device(task.device, begin)
-    elif task.stage == "train":
-        begin("training", "")
-        yield guard("training", "", partial(check_training, task.device, task.wanted.train_seconds))
-    else:
-        yield from check_machine(task.wanted, begin)
-
-
-def check_machine(wanted: DoctorOptions, begin: OnStart) -> Iterator[Check]:
-    """What is there, and what the processor computes."""
-    given = Path(wanted.data_dir) if wanted.data_dir else None
-    data_dir = resolve_data_dir(given, os.environ)
-    for name, subject, look in machine_checks(data_dir, Path(wanted.out)):
-        begin(name, subject)
-        yield guard(name, subject, look)
-    if wanted.device in ("auto", "cpu"):
-        yield from check_device("cpu", begin)
-    if wanted.device != "cpu":
-        # The last, since it asks the driver.
-        begin("accelerators", "")
-        yield guard("accelerators", "", partial(check_accelerators, wanted.device))
-
-
-def check_device(name: str, begin: OnStart) -> Iterator[Check]:
-    """Whether a device ("cpu", "cuda:0", "mps") computes right, in every format, and again so."""
+def check_device(name: str) -> CheckEvents:
+    """The checks of a device ("cpu", "cuda:0", "mps"): kernels, precisions, repeatability."""
     kind = torch.device(name).type
     if kind == "cuda":
         # The engine knows "cuda" only, which is the current device.
         torch.cuda.set_device(name)
-    begin("kernels", name)
-    computed = guard("kernels", name, partial(check_kernels, name))
-    yield computed
-    if computed.status == "failed":
+    kernels = yield from run_check("kernels", name, partial(check_kernels, name))
+    if kernels.status == "failed":
         return
-    begin("number formats", name)
+    # To probe the GPU for a precision may take a while.
+    yield CheckStart("precisions", name)
     auto = pick_precision("auto", kind)
-    for each in DTYPES:
-        begin(each, name)
-        yield guard(each, name, partial(check_number_format, name, each, auto))
+    for precision in DTYPES:
+        yield from run_check(precision, name, partial(check_precision, name, precision, auto))
     if kind == "cuda":
-        begin("loss scaling", name)
-        yield guard("loss scaling", name, partial(check_loss_scaling, name))
-    begin("repeatable", name)
-    yield guard("repeatable", name, partial(check_repeatable, name, auto.value))
+        yield from run_check("loss scaling", name, partial(check_loss_scaling, name))
+    yield from run_check("repeatable", name, partial(check_repeatable, name, auto.value))
 
 
-def guard(name: str, subject: str, look: Callable[[], Check]) -> Check:
-    """The check, or as failed what it raises."""
-    try:
-        return look()
-    except MnistError as error:
-        finding = " ".join(f"{error.what} {error.why}".split()).rstrip(".")
-        return Check(name, subject, "failed", finding, fix=error.fix)
-    except OSError as error:
-        finding = ": ".join(filter(None, (error.filename, error.strerror))) or first_line(error)
-        fix = "Check the path and its permissions"
-        return Check(name, subject, "failed", finding, fix=fix)
-    except Exception as error:  # noqa: BLE001 (whatever goes wrong is the finding)
-        return Check(name, subject, "failed", first_line(error), fix=INSTALL)
+def run_training_check(device: str, seconds: float) -> CheckEvents:
+    """The check of a training, announced."""
+    yield from run_check("training", "", partial(check_training, device, seconds))
 
 
 def check_kernels(name: str) -> Check:

@@ -16,11 +16,11 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from mnistcli.config.settings import TrainSettings
-from mnistcli.data.examples import Examples, Normalization
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization
 from mnistcli.models.registry import build_network
 from mnistcli.training.device import DTYPES
-
-_OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+from mnistcli.training.optim import OPTIMIZERS
 
 
 class InMemoryMNIST(MNIST):  # type: ignore[misc]
@@ -48,7 +48,8 @@ class ReferenceLoop:
         self.device = device
         self.dtype = DTYPES[precision]
         self.model = build_network(settings.arch, settings.network).to(device)
-        self.optimizer = _OPTIMIZERS[settings.optimizer](
+        optimizer_class: Any = OPTIMIZERS[settings.optimizer].torch_class
+        self.optimizer = optimizer_class(
             self.model.parameters(), lr=settings.lr, **_optimizer_options(settings)
         )
         # Float16's gradients vanish unless the loss is scaled.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mnistcli.config.choices import EvalSplit
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.datasets import get_dataset, load_dataset
-from mnistcli.data.examples import Examples, split_examples
+from mnistcli.data.examples import Examples
+from mnistcli.data.splits import split_examples
 from mnistcli.errors import SettingsError
 from mnistcli.evaluation.calibration import confidence_bins
 from mnistcli.evaluation.inference import Predictions

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mnistcli.data.examples import normalize
+from mnistcli.data.normalization import normalize
 from mnistcli.errors import SettingsError
 from mnistcli.runs.checkpoint import LoadedModel
 

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnistcli.data.examples import Examples, Normalization, evaluation_batches, normalize
+from mnistcli.data.batches import evaluation_batches
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization, normalize
 
 
 @dataclass(frozen=True)

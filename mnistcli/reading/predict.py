@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistcli.data.examples import evaluation_batches, normalize
+from mnistcli.data.batches import evaluation_batches
+from mnistcli.data.normalization import normalize
 from mnistcli.errors import SettingsError
 from mnistcli.reading.normalize import stroke_width_px
 from mnistcli.reading.pipeline import DigitImage, Segmentations

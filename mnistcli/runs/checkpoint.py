@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from mnistcli.data.examples import Normalization
+    from mnistcli.data.normalization import Normalization
 
 
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ class LoadedModel:
     @property
     def normalization(self) -> "Normalization":
         """The normalization it was trained with."""
-        from mnistcli.data.examples import Normalization
+        from mnistcli.data.normalization import Normalization
 
         return Normalization(self.card.mean, self.card.std, self.card.input_px)
 

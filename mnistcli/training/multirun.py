@@ -18,7 +18,8 @@ from mnistcli.config.differences import differing_settings
 from mnistcli.config.resolve import RESUMABLE, resumed_settings
 from mnistcli.config.settings import MAX_RUNS, MAX_SEED, Fold, TrainSettings
 from mnistcli.config.validate import first_problem
-from mnistcli.data.examples import Examples, split_examples
+from mnistcli.data.examples import Examples
+from mnistcli.data.splits import split_examples
 from mnistcli.errors import DataError, SettingsError
 from mnistcli.evaluation.metrics import Spread, summarize_spread
 from mnistcli.runs.directory import (
@@ -249,11 +250,11 @@ def train_multirun(
     """
     if series.is_resumed:
         _fill(series, examples)
-        if group.is_leader:
+        if group.is_main:
             _write(series)
     for name, settings in series.runs.items():
         with ExitStack() as held:
-            start = group.broadcast_from_leader(
+            start = group.broadcast_from_main(
                 partial(held.enter_context, _begin_run(series, name, settings))
             )
             train, val = split_for_training(start.plan, examples, group=group)
@@ -262,7 +263,7 @@ def train_multirun(
                 pass
         result = _result(name, settings, start.history, num_val=len(val))
         series.finished[name] = result
-        if group.is_leader:
+        if group.is_main:
             _write(series)
         yield result
 

@@ -11,7 +11,9 @@ import torch
 from mnistcli.config.resolve import fit_budget, resumed_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.datasets import Dataset, get_dataset, load_dataset
-from mnistcli.data.examples import Examples, Normalization, split_examples
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization
+from mnistcli.data.splits import split_examples
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.models.registry import count_parameters, get_architecture, has_batch_norm
 from mnistcli.runs.checkpoint import CheckpointCard, save_best, save_checkpoint, software_versions
@@ -224,16 +226,16 @@ def train_run(
         state = plan.state(len(train), group=group)
         if start.saved:
             _restore_state(state, start.saved, run)
-        if group.is_leader:
+        if group.is_main:
             _begin(start, state, group)
         if start.is_finished:
             return
         for epoch in fit(state, train, val, plan.normalization, on_step=on_step):
             with defer_interrupts():
-                if group.is_leader:
+                if group.is_main:
                     _save(start, state, [*history, epoch])
                 history.append(epoch)
-                if group.is_leader:
+                if group.is_main:
                     _publish(start, state)
             yield epoch
             if start.is_finished:

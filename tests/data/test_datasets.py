@@ -43,7 +43,7 @@ from mnistcli.data.download import (
     require_complete,
     verify_files,
 )
-from mnistcli.data.formats import read_idx
+from mnistcli.data.idx import read_idx
 from mnistcli.errors import DataError, SettingsError
 from mnistcli.system.lock import LOCK_NAME
 from tests.data.test_mirrors import refusing_url

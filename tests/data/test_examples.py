@@ -9,16 +9,10 @@ from torch import Tensor
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.config.settings import Augmentation, Fold
 from mnistcli.data.augment import augment
-from mnistcli.data.examples import (
-    Examples,
-    Normalization,
-    normalize,
-    shuffled_batches,
-    split_by_fold,
-    split_by_size,
-    split_examples,
-    steps_per_epoch,
-)
+from mnistcli.data.batches import shuffled_batches, steps_per_epoch
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization, normalize
+from mnistcli.data.splits import split_by_fold, split_by_size, split_examples
 from mnistcli.errors import SettingsError
 
 STILL = {"rotate_degrees": 0, "scale_fraction": 0, "shear_degrees": 0, "shift_px": 0}

@@ -9,7 +9,8 @@ from torch.optim import Optimizer
 from mnistcli.config.resolve import fit_budget, resolve_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.datasets import get_dataset, load_dataset
-from mnistcli.data.examples import Examples, Normalization, normalize
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization, normalize
 from mnistcli.diagnostics.reference_loop import InMemoryMNIST, ReferenceLoop, make_loader
 from mnistcli.models.registry import count_parameters
 from mnistcli.training.engine import fit

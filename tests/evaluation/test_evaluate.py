@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from mnistcli.config.choices import EvalSplit
 from mnistcli.data.corruptions import corrupt, parse_corruptions
 from mnistcli.data.datasets import DATASETS, load_dataset
-from mnistcli.data.examples import Examples, normalize
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import normalize
 from mnistcli.errors import SettingsError
 from mnistcli.evaluation.calibration import confidence_bins, expected_calibration_error
 from mnistcli.evaluation.eval_data import load_eval_split

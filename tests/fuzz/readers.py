@@ -24,8 +24,8 @@ from PIL import Image
 
 from mnistcli.config.recipes import RECIPES, get_recipe
 from mnistcli.config.resolve import fit_budget, resolve_settings
-from mnistcli.config.sources import read_config
 from mnistcli.config.settings import TrainSettings
+from mnistcli.config.sources import read_config
 from mnistcli.evaluation.calibration import ConfidenceBin
 from mnistcli.evaluation.metrics import ClassScore
 from mnistcli.evaluation.scores import Mistake, Score, read_score
@@ -83,7 +83,7 @@ def _idx_seeds() -> dict[str, list[bytes]]:
 
 
 def _check_idx(how: str, content: bytes, folder: Path) -> None:
-    from mnistcli.data.formats import read_idx
+    from mnistcli.data.idx import read_idx
 
     array = read_idx(content, name="some-idx3-ubyte")
     num_axes = content[3]
@@ -240,7 +240,8 @@ def _state_seeds() -> dict[str, list[bytes]]:
 
     import torch
 
-    from mnistcli.data.examples import Examples, Normalization
+    from mnistcli.data.examples import Examples
+    from mnistcli.data.normalization import Normalization
     from mnistcli.training.engine import fit
 
     generator = torch.Generator().manual_seed(0)

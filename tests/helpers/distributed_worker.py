@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from mnistcli.config.resolve import fit_budget, resolve_settings
 from mnistcli.data.datasets import get_dataset, load_dataset
-from mnistcli.data.examples import Normalization, normalize, split_by_size
+from mnistcli.data.normalization import Normalization, normalize
+from mnistcli.data.splits import split_by_size
 from mnistcli.errors import RunError
 from mnistcli.models.registry import build_network
 from mnistcli.training import engine
@@ -124,7 +125,7 @@ def main() -> None:
             "batch_norm": batch_norms(group) if group.world_size > 1 else [],
             "bad_step": bad_step(group),
         }
-        if group.is_leader:
+        if group.is_main:
             sys.stdout.write(json.dumps(found))
 
 

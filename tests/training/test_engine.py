@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from mnistcli.config.choices import DataSplit
 from mnistcli.config.resolve import fit_budget, resolve_settings
 from mnistcli.config.settings import TrainSettings
-from mnistcli.data import examples as batches
+from mnistcli.data import batches
 from mnistcli.data.datasets import get_dataset, load_dataset
-from mnistcli.data.examples import Examples, Normalization, split_by_size
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization
+from mnistcli.data.splits import split_by_size
 from mnistcli.errors import DataError, RunError
 from mnistcli.evaluation.inference import Predictions, evaluate_network
 from mnistcli.models.registry import build_network, get_architecture

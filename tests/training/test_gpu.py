@@ -19,7 +19,9 @@ from mnistcli import Training, judge
 from mnistcli.config.resolve import fit_budget, resolve_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.datasets import get_dataset, load_dataset
-from mnistcli.data.examples import Examples, Normalization, normalize, split_by_size
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization, normalize
+from mnistcli.data.splits import split_by_size
 from mnistcli.diagnostics.device_checks import check_loss_scaling
 from mnistcli.evaluation.inference import evaluate_network
 from mnistcli.models.registry import get_architecture

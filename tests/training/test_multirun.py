@@ -14,10 +14,10 @@ import pytest
 from torch import Tensor
 
 from mnistcli.config.choices import DataSplit
-from mnistcli.data import datasets
-from mnistcli.data import examples as batches
+from mnistcli.data import batches, datasets
 from mnistcli.data.datasets import Dataset, get_dataset, load_dataset
-from mnistcli.data.examples import Examples, split_examples
+from mnistcli.data.examples import Examples
+from mnistcli.data.splits import split_examples
 from mnistcli.errors import DataError
 from mnistcli.evaluation.metrics import wilson_interval
 from mnistcli.runs import directory as runs
