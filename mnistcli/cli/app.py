@@ -22,8 +22,7 @@ from mnistcli.cli.train import train
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 from mnistcli.version import __version__
 
-# New objects between two searches for garbage among the young; searches between those among
-# the older. Python's own are 700 and 10.
+# Garbage collection thresholds of the first two generations; Python's own are 700 and 10.
 GARBAGE_THRESHOLDS = (10_000, 50)
 
 app = typer.Typer(
@@ -58,7 +57,7 @@ def mnist(
         typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Train, judge and use small networks that read handwritten digits.
+    """Train, evaluate and use small networks that read handwritten digits.
 
     First steps:
     $ mnist train --dataset digits
@@ -67,34 +66,34 @@ def mnist(
 
     Exit codes:
     0 done, 1 failed, 2 wrong usage or settings, 3 data missing or damaged,
-    4 device unavailable, 5 a demanded bound was missed, 130 interrupted.
+    4 device unavailable, 5 a required bound was missed, 130 interrupted.
     """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
 
 def _freeze_garbage() -> None:
-    """Let Python end without a search for garbage: the system takes back all memory anyway."""
-    if "triton" not in sys.modules:  # which would complain on stderr of what is not collected
+    """Skip the collection at exit: the system reclaims all memory anyway."""
+    if "triton" not in sys.modules:  # it prints objects that were not collected to stderr
         gc.freeze()
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line `args`, by default the process's own, and exit."""
+    """Run the command line `args` (by default `sys.argv[1:]`) and exit."""
     if threading.current_thread() is threading.main_thread():
-        # To be ended by the system is to be interrupted: what was begun is tidied up.
+        # SIGTERM is handled like Ctrl-C, so that unfinished work is cleaned up.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # To load libraries makes many objects and hardly any garbage. Looking for it less often,
-    # and not at all in the end, saves a quarter of the time that PyTorch takes to come and go.
+    # Importing libraries makes many objects and hardly any garbage: collecting less often, and
+    # not at exit, saves a quarter of the time that it takes to load and unload PyTorch.
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     atexit.register(_freeze_garbage)
     for stream in (sys.stdout, sys.stderr):
-        # A console that cannot show a character shows "?" instead of failing.
+        # A character that the console cannot encode becomes "?" instead of an error.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
         app(args=args, prog_name="mnist")
-    except KeyboardInterrupt:  # before or after the command itself, which Typer looks after
+    except KeyboardInterrupt:  # outside of a command; inside, Typer handles it
         sys.exit(EXIT_INTERRUPTED)
     except MnistError as error:
         from mnistcli.views.console import print_error
@@ -102,9 +101,11 @@ def main(args: list[str] | None = None) -> None:
         print_error(error)
         sys.exit(error.exit_code)
     except OSError as error:
-        # A disk, a permission, an impossible name: what the system says is the message.
+        # A full disk, a permission, an impossible name: the system's message is ours.
         if error.strerror is None:
             raise
+
+        from mnistcli.views.console import print_error
 
         what = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
         print_error(MnistError(what, fix="Check the path and its permissions."))

@@ -1,7 +1,6 @@
-"""The options that several commands share, and what the shell completes them to.
+"""Options that several commands share, and their completion.
 
-Values that are settings stay text here: `settings` checks them, with their bounds, and
-knows where else a value may come from.
+Options that are settings are text here: `config` validates them, wherever they come from.
 """
 
 import os
@@ -16,30 +15,8 @@ from mnistcli.config.choices import DatasetName, DeviceName, EvalSplit, Pooling,
 from mnistcli.config.recipes import RECIPES
 from mnistcli.models.registry import ARCHITECTURES
 
-MODEL, TRAINING = "Model (unset: from the recipe)", "Training (unset: from the recipe)"
+MODEL, TRAINING = "Model (default: the recipe's)", "Training (default: the recipe's)"
 DATA, OUTPUT = "Data", "Output"
-
-# Options that say where and how, not what is computed.
-NOT_SETTINGS = frozenset(
-    (
-        "config",
-        "name",
-        "out",
-        "resume",
-        "seeds",
-        "folds",
-        "data_dir",
-        "offline",
-        "dry_run",
-        "seconds",
-        "repeats",
-        "reference",
-        "loader_processes",
-        "json",
-        "quiet",
-        "checkpoint",
-    )
-)
 
 
 def setting(
@@ -50,7 +27,7 @@ def setting(
     complete: Callable[[str], list[str]] | None = None,
     default: str | bool = False,
 ) -> typer.models.OptionInfo:
-    """An option whose value is a setting; `default` is what no recipe changes."""
+    """An option for a setting; `default` is its default where no recipe sets it."""
     option: typer.models.OptionInfo = typer.Option(
         *names,
         help=help,
@@ -63,55 +40,60 @@ def setting(
 
 
 def one_of(choice: Any) -> str:
-    """The names in a list of `choices`, for a help page: "a, b or c."."""
+    """The names in one of the lists of `config.choices`, for a help page: "a, b or c."."""
     *most, last = values(choice)
     return f"{', '.join(most)} or {last}."
 
 
 def complete_from(names: tuple[str, ...]) -> Callable[[str], list[str]]:
-    """A completion to the names that begin with what has been typed."""
+    """Completion from a list of names."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """The names of the runs and series in `runs/`, those of the runs in series, and "last"."""
-    # As `runs.all_runs`, which takes too long to load for a key.
-    series = [path.parent for path in Path("runs").glob("*/summary.json")]
-    found = [
-        path.parent for place in (Path("runs"), *series) for path in place.glob("*/metrics.csv")
+    """Completion from the names of runs and multi-runs in `runs/`, and "last"."""
+    # Not by `runs.find`, whose imports take too long for a key press.
+    multiruns = [path.parent for path in Path("runs").glob("*/summary.json")]
+    runs = [
+        path.parent
+        for folder in (Path("runs"), *multiruns)
+        for path in folder.glob("*/metrics.csv")
     ]
-    names = ["last", *sorted(path.relative_to("runs").as_posix() for path in {*series, *found})]
+    names = ["last", *sorted(path.relative_to("runs").as_posix() for path in {*multiruns, *runs})]
     return [name for name in names if name.startswith(incomplete)]
 
 
 def given_settings(ctx: typer.Context) -> dict[str, Any]:
-    """What the command line sets, by the names that `settings` knows."""
+    """The settings given on the command line, by name."""
+    from mnistcli.config.settings import MODEL_FIELDS, TrainSettings
+
+    names = {*TrainSettings.model_fields, "arch", *MODEL_FIELDS}
     return {
         name: value
         for name, value in ctx.params.items()
-        if value not in (None, [], ()) and name not in NOT_SETTINGS
+        if name in names and value not in (None, [], ())
     }
 
 
 def warn_misspelled_variables() -> None:
-    """Say which environment variables were probably meant to set something."""
-    from mnistcli.config.resolve import misspelled_variables
+    """Note environment variables that set nothing but look like one that does."""
+    from mnistcli.config.sources import misspelled_variables
     from mnistcli.views.console import print_note
 
-    for name, near in misspelled_variables(os.environ).items():
-        print_note(f"{name} sets nothing. Did you mean {near}?")
+    for name, meant in misspelled_variables(os.environ).items():
+        print_note(f"{name} has no effect. Did you mean {meant}?")
 
 
 class ListCommand(TyperCommand):
-    """A command whose list options take every number that follows: `--hidden 120 84`."""
+    """A command whose list options take all numbers that follow: `--hidden 120 84`."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Parse `args` after joining the numbers behind a list option with commas."""
+        """Parse `args` after joining the numbers of list options with commas."""
         return super().parse_args(ctx, join_numbers(args))
 
 
 def join_numbers(args: list[str]) -> list[str]:
-    """`["--hidden", "120", "84"]` as `["--hidden", "120,84"]`."""
+    """Turn `["--hidden", "120", "84"]` into `["--hidden", "120,84"]`."""
     joined: list[str] = []
     for argument in args:
         in_list = len(joined) > 1 and joined[-2] in ("--hidden", "--channels")
@@ -138,7 +120,7 @@ Recipe = Annotated[
     setting(
         "--recipe",
         "-r",
-        help="A network with the settings that train it; `mnist summary` lists them.",
+        help="A network with the settings to train it; `mnist summary` lists all recipes.",
         metavar="NAME",
         panel=MODEL,
         complete=complete_from(tuple(RECIPES)),
@@ -148,25 +130,32 @@ MaxParams = Annotated[
     str | None,
     setting(
         "--max-params",
-        help="The parameter budget. cnn-small takes the widest width that fits; a network of "
-        "fixed size that does not fit is refused (exit 5).",
+        help="Parameter budget. cnn-small gets the largest width that fits; a network of fixed "
+        "size that is too large is refused (exit 5).",
         metavar="N",
         panel=MODEL,
     ),
 ]
 Hidden = Annotated[
     str | None,
-    setting("--hidden", help="Sizes of the hidden layers: 120 84.", metavar="N…", panel=MODEL),
+    setting(
+        "--hidden", help="Sizes of the hidden layers, such as 120 84.", metavar="N…", panel=MODEL
+    ),
 ]
 Channels = Annotated[
     str | None,
     setting(
-        "--channels", help="Channels of the convolution stages: 8 16.", metavar="N…", panel=MODEL
+        "--channels",
+        help="Channels of the convolution stages, such as 8 16.",
+        metavar="N…",
+        panel=MODEL,
     ),
 ]
 KernelSize = Annotated[
     str | None,
-    setting("--kernel-size", help="Side of a cnn's kernels.", metavar="PX", panel=MODEL),
+    setting(
+        "--kernel-size", help="Kernel size of a cnn's convolutions.", metavar="PX", panel=MODEL
+    ),
 ]
 Padding = Annotated[
     str | None,
@@ -176,7 +165,7 @@ Pool = Annotated[
     str | None,
     setting(
         "--pool",
-        help="Where a cnn halves the picture: in each stage, or after the last only.",
+        help="Max pooling of a cnn: after each stage, or after the last one only.",
         metavar="NAME",
         panel=MODEL,
         complete=complete_from(values(Pooling)),
@@ -186,33 +175,33 @@ BatchNorm = Annotated[
     bool | None,
     typer.Option(
         "--batch-norm/--no-batch-norm",
-        help="Normalise a cnn's convolutions over the batch.",
+        help="Batch norm after a cnn's convolutions.",
         rich_help_panel=MODEL,
     ),
 ]
 Dropout = Annotated[
     str | None,
-    setting("--dropout", help="Share of units dropped in training.", metavar="P", panel=MODEL),
+    setting("--dropout", help="Dropout probability.", metavar="P", panel=MODEL),
 ]
 Width = Annotated[
     str | None,
     setting(
         "--width",
-        help="Width of cnn-small, instead of a budget's. Where nothing else sets them, its recipe "
-        "has the epochs, rate and augmentation that suit the width.",
+        help="Channels of cnn-small, instead of --max-params. The recipe adapts epochs, learning "
+        "rate and augmentation to it.",
         metavar="N",
         panel=MODEL,
     ),
 ]
 BatchSize = Annotated[
     str | None,
-    setting("--batch-size", "-b", help="Pictures a step.", metavar="N", panel=TRAINING),
+    setting("--batch-size", "-b", help="Images per batch.", metavar="N", panel=TRAINING),
 ]
 Augment = Annotated[
     bool | None,
     typer.Option(
         "--augment/--no-augment",
-        help="Turn, scale, shear and shift every picture at random.",
+        help="Rotate, scale, shear and shift every image at random.",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -220,7 +209,7 @@ Ema = Annotated[
     str | None,
     setting(
         "--ema",
-        help="Decay a step of a moving average of the weights; 0 for none.",
+        help="Decay of the weights' exponential moving average (0 turns it off).",
         metavar="P",
         panel=TRAINING,
     ),
@@ -240,8 +229,8 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Where data sets lie.",
-        show_default="$MNIST_DATA_DIR, else the user's cache directory",
+        help="Directory of the data sets.",
+        show_default="$MNIST_DATA_DIR, or the user's cache directory",
         rich_help_panel=DATA,
         file_okay=False,
     ),
@@ -250,13 +239,13 @@ Offline = Annotated[
     bool,
     typer.Option(
         "--offline",
-        help="Never download; a missing data set is an error.",
+        help="Never download: a missing data set is an error.",
         rich_help_panel=DATA,
     ),
 ]
 Out = Annotated[
     Path,
-    typer.Option("--out", help="The directory runs lie in.", rich_help_panel=OUTPUT),
+    typer.Option("--out", help="Directory of the runs.", rich_help_panel=OUTPUT),
 ]
 Device = Annotated[
     str,
@@ -269,34 +258,34 @@ Device = Annotated[
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print JSON on stdout, and nothing else.", rich_help_panel=OUTPUT),
+    typer.Option("--json", help="Print JSON on stdout and nothing else.", rich_help_panel=OUTPUT),
 ]
 Split = Annotated[
     str,
     typer.Option(
         "--split",
-        help="test, or val: the images that training held out.",
+        help="test, or val: the images held out in training.",
         metavar="NAME",
         rich_help_panel=DATA,
         autocompletion=complete_from(values(EvalSplit)),
     ),
 ]
-Checkpoint = Annotated[
-    str | None,
+CheckpointOption = Annotated[
+    list[str] | None,
     typer.Option(
         "--checkpoint",
         "-c",
-        help="A .pth file, a run's directory or name, or `last`.",
-        metavar="PATH",
-        show_default="the bundled cnn-small",
+        help="A checkpoint, the same as CHECKPOINT.",
+        metavar="CHECKPOINT",
+        show_default=False,
         autocompletion=complete_run,
     ),
 ]
 
 
 def quiet_option(what: str) -> typer.models.OptionInfo:
-    """The option `-q`, which prints one value: `what`."""
+    """The option `-q`, which prints one value only."""
     option: typer.models.OptionInfo = typer.Option(
-        "--quiet", "-q", help=f"Print {what} only.", rich_help_panel=OUTPUT
+        "--quiet", "-q", help=f"Print only {what}.", rich_help_panel=OUTPUT
     )
     return option

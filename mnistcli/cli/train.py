@@ -75,13 +75,13 @@ def train(
     dropout: Dropout = None,
     width: Width = None,
     epochs: Annotated[
-        Value, setting("--epochs", "-e", help="Passes over the data.", metavar="N", panel=TRAINING)
+        Value, setting("--epochs", "-e", help="Number of epochs.", metavar="N", panel=TRAINING)
     ] = None,
     until: Annotated[
         Value,
         setting(
             "--until",
-            help="Stop at this validation accuracy in %, if it comes before the last epoch.",
+            help="Stop early at this validation accuracy, in percent.",
             metavar="PERCENT",
             panel=TRAINING,
             default="never",
@@ -89,7 +89,10 @@ def train(
     ] = None,
     batch_size: BatchSize = None,
     lr: Annotated[
-        Value, setting("--lr", help="Learning rate (its peak).", metavar="X", panel=TRAINING)
+        Value,
+        setting(
+            "--lr", help="Learning rate (the peak of the schedule).", metavar="X", panel=TRAINING
+        ),
     ] = None,
     optimizer: Annotated[
         Value,
@@ -103,7 +106,7 @@ def train(
     ] = None,
     momentum: Annotated[
         Value,
-        setting("--momentum", help="Of sgd.", metavar="X", panel=TRAINING, default="0.9"),
+        setting("--momentum", help="Momentum of sgd.", metavar="X", panel=TRAINING, default="0.9"),
     ] = None,
     schedule: Annotated[
         Value,
@@ -119,7 +122,7 @@ def train(
         Value,
         setting(
             "--weight-decay",
-            help="Of weight matrices and kernels only.",
+            help="Weight decay, of weight matrices and kernels only.",
             metavar="X",
             panel=TRAINING,
         ),
@@ -128,7 +131,7 @@ def train(
         Value,
         setting(
             "--loss",
-            help="cross-entropy, or nll: the same function of the logits, written in two steps.",
+            help="cross-entropy, or nll (log-softmax and NLL: the same function in two steps).",
             metavar="NAME",
             panel=TRAINING,
             complete=complete_from(values(LossName)),
@@ -138,7 +141,7 @@ def train(
         Value,
         setting(
             "--label-smoothing",
-            help="Share of the target spread over all classes.",
+            help="Label smoothing: the share of the target given to all classes.",
             metavar="P",
             panel=TRAINING,
         ),
@@ -150,7 +153,7 @@ def train(
         setting(
             "--seed",
             "-s",
-            help="Of every random choice.",
+            help="Random seed.",
             metavar="N",
             panel=TRAINING,
             default="0",
@@ -160,8 +163,7 @@ def train(
         int | None,
         typer.Option(
             "--seeds",
-            help="Train this many times, with one seed after another from --seed on, and "
-            "compare: mean and standard deviation.",
+            help="Train once for each of this many seeds, from --seed on; report mean and SD.",
             metavar="N",
             rich_help_panel=TRAINING,
         ),
@@ -192,7 +194,7 @@ def train(
         Path | None,
         typer.Option(
             "--config",
-            help="Settings from a JSON or TOML file, such as a run's settings.json.",
+            help="Read settings from a JSON or TOML file, such as a run's settings.json.",
             rich_help_panel=TRAINING,
         ),
     ] = None,
@@ -201,7 +203,7 @@ def train(
         Value,
         setting(
             "--val-size",
-            help="Held out for validation: below 1 a share of the training set, else a count.",
+            help="Validation split: a fraction of the training set below 1, otherwise a count.",
             metavar="X",
             panel=DATA,
             default="0.1",
@@ -211,8 +213,8 @@ def train(
         int | None,
         typer.Option(
             "--folds",
-            help="Cross-validate: divide the training set into this many parts, and train once "
-            "for each, held out for validation.",
+            help="Cross-validation: split the training set into this many folds and train once "
+            "for each, validating on it.",
             metavar="K",
             rich_help_panel=DATA,
         ),
@@ -224,8 +226,8 @@ def train(
         typer.Option(
             "--name",
             "-n",
-            help="The run's name, or that of the series.",
-            show_default="the recipe and the time",
+            help="Name of the run or multi-run.",
+            show_default="recipe and time",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -234,8 +236,8 @@ def train(
         str | None,
         typer.Option(
             "--resume",
-            help="Go on with a run or a series: its name, its directory or `last`. "
-            "With more --epochs, go on beyond its end.",
+            help="Resume a run or multi-run: name, directory or `last`. With a larger --epochs it "
+            "trains longer.",
             metavar="RUN",
             rich_help_panel=OUTPUT,
             autocompletion=complete_run,
@@ -245,23 +247,24 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Show every setting and where it comes from, with -q only check them; "
-            "train nothing.",
+            help="Show every setting and its source without training (with -q only validate).",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
     json: Json = False,
     quiet: Annotated[
         bool,
-        quiet_option("the run's directory, or a series' mean accuracy (last epochs, in percent)"),
+        quiet_option(
+            "the run's directory, or a multi-run's mean accuracy in percent (last epochs)"
+        ),
     ] = False,
 ) -> None:
-    """Train a network and keep it as a run.
+    """Train a network and save it as a run.
 
-    Every setting that is not given comes from the recipe, by default
-    cnn-small. The best epoch is chosen on images held out from the training
-    set; the test set is left to `mnist eval`. With --seeds or --folds several
-    networks are trained one after the other, and compared.
+    Settings that are not given come from the recipe (by default cnn-small).
+    The best epoch is chosen on a validation split of the training set; the
+    test set is left to `mnist eval`. --seeds and --folds train several
+    networks, one after the other, and compare them.
 
     Examples:
     $ mnist train --arch cnn-small --max-params 8000
@@ -269,103 +272,129 @@ def train(
     $ mnist train --resume last
     """
     from mnistcli.cli.inputs import ensure_downloaded
-    from mnistcli.config.resolve import resolve_settings
     from mnistcli.data.datasets import resolve_data_dir
-    from mnistcli.runs.find import find_multirun
     from mnistcli.system.machine import keep_freed_memory
     from mnistcli.training.distributed import process_group
-    from mnistcli.training.multirun import (
-        MultiRun,
-        check_layout,
-        parse_layout,
-        resume_multirun,
-        start_multirun,
-    )
-    from mnistcli.training.trainer import make_plan, resume_run, start_run
+    from mnistcli.training.multirun import MultiRun
     from mnistcli.views.multirun import show_multirun
-    from mnistcli.views.train import show_settings, show_trained
-
-    def resumed(name_or_path: str) -> "AbstractContextManager[TrainingRun | MultiRun]":
-        extra = {"config": config, "name": name, "seeds": seeds, "folds": folds}
-        extra["dry_run"] = dry_run or None
-        changes = given_settings(ctx)
-        changes |= {key: value for key, value in extra.items() if value is not None}
-        several = find_multirun(name_or_path, out)
-        if several:
-            return resume_multirun(several, changes=changes)
-        return resume_run(name_or_path, changes=changes, out=out)
-
-    def started() -> "AbstractContextManager[TrainingRun | MultiRun]":
-        given = given_settings(ctx)
-        layout = parse_layout(seeds, folds, given=given)
-        if layout:
-            given |= layout.flags
-        warn_misspelled_variables()
-        resolved = resolve_settings(given, config=config, environ=os.environ)
-        if dry_run:
-            if layout:
-                check_layout(resolved.settings, layout)
-            plan = make_plan(resolved.settings)
-            if json or not quiet:
-                show_settings(plan, resolved.sources, layout=layout, as_json=json)
-            raise typer.Exit
-        if layout:
-            return start_multirun(resolved.settings, layout=layout, name=name, out=out)
-        return start_run(resolved.settings, name=name, out=out)
+    from mnistcli.views.train import show_trained
 
     def begin() -> "TrainingRun | MultiRun":
-        return held.enter_context(started() if resume is None else resumed(resume))
+        if resume is None:
+            run = _start(
+                ctx, config=config, seeds=seeds, folds=folds, name=name, out=out, dry_run=dry_run,
+                as_json=json, quiet=quiet,
+            )  # fmt: skip
+        else:
+            other = {"config": config, "name": name, "seeds": seeds, "folds": folds}
+            run = _resume(ctx, resume, out=out, other={**other, "dry_run": dry_run or None})
+        return stack.enter_context(run)
 
     keep_freed_memory()
-    with ExitStack() as held:
-        group = held.enter_context(process_group())
-        begun = group.broadcast_from_leader(begin)
-        group.use_own_gpu(begun.plan.device.value)
+    with ExitStack() as stack:
+        group = stack.enter_context(process_group())
+        run = group.broadcast_from_main(begin)
+        group.use_own_gpu(run.plan.device.value)
         folder = resolve_data_dir(data_dir, os.environ)
-        ensure_downloaded(begun.plan.dataset, folder, offline=offline)
-        quiet_here = quiet or json or not group.is_leader
-        if isinstance(begun, MultiRun):
-            _train_multirun(begun, folder, group=group, quiet=quiet_here)
-            if group.is_leader:
-                show_multirun(begun, data_dir=data_dir, as_json=json, quiet=quiet)
+        ensure_downloaded(run.plan.dataset, folder, offline=offline)
+        hide = quiet or json or not group.is_main
+        if isinstance(run, MultiRun):
+            _train_multirun(run, folder, group=group, quiet=hide)
+            if group.is_main:
+                show_multirun(run, data_dir=data_dir, as_json=json, quiet=quiet)
         else:
-            _train_run(begun, folder, group=group, quiet=quiet_here)
-            if group.is_leader:
-                show_trained(begun, data_dir=data_dir, as_json=json, quiet=quiet)
+            _train_run(run, folder, group=group, quiet=hide)
+            if group.is_main:
+                show_trained(run, data_dir=data_dir, as_json=json, quiet=quiet)
 
 
-def _train_run(start: "TrainingRun", data_dir: Path, *, group: "ProcessGroup", quiet: bool) -> None:
+def _start(
+    ctx: typer.Context,
+    *,
+    config: Path | None,
+    seeds: int | None,
+    folds: int | None,
+    name: str | None,
+    out: Path,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> "AbstractContextManager[TrainingRun | MultiRun]":
+    """A new run or multi-run; with `dry_run` only its settings are shown."""
+    from mnistcli.config.resolve import resolve_settings
+    from mnistcli.training.multirun import check_layout, parse_layout, start_multirun
+    from mnistcli.training.trainer import make_plan, start_run
+    from mnistcli.views.train import show_settings
+
+    flags = given_settings(ctx)
+    layout = parse_layout(seeds, folds, settings=flags)
+    if layout:
+        flags |= layout.flags
+    warn_misspelled_variables()
+    resolved = resolve_settings(flags, config=config, environ=os.environ)
+    if dry_run:
+        if layout:
+            check_layout(resolved.settings, layout)
+        plan = make_plan(resolved.settings)
+        if as_json or not quiet:
+            show_settings(plan, resolved.sources, layout=layout, as_json=as_json)
+        raise typer.Exit
+    if layout:
+        return start_multirun(resolved.settings, layout=layout, name=name, out=out)
+    return start_run(resolved.settings, name=name, out=out)
+
+
+def _resume(
+    ctx: typer.Context, name: str, *, out: Path, other: dict[str, object]
+) -> "AbstractContextManager[TrainingRun | MultiRun]":
+    """The run or multi-run called `name`; `other` options are refused there if they were given."""
+    from mnistcli.runs.find import find_multirun
+    from mnistcli.training.multirun import resume_multirun
+    from mnistcli.training.trainer import resume_run
+
+    given = {option: value for option, value in other.items() if value is not None}
+    changes = {**given_settings(ctx), **given}
+    multirun = find_multirun(name, out)
+    if multirun:
+        return resume_multirun(multirun, changes=changes)
+    return resume_run(name, changes=changes, out=out)
+
+
+def _train_run(run: "TrainingRun", data_dir: Path, *, group: "ProcessGroup", quiet: bool) -> None:
     from mnistcli.training.trainer import load_training_data, train_run
     from mnistcli.views.train import training_display
 
-    examples, val = load_training_data(start.plan, data_dir, group=group)
-    sizes = (len(examples), len(val))
-    shown = training_display(start, *sizes, group=group, quiet=quiet)
-    with shown as display, _report_interruption(display):
-        for _ in train_run(start, examples, val, group=group, on_step=display.on_step):
+    train, val = load_training_data(run.plan, data_dir, group=group)
+    with (
+        training_display(run, len(train), len(val), group=group, quiet=quiet) as display,
+        _report_interruption(display),
+    ):
+        for _ in train_run(run, train, val, group=group, on_step=display.on_step):
             display.show_epochs()
 
 
 def _train_multirun(
-    several: "MultiRun", data_dir: Path, *, group: "ProcessGroup", quiet: bool
+    multirun: "MultiRun", data_dir: Path, *, group: "ProcessGroup", quiet: bool
 ) -> None:
     from mnistcli.data.datasets import load_dataset
     from mnistcli.training.multirun import train_multirun
     from mnistcli.training.trainer import split_for_training
     from mnistcli.views.multirun import multirun_display
 
-    examples = load_dataset(several.plan.dataset, "train", data_dir)
-    # The first run's, so that what cannot be divided is refused before anything is begun.
-    sizes = map(len, split_for_training(several.plan, examples, group=group))
-    shown = multirun_display(several, *sizes, group=group, quiet=quiet)
-    with shown as display, _report_interruption(display):
-        for result in train_multirun(several, examples, group=group, on_run=display.begin):
-            display.show(result)
+    examples = load_dataset(multirun.plan.dataset, "train", data_dir)
+    # Of the first run, to refuse a split that cannot be made before anything is trained.
+    train, val = split_for_training(multirun.plan, examples, group=group)
+    with (
+        multirun_display(multirun, len(train), len(val), group=group, quiet=quiet) as display,
+        _report_interruption(display),
+    ):
+        for result in train_multirun(multirun, examples, group=group, on_run=display.start_run):
+            display.show_result(result)
 
 
 @contextmanager
 def _report_interruption(display: "TrainingDisplay | MultiRunDisplay") -> "Iterator[None]":
-    """Say what is kept of a training that is interrupted or cannot go on, and how to go on."""
+    """Say what an interrupted or failed training has saved, and how to resume it."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,8 @@
-"""The two streams, and how lines, records and tables look on them."""
+"""The two streams and what is printed on them: results on stdout, everything else on stderr.
+
+Text from the user (paths, names) is printed as `Text`, never as Rich markup, so that brackets in
+it stay brackets.
+"""
 
 import json
 import shlex
@@ -18,35 +22,54 @@ from mnistcli.version import SCHEMA_VERSION
 
 
 def stdout() -> Console:
-    """Where results go."""
+    """The console for results."""
     return Console(highlight=False, soft_wrap=False)
 
 
-def stderr() -> Console:
-    """Where everything else goes."""
-    return Console(stderr=True, highlight=False)
+def stderr(*, quiet: bool = False) -> Console:
+    """The console for everything else."""
+    return Console(stderr=True, highlight=False, quiet=quiet)
 
 
 def print_note(message: str) -> None:
-    """One line about what is going on."""
+    """Print one line about what is going on."""
     stderr().print(Text(message, style="dim"), soft_wrap=True)
 
 
-def printable(text: str) -> str:
-    """A name without what would move a terminal's cursor or change its colors."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
+def print_error(error: MnistError) -> None:
+    """Print what happened, why, and what to do next."""
+    console = stderr()
+    console.print(Text.assemble(("Error: ", "bold red"), printable(error.what)), soft_wrap=True)
+    for line in error.why.splitlines():
+        console.print(Text(f"  {printable(line)}"), soft_wrap=True)
+    if error.fix:
+        console.print(Text(f"  {printable(error.fix)}", style="bold"), soft_wrap=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-    """A record as one line of JSON."""
+    """Print a record as one line of JSON."""
     sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **record}) + "\n")
 
 
 def print_line(text: str) -> None:
-    """A line for a program: never wrapped, never coloured."""
+    """Print a line for a program, never wrapped or colored."""
     sys.stdout.write(f"{text}\n")
+
+
+def print_table(table: Table) -> None:
+    """Print a table on stdout: within the width of a terminal, in full width to a pipe."""
+    console = stdout()
+    if not console.is_terminal:
+        console.width = max(console.width, natural_width(console, table))
+    console.print(table)
+
+
+def print_next(*commands: str) -> None:
+    """Print the commands that a person may want to type next, given without `mnist`."""
+    console = stdout()
+    console.print("\nNext:")
+    for command in commands:
+        console.print(Text(f"  mnist {command}", style="cyan"), soft_wrap=True)
 
 
 def plain_table(*columns: Column | str) -> Table:
@@ -54,53 +77,43 @@ def plain_table(*columns: Column | str) -> Table:
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
 
 
-def natural_width(console: Console, table: Table) -> int:
-    """The columns of a terminal that a table takes if nothing in it is to be broken."""
-    anything = console.options.update(max_width=10_000)
-    return Measurement.get(console, anything, table).maximum
-
-
-def print_table(table: Table) -> None:
-    """A table on stdout: as wide as a terminal is at most; a pipe has room for all."""
-    console = stdout()
-    if not console.is_terminal:
-        console.width = max(console.width, natural_width(console, table))
-    console.print(table)
-
-
 def number_column(header: str) -> Column:
-    """A column of numbers."""
+    """A right-aligned column."""
     return Column(header, justify="right", no_wrap=True)
 
 
+def natural_width(console: Console, table: Table) -> int:
+    """The width at which nothing in a table is wrapped."""
+    unlimited = console.options.update(max_width=10_000)
+    return Measurement.get(console, unlimited, table).maximum
+
+
+def printable(text: str) -> str:
+    """Text without characters that would move a terminal's cursor or change its colors."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
 def format_percent(share: float | None) -> str:
-    """A share of 0..1 in words."""
+    """A share in 0..1 as a percentage; "-" for None."""
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
-def print_error(problem: MnistError) -> None:
-    """What happened, why, and what to do next."""
-    console = stderr()
-    console.print(Text.assemble(("Error: ", "bold red"), printable(problem.what)), soft_wrap=True)
-    for line in problem.why.splitlines():
-        console.print(Text(f"  {printable(line)}"), soft_wrap=True)
-    if problem.fix:
-        console.print(Text(f"  {printable(problem.fix)}", style="bold"), soft_wrap=True)
-
-
-def show_next(*commands: str) -> None:
-    """The commands that a person may want to type now, without their `mnist`."""
-    console = stdout()
-    console.print("\nNext:")
-    for command in commands:
-        console.print(Text(f"  mnist {command}", style="cyan"), soft_wrap=True)
+def format_value(value: object) -> str:
+    """The value of a setting: lists with spaces, yes and no, none."""
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def shell_path(path: Path) -> str:
-    """A path as a shell reads it."""
+    """A path quoted for a shell."""
     return printable(shlex.quote(str(path)))
 
 
 def data_option(data_dir: Path | None) -> str:
-    """The option that says where data sets lie, if one was given."""
+    """The `--data-dir` option for a suggested command, if one was given."""
     return f" --data-dir {shell_path(data_dir)}" if data_dir else ""

@@ -1,4 +1,4 @@
-"""What a series of runs shows: a line a run, then their table, means and spread."""
+"""What `mnist train` shows of a multi-run: a line for every run, their table and their spread."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from mnistcli.runs.directory import has_saved_epochs
 from mnistcli.system.machine import seconds_since_start
 from mnistcli.views.console import (
     data_option,
@@ -18,12 +19,13 @@ from mnistcli.views.console import (
     plain_table,
     print_json,
     print_line,
+    print_next,
     printable,
     shell_path,
-    show_next,
+    stderr,
     stdout,
 )
-from mnistcli.views.progress import StatusNotes, StepBar, live_progress
+from mnistcli.views.progress import InterruptionNotes, StepBar, live_progress
 from mnistcli.views.train import print_training_header
 
 if TYPE_CHECKING:
@@ -34,154 +36,161 @@ if TYPE_CHECKING:
     from mnistcli.training.trainer import TrainingRun
 
 
+@contextmanager
+def multirun_display(
+    multirun: "MultiRun", num_train: int, num_val: int, *, group: "ProcessGroup", quiet: bool
+) -> Iterator["MultiRunDisplay"]:
+    """Print the header, with the first run's numbers of images; the display is for what follows."""
+    console = stderr(quiet=quiet)
+    layout = multirun.layout.describe(multirun.plan.settings)
+    print_training_header(
+        console,
+        multirun.plan,
+        num_train=num_train,
+        num_val=num_val,
+        destination=("runs", f"{layout}, in {printable(str(multirun.path))}"),
+        group=group,
+    )
+    if multirun.is_resumed:
+        console.print("Resuming; finished runs are not trained again.", soft_wrap=True)
+    with live_progress(console) as progress:
+        yield MultiRunDisplay(multirun, console, progress, group=group)
+
+
 class MultiRunDisplay:
-    """A line for every finished run and, on a terminal, a live bar for the one at hand."""
+    """A line for every finished run and, on a terminal, a live bar for the current one."""
 
     def __init__(
         self,
-        series: "MultiRun",
+        multirun: "MultiRun",
         console: Console,
         progress: Progress | None,
         *,
         group: "ProcessGroup",
     ) -> None:
-        self._series = series
+        self._multirun = multirun
         self._console = console
-        self._notes = StatusNotes(group)
-        self._workers = group
+        self._notes = InterruptionNotes(group)
+        self._group = group
         self._progress = progress
         self._bar: StepBar | None = None
-        self._start: TrainingRun | None = None
-        self._place = ""
+        self._current: TrainingRun | None = None
+        self._position = ""
 
-    def begin(self, start: "TrainingRun") -> "OnStep | None":
-        """Show that a run begins; what the engine calls after a step, if there is a bar to move."""
-        self._start = start
-        name, names = start.run.path.name, list(self._series.runs)
-        self._place = f"run {names.index(name) + 1}/{len(names)}, {name}"
+    def start_run(self, run: "TrainingRun") -> "OnStep | None":
+        """Note the run that starts; returns what to call after its steps, None without a bar."""
+        self._current = run
+        name, names = run.run.path.name, list(self._multirun.runs)
+        self._position = f"run {names.index(name) + 1}/{len(names)}, {name}"
         if not self._progress:
             return None
-        label = f"{self._place}, "
-        self._bar = StepBar(self._progress, start, group=self._workers, label=label)
-        return self._bar.move
+        label = f"{self._position}, "
+        self._bar = StepBar(self._progress, run, group=self._group, label=label)
+        return self._bar.update
 
-    def show(self, result: "RunResult") -> None:
-        """The line of a run that is finished."""
+    def show_result(self, result: "RunResult") -> None:
+        """Print the line of a finished run."""
         if self._bar:
             self._bar.remove()
         last, best = result.last, result.best
         self._console.print(
-            f"{self._place}: validation {format_percent(last.val_accuracy)}, "
-            f"best {format_percent(best.val_accuracy)} (epoch {best.epoch}), {result.seconds:.1f} s",
+            f"{self._position}: validation {format_percent(last.val_accuracy)}, best "
+            f"{format_percent(best.val_accuracy)} (epoch {best.epoch}), {result.seconds:.1f} s",
             soft_wrap=True,
         )
-        self._start = self._bar = None
+        self._current = self._bar = None
 
     def interrupted(self) -> None:
-        """Say what an interrupted series has kept, and how to go on."""
-        if not self._says_where("Interrupted"):
-            self._notes.say("Interrupted: no epoch was finished, so nothing is kept.")
+        """Say what an interrupted multi-run has saved and how to resume it."""
+        if not self._describe_saved("Interrupted"):
+            self._notes.print("Interrupted before the first epoch was finished; nothing is saved.")
 
     def stopped(self) -> None:
-        """Say what a series that cannot go on has kept, if it had come to train."""
-        if self._place:
-            self._says_where("Stopped")
+        """Say what a multi-run that failed has saved, if a run had started."""
+        if self._position:
+            self._describe_saved("Stopped")
 
-    def _says_where(self, what: str) -> bool:
-        """Say where a series was broken off; False if nothing of it is kept."""
-        from mnistcli.runs.directory import has_saved_epochs
-
+    def _describe_saved(self, event: str) -> bool:
+        """Print what is saved; returns whether anything is."""
         if self._progress:
             self._progress.stop()
-        path = self._series.path
+        path = self._multirun.path
         if not has_saved_epochs(path):
             return False
-        num_done = len(self._series.results)
-        where = f"{num_done} of {self._series.layout.num_runs} runs are finished"
-        if self._start and self._start.history:
-            num_epochs = self._start.plan.settings.epochs
-            epoch = f"epoch {self._start.history[-1].epoch} of {num_epochs}"
-            where += f", {self._start.run.path.name} has reached {epoch}"
-        self._notes.say(f"{what}: {where}.")
-        self._notes.say(f"Go on: mnist train --resume {shell_path(path)}", style="")
+        num_done = len(self._multirun.results)
+        status = f"{num_done} of {self._multirun.layout.num_runs} runs are finished"
+        if self._current and self._current.history:
+            epoch, num_epochs = self._current.history[-1].epoch, self._current.plan.settings.epochs
+            status += f", {self._current.run.path.name} is at epoch {epoch} of {num_epochs}"
+        self._notes.print(f"{event}: {status}.")
+        self._notes.print(f"To resume: mnist train --resume {shell_path(path)}", style="")
         return True
 
 
-@contextmanager
-def multirun_display(
-    series: "MultiRun", num_train: int, num_val: int, *, group: "ProcessGroup", quiet: bool
-) -> Iterator[MultiRunDisplay]:
-    """The header, once, and a display for what follows it; the numbers are the first run's."""
-    console = Console(stderr=True, highlight=False, quiet=quiet)
-    which = f"{series.layout.in_words(series.plan.settings)}, in {printable(str(series.path))}"
-    print_training_header(
-        console,
-        series.plan,
-        sizes=(num_train, num_val),
-        where=("runs", which),
-        group=group,
-    )
-    if series.is_resumed:
-        console.print("Resuming: what is finished stays.", soft_wrap=True)
-    with live_progress(console) as progress:
-        yield MultiRunDisplay(series, console, progress, group=group)
+def show_multirun(
+    multirun: "MultiRun", *, data_dir: Path | None, as_json: bool, quiet: bool
+) -> None:
+    """Show the table of a finished multi-run, means and spreads, and what to type next.
 
-
-def show_multirun(series: "MultiRun", *, data_dir: Path | None, as_json: bool, quiet: bool) -> None:
-    """The table of a finished series, its means with their spread, and what to type next.
-
-    `data_dir` is what the command line named, if it did.
+    `data_dir` is the one given on the command line, which the next command needs too.
     """
     if as_json:
         seconds = seconds_since_start()
-        print_json({"series": str(series.path), **series.record, "command_seconds": seconds})
+        print_json({"series": str(multirun.path), **multirun.record, "command_seconds": seconds})
         return
     if quiet:
-        print_line(f"{100 * series.last.mean:.2f}")
+        print_line(f"{100 * multirun.last.mean:.2f}")
         return
-    console = stdout()
+    console, by = stdout(), multirun.layout.by
     console.print()
-    console.print(_table(series))
+    console.print(_table(multirun))
     console.print()
-    by = series.layout.by
-    console.print(Text(_sentence("Last epochs", series.last, by=by), style="bold"), soft_wrap=True)
-    console.print(_sentence("Best epochs", series.best, by=by), soft_wrap=True)
-    console.print("The best were chosen by the images they are judged on here: theirs flatter.")
+    last, best = (
+        _describe_spread(label, spread, by=by)
+        for label, spread in (("Last epochs", multirun.last), ("Best epochs", multirun.best))
+    )
+    console.print(Text(last, style="bold"), soft_wrap=True)
+    console.print(best, soft_wrap=True)
+    console.print(
+        "The best epochs were chosen on the same images, so their accuracy is optimistically "
+        "biased.",
+        soft_wrap=True,
+    )
     if by == "seeds":
-        console.print("Every seed held out other images: the SD is of training and split together.")
-    console.print(Text(f"Kept in {printable(str(series.path))}"), soft_wrap=True)
-    _show_next(series, data_dir)
+        console.print(
+            "Each seed holds out other images: the SD covers training and split.", soft_wrap=True
+        )
+    console.print(Text(f"Saved in {printable(str(multirun.path))}"), soft_wrap=True)
+    _suggest_next(multirun, data_dir)
 
 
-def _table(series: "MultiRun") -> Table:
-    figures = ("last", "accuracy", "loss", "best", "accuracy", "loss", "time")
-    table = plain_table("run", *map(number_column, figures))
-    for each in series.results:
-        cells = [
-            cell
-            for reached in (each.last, each.best)
-            for cell in (
-                str(reached.epoch),
-                format_percent(reached.val_accuracy),
-                f"{reached.val_loss:.4f}",
-            )
-        ]
-        table.add_row(each.directory, *cells, f"{each.seconds:.1f} s")
+def _table(multirun: "MultiRun") -> Table:
+    headers = ("last", "accuracy", "loss", "best", "accuracy", "loss", "time")
+    table = plain_table("run", *map(number_column, headers))
+    for result in multirun.results:
+        cells: list[str] = []
+        for score in (result.last, result.best):
+            accuracy, loss = format_percent(score.val_accuracy), f"{score.val_loss:.4f}"
+            cells += (str(score.epoch), accuracy, loss)
+        table.add_row(result.directory, *cells, f"{result.seconds:.1f} s")
     return table
 
 
-def _sentence(whose: str, found: "Spread", *, by: str) -> str:
-    deviation = "" if found.deviation is None else f", SD {format_percent(found.deviation)}"
-    errors = f"{found.num_errors:,} errors in {found.num_images:,}"
-    sentence = f"{whose}: mean {format_percent(found.mean)}{deviation}; together {errors}"
-    if by == "seeds":  # some images are held out by several, and are no new ones each time
-        return f"{sentence}."
-    low, high = found.interval
-    return f"{sentence}, 95 % interval {100 * low:.2f} to {format_percent(high)} (Wilson)."
+def _describe_spread(label: str, spread: "Spread", *, by: str) -> str:
+    deviation = "" if spread.deviation is None else f", SD {format_percent(spread.deviation)}"
+    errors = f"{spread.num_errors:,} errors in {spread.num_images:,} images"
+    text = f"{label}: mean {format_percent(spread.mean)}{deviation}; {errors}"
+    if by == "seeds":  # several seeds may hold out the same image, so there is no interval
+        return f"{text}."
+    low, high = spread.interval
+    return f"{text}, 95 % interval {100 * low:.2f} to {format_percent(high)} (Wilson)."
 
 
-def _show_next(series: "MultiRun", data_dir: Path | None) -> None:
-    path, first = shell_path(series.path), shell_path(series.path / series.results[0].directory)
-    # Seeds are compared on the test set, which is the same for all; folds judged every image.
-    judged = f"{first} --split val" if series.layout.by == "folds" else path
-    show_next(f"eval {judged}{data_option(data_dir)}", f"plot {path}")
+def _suggest_next(multirun: "MultiRun", data_dir: Path | None) -> None:
+    path = shell_path(multirun.path)
+    # Seeds are compared on the test set; of folds the first shows its held-out part.
+    first = f"{shell_path(multirun.path / multirun.results[0].directory)} --split val"
+    print_next(
+        f"eval {path if multirun.layout.by == 'seeds' else first}{data_option(data_dir)}",
+        f"plot {path}",
+    )

@@ -7,27 +7,23 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from mnistcli.views.console import stderr
 
 if TYPE_CHECKING:
     from mnistcli.training.distributed import ProcessGroup
     from mnistcli.training.engine import StepProgress
     from mnistcli.training.trainer import TrainingRun
 
-
-# How often a bar is redrawn: reading the running loss makes a GPU wait.
+# Reading the running loss makes a GPU wait, so the bar is not redrawn at every step.
 REDRAW_SECONDS = 0.1
 
 
 @contextmanager
 def live_progress(console: Console) -> Iterator[Progress | None]:
-    """Room for a `Bar` under the lines of a terminal; None where there is no terminal to show."""
+    """Rich's progress display below the printed lines; None where there is no terminal."""
     if console.quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
         yield None
         return
@@ -45,33 +41,25 @@ def live_progress(console: Console) -> Iterator[Progress | None]:
         yield progress
 
 
-class StatusNotes:
-    """Lines on stderr that a program too, or who asked for quiet, has to know: what is kept."""
-
-    def __init__(self, group: "ProcessGroup") -> None:
-        self._console = Console(stderr=True, highlight=False, quiet=not group.is_leader)
-
-    def say(self, text: str, *, style: str = "yellow") -> None:
-        """Print a line; of several processes the leader alone does."""
-        self._console.print(Text(text, style=style), soft_wrap=True)
-
-
 class StepBar:
-    """A live bar that moves with the steps of a training; `label` says of which."""
+    """A bar that advances with every training step.
+
+    `label` precedes the epoch; of several processes this one sees its share of each batch.
+    """
 
     def __init__(
-        self, progress: Progress, start: "TrainingRun", *, group: "ProcessGroup", label: str = ""
+        self, progress: Progress, run: "TrainingRun", *, group: "ProcessGroup", label: str = ""
     ) -> None:
         self._progress = progress
         self._label = label
-        self._num_epochs = start.plan.settings.epochs
+        self._num_epochs = run.plan.settings.epochs
         self._num_processes = group.world_size
-        self._history = start.history
+        self._history = run.history
         self._task = progress.add_task("", total=None, figures="")
         self._epoch_started = self._drawn = time.perf_counter()
 
-    def move(self, step: "StepProgress") -> None:
-        """Show a step that is done, unless another was shown just before."""
+    def update(self, step: "StepProgress") -> None:
+        """Show a finished step, unless another was shown just before."""
         now = time.perf_counter()
         if step.number == 1:
             self._epoch_started = now
@@ -79,7 +67,7 @@ class StepBar:
             return
         self._drawn = now
         loss, accuracy = (step.totals / step.num_images).tolist()
-        # The first step, which has no time before it, is left out of the speed.
+        # The clock starts after the first step, whose images are therefore not counted.
         num_timed = self._num_processes * step.num_images * (step.number - 1) / step.number
         speed = num_timed / max(now - self._epoch_started, 1e-9)
         num_done = len(self._history)
@@ -93,5 +81,16 @@ class StepBar:
         self._progress.refresh()
 
     def remove(self) -> None:
-        """Make room for the next."""
+        """Make room for the next run's bar."""
         self._progress.remove_task(self._task)
+
+
+class InterruptionNotes:
+    """Lines that appear even with --quiet and --json: what an interrupted training has saved."""
+
+    def __init__(self, group: "ProcessGroup") -> None:
+        self._console = stderr(quiet=not group.is_main)
+
+    def print(self, text: str, *, style: str = "yellow") -> None:
+        """Print a line; of several processes only the main one does."""
+        self._console.print(Text(text, style=style), soft_wrap=True)

@@ -1,8 +1,4 @@
-"""Everything a person or a program sees: results on stdout, all else on stderr.
-
-Text that comes from the user (paths, names) goes through `Text`, never through
-Rich's markup, so that brackets in it stay brackets.
-"""
+"""What `mnist train` shows of one run: its settings, header, epochs and result."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,21 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    Progress,
-)
+from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
+from mnistcli.runs.history import best_epoch, training_seconds
 from mnistcli.system.machine import seconds_since_start
 from mnistcli.views.console import (
+    data_option,
     format_percent,
+    format_value,
     plain_table,
     print_json,
     print_line,
+    print_next,
     printable,
+    shell_path,
+    stderr,
     stdout,
 )
+from mnistcli.views.progress import InterruptionNotes, StepBar, live_progress
 
 if TYPE_CHECKING:
     from mnistcli.runs.history import EpochResult
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from mnistcli.training.engine import OnStep
     from mnistcli.training.multirun import Layout
     from mnistcli.training.trainer import TrainingPlan, TrainingRun
-from mnistcli.views.console import data_option, shell_path, show_next
-from mnistcli.views.progress import StatusNotes, StepBar, live_progress
+
+_ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time   * best"
 
 
 def show_settings(
@@ -45,230 +46,216 @@ def show_settings(
     layout: "Layout | None" = None,
     as_json: bool,
 ) -> None:
-    """Every setting of a run that is not made, or of a series' first, and where it comes from."""
+    """Show every setting and its source, for `--dry-run`; of a multi-run those of its first run."""
     values = plan.settings.model_dump(mode="json")
     model = values.pop("model")
     if as_json:
-        several = {"layout": layout.model_dump(mode="json")} if layout else {}
         record = {"settings": {**values, "model": model}, "sources": dict(sources)}
-        print_json({**several, **record})
+        print_json({"layout": layout.model_dump(mode="json"), **record} if layout else record)
         return
     table = plain_table("setting", "value", "from")
     for name, value in {**model, **values}.items():
-        shown = json.dumps(value) if isinstance(value, dict) else format_value(value)
-        source = "budget" if name == "width" and name not in sources else "default"
-        fields = [each for key, each in sources.items() if key.startswith(f"{name}.")]
-        given_by = ", ".join(dict.fromkeys(fields)) or sources.get(name, source)
-        table.add_row(name, Text(shown), Text(given_by))
-    print_header(stdout(), plan, *([("runs", layout.in_words(plan.settings))] if layout else []))
+        text = json.dumps(value) if isinstance(value, dict) else format_value(value)
+        table.add_row(name, Text(text), Text(_source(name, sources)))
+    print_header(stdout(), plan, *([("runs", layout.describe(plan.settings))] if layout else []))
     stdout().print(table)
 
 
-def format_value(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return " ".join(str(item) for item in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)
+def _source(name: str, sources: Mapping[str, str]) -> str:
+    """Where a setting comes from; of a table all the sources of its fields."""
+    of_fields = [source for key, source in sources.items() if key.startswith(f"{name}.")]
+    if of_fields:
+        return ", ".join(dict.fromkeys(of_fields))
+    return sources.get(name, "budget" if name == "width" else "default")
 
 
 def print_header(console: Console, plan: "TrainingPlan", *lines: tuple[str, str]) -> None:
-    """What is about to be trained, on what, and why so."""
-    chosen = plan.settings
-    model = ", ".join(f"{name} {format_value(value)}" for name, value in chosen.network.items())
-    epochs = f"{chosen.epochs} epoch{'s' if chosen.epochs > 1 else ''}"
-    schedule = f"{epochs} of batch {chosen.batch_size}, {chosen.optimizer}"
+    """Print what will be trained, with which settings, on which device, and why on that one."""
+    settings = plan.settings
+    model = ", ".join(f"{name} {format_value(value)}" for name, value in settings.network.items())
+    epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
+    schedule = f"{epochs} of batch {settings.batch_size}, {settings.optimizer}"
     grid = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2))
     for label, value in (
-        ("network", f"{chosen.arch}: {plan.num_params:,} parameters ({model})"),
-        ("recipe", f"{chosen.recipe}: {schedule}, lr {chosen.lr:g} {chosen.schedule}"),
+        ("network", f"{settings.arch}: {plan.num_params:,} parameters ({model})"),
+        ("recipe", f"{settings.recipe}: {schedule}, lr {settings.lr:g} {settings.schedule}"),
         ("device", f"{plan.device.value} ({plan.device.reason})"),
         ("precision", f"{plan.precision.value} ({plan.precision.reason})"),
         *lines,
     ):
         grid.add_row(label, Text(value))
-        if not console.is_terminal:  # a program's line is not to be broken
+        if not console.is_terminal:  # do not wrap lines that a program reads
             console.print(Text(f"{label:<11}{value}"), soft_wrap=True)
     if console.is_terminal:
         console.print(grid)
-
-
-class TrainingDisplay:
-    """A row an epoch and, on a terminal, a live bar under the rows."""
-
-    def __init__(
-        self,
-        start: "TrainingRun",
-        console: Console,
-        progress: Progress | None,
-        *,
-        group: "ProcessGroup",
-    ) -> None:
-        self._console = console
-        self._notes = StatusNotes(group)
-        self._run = start.run
-        self._is_resumed = start.is_resumed
-        self._num_epochs = start.plan.settings.epochs
-        self._history = start.history
-        self._num_before = self._num_shown = len(start.history)
-        self._progress = progress
-        self._bar = StepBar(progress, start, group=group) if progress else None
-
-    @property
-    def on_step(self) -> "OnStep | None":
-        """What the engine calls after a step; None where there is no bar to move."""
-        return self._bar.move if self._bar else None
-
-    def show_epochs(self) -> None:
-        """Print the rows of the epochs that are new; a star marks the best one so far."""
-        from mnistcli.runs.history import best_epoch
-
-        for index in range(self._num_shown, len(self._history)):
-            if index == self._num_before:
-                self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
-            epoch = self._history[index]
-            is_best = best_epoch(self._history[: index + 1]) is epoch
-            star = is_best and epoch.val_accuracy is not None
-            self._console.print(_row(epoch, self._num_epochs, star=star), soft_wrap=True)
-        self._num_shown = len(self._history)
-
-    def interrupted(self) -> None:
-        """Say what an interrupted run has kept, and how to go on."""
-        self._end_rows()
-        if not self._history:
-            self._notes.say("Interrupted: no epoch was finished, so nothing is kept.")
-            return
-        path = shell_path(self._run.path)
-        # It may not have come to writing down that more epochs are wanted.
-        more = f" --epochs {self._num_epochs}" if self._is_resumed else ""
-        self._notes.say(f"Interrupted after epoch {self._history[-1].epoch} of {self._num_epochs}.")
-        self._notes.say(f"Go on: mnist train --resume {path}{more}", style="")
-        self._notes.say(f"The best so far can be used: mnist eval {path}", style="")
-
-    def stopped(self) -> None:
-        """Say what a run that cannot go on has kept."""
-        self._end_rows()
-        if self._history and self._run.state.exists():
-            path = printable(str(self._run.path))
-            self._notes.say(f"Epoch {self._history[-1].epoch} is kept in {path}.")
-
-    def _end_rows(self) -> None:
-        if self._progress:
-            self._progress.stop()
-        self.show_epochs()
-
-
-_ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time   * best"
-
-
-def _row(epoch: "EpochResult", num_epochs: int, *, star: bool) -> str:
-    val_loss = "-" if epoch.val_loss is None else f"{epoch.val_loss:.4f}"
-    return (
-        f"{epoch.epoch:>3}/{num_epochs:<3} {epoch.lr:>9.2g}  {epoch.train_loss:>10.4f}"
-        f"  {format_percent(epoch.train_accuracy):>9}  {val_loss:>9}  {format_percent(epoch.val_accuracy):>9}"
-        f"{'*' if star else ' '}  {epoch.seconds:>5.1f} s"
-    )
-
-
-@contextmanager
-def training_display(
-    start: "TrainingRun", num_train: int, num_val: int, *, group: "ProcessGroup", quiet: bool
-) -> Iterator[TrainingDisplay]:
-    """The header, and a display for what follows it."""
-    console = Console(stderr=True, highlight=False, quiet=quiet)
-    print_training_header(
-        console,
-        start.plan,
-        sizes=(num_train, num_val),
-        where=("run", printable(str(start.run.path))),
-        group=group,
-    )
-    if start.is_resumed:
-        console.print(_describe_resumption(start), soft_wrap=True)
-    with live_progress(console) as progress:
-        yield TrainingDisplay(start, console, progress, group=group)
 
 
 def print_training_header(
     console: Console,
     plan: "TrainingPlan",
     *,
-    sizes: tuple[int, int],
-    where: tuple[str, str],
+    num_train: int,
+    num_val: int,
+    destination: tuple[str, str],
     group: "ProcessGroup",
 ) -> None:
-    """The header of a training.
-
-    `sizes` are the numbers of images to train on and to validate, `where` is
-    the line that says what is made.
-    """
-    data = f"{plan.dataset.name}: {sizes[0]:,} to train on, {sizes[1]:,} to validate"
-    lines = [("data", data), where]
+    """Print the header of a training; `destination` labels and names what it creates."""
+    data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
+    lines = [("data", data), destination]
     if group.world_size > 1:
         lines.append(("processes", f"{group.world_size}, each with its share of every batch"))
     print_header(console, plan, *lines)
     console.print()
 
 
-def _describe_resumption(start: "TrainingRun") -> str:
-    num_done, num_epochs = len(start.history), start.plan.settings.epochs
-    if not start.is_finished:
+@contextmanager
+def training_display(
+    run: "TrainingRun", num_train: int, num_val: int, *, group: "ProcessGroup", quiet: bool
+) -> Iterator["TrainingDisplay"]:
+    """Print the header; the display is for what follows."""
+    console = stderr(quiet=quiet)
+    print_training_header(
+        console,
+        run.plan,
+        num_train=num_train,
+        num_val=num_val,
+        destination=("run", printable(str(run.run.path))),
+        group=group,
+    )
+    if run.is_resumed:
+        console.print(_describe_resumption(run), soft_wrap=True)
+    with live_progress(console) as progress:
+        yield TrainingDisplay(run, console, progress, group=group)
+
+
+def _describe_resumption(run: "TrainingRun") -> str:
+    num_done, num_epochs = len(run.history), run.plan.settings.epochs
+    if not run.is_finished:
         return f"Resuming at epoch {num_done + 1} of {num_epochs}."
-    if start.has_reached and num_done < num_epochs:
-        return f"It has reached {start.plan.settings.until:g} %; to train on: --until 100"
-    done = f"All {num_epochs} epochs are" if num_epochs > 1 else "The one epoch is"
-    return f"{done} done; to train on, name more: --epochs {2 * num_epochs}"
+    if run.has_reached_target and num_done < num_epochs:
+        return f"It has reached {run.plan.settings.until:g} %. To continue: --until 100"
+    done = f"All {num_epochs} epochs are" if num_epochs > 1 else "Its one epoch is"
+    return f"{done} done. To continue, raise the number: --epochs {2 * num_epochs}"
 
 
-def show_trained(
-    start: "TrainingRun", *, data_dir: Path | None, as_json: bool, quiet: bool
-) -> None:
-    """What a finished run has reached, where it lies, and what to type next.
+class TrainingDisplay:
+    """A row for every epoch and, on a terminal, a live bar below the rows."""
 
-    `data_dir` is what the command line named, which the next one has to name too.
+    def __init__(
+        self,
+        run: "TrainingRun",
+        console: Console,
+        progress: Progress | None,
+        *,
+        group: "ProcessGroup",
+    ) -> None:
+        self._console = console
+        self._notes = InterruptionNotes(group)
+        self._run = run
+        self._num_epochs = run.plan.settings.epochs
+        self._num_before = self._num_shown = len(run.history)
+        self._progress = progress
+        self._bar = StepBar(progress, run, group=group) if progress else None
+
+    @property
+    def on_step(self) -> "OnStep | None":
+        """What the engine calls after a step; None without a bar."""
+        return self._bar.update if self._bar else None
+
+    def show_epochs(self) -> None:
+        """Print the rows of new epochs; a star marks an epoch that is the best so far."""
+        history = self._run.history
+        for index in range(self._num_shown, len(history)):
+            if index == self._num_before:
+                self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
+            epoch = history[index]
+            is_best = best_epoch(history[: index + 1]) is epoch and epoch.val_accuracy is not None
+            self._console.print(_row(epoch, self._num_epochs, is_best=is_best), soft_wrap=True)
+        self._num_shown = len(history)
+
+    def interrupted(self) -> None:
+        """Say what an interrupted run has saved and how to resume it."""
+        self._finish_rows()
+        history = self._run.history
+        if not history:
+            self._notes.print("Interrupted before the first epoch was finished; nothing is saved.")
+            return
+        path = shell_path(self._run.run.path)
+        # An interrupted resumption may not have stored the new number of epochs yet.
+        epochs = f" --epochs {self._num_epochs}" if self._run.is_resumed else ""
+        self._notes.print(f"Interrupted after epoch {history[-1].epoch} of {self._num_epochs}.")
+        self._notes.print(f"To resume: mnist train --resume {path}{epochs}", style="")
+        self._notes.print(f"To evaluate the best epoch so far: mnist eval {path}", style="")
+
+    def stopped(self) -> None:
+        """Say what a run that failed has saved."""
+        self._finish_rows()
+        if self._run.history and self._run.run.state.exists():
+            path = printable(str(self._run.run.path))
+            self._notes.print(f"Epoch {self._run.history[-1].epoch} is saved in {path}.")
+
+    def _finish_rows(self) -> None:
+        if self._progress:
+            self._progress.stop()
+        self.show_epochs()
+
+
+def _row(epoch: "EpochResult", num_epochs: int, *, is_best: bool) -> str:
+    val_loss = "-" if epoch.val_loss is None else f"{epoch.val_loss:.4f}"
+    train_accuracy, val_accuracy = map(format_percent, (epoch.train_accuracy, epoch.val_accuracy))
+    return (
+        f"{epoch.epoch:>3}/{num_epochs:<3} {epoch.lr:>9.2g}  {epoch.train_loss:>10.4f}"
+        f"  {train_accuracy:>9}  {val_loss:>9}  {val_accuracy:>9}"
+        f"{'*' if is_best else ' '}  {epoch.seconds:>5.1f} s"
+    )
+
+
+def show_trained(run: "TrainingRun", *, data_dir: Path | None, as_json: bool, quiet: bool) -> None:
+    """Show what a finished run has reached, where it is, and what to type next.
+
+    `data_dir` is the one given on the command line, which the next command needs too.
     """
-    from mnistcli.runs.history import best_epoch
-
-    plan, run, history, kept = start.plan, start.run, start.history, best_epoch(start.history)
+    plan, directory, best = run.plan, run.run, best_epoch(run.history)
     if as_json:
         print_json(
             {
-                "run": str(run.path),
-                "checkpoint": str(run.best),
+                "run": str(directory.path),
+                "checkpoint": str(directory.best),
                 "num_params": plan.num_params,
                 "device": asdict(plan.device),
                 "precision": asdict(plan.precision),
                 "settings": plan.settings.model_dump(mode="json"),
-                "best": asdict(kept),
+                "best": asdict(best),
                 "command_seconds": seconds_since_start(),
-                "epochs": [asdict(epoch) for epoch in history],
+                "epochs": [asdict(epoch) for epoch in run.history],
             }
         )
         return
     if quiet:
-        print_line(str(run.path))
+        print_line(str(directory.path))
         return
-    seconds = sum(epoch.seconds for epoch in history)
     console = stdout()
     console.print()
-    if kept.val_loss is None:
-        reached = f"Epoch {kept.epoch}, the last, is kept: nothing was held out to choose by."
-    else:
-        accuracy = (
-            f"validation accuracy {format_percent(kept.val_accuracy)}, loss {kept.val_loss:.4f}"
-        )
-        reached = f"Epoch {kept.epoch} is the best: {accuracy}."
-    console.print(Text(reached, style="bold"), soft_wrap=True)
+    console.print(Text(_describe_best(best), style="bold"), soft_wrap=True)
+    seconds = training_seconds(run.history)
     console.print(f"Trained {plan.num_params:,} parameters in {seconds:.1f} s.", soft_wrap=True)
-    if plan.settings.until is not None and not start.is_resumed:
-        console.print(_describe_target(start, seconds_since_start()), soft_wrap=True)
-    console.print(Text(f"Kept in {printable(str(run.path))}"), soft_wrap=True)
-    path = shell_path(run.path)
-    show_next(f"eval {path}{data_option(data_dir)}", f"plot {path}", f"predict digit.png -c {path}")
+    if plan.settings.until is not None and not run.is_resumed:
+        console.print(_describe_target(run, seconds_since_start()), soft_wrap=True)
+    console.print(Text(f"Saved in {printable(str(directory.path))}"), soft_wrap=True)
+    path = shell_path(directory.path)
+    print_next(f"eval {path}{data_option(data_dir)}", f"plot {path}")
 
 
-def _describe_target(start: "TrainingRun", seconds: float) -> str:
-    until, accuracy = start.plan.settings.until, format_percent(start.history[-1].val_accuracy)
-    if start.has_reached:
-        return f"Reached {until:g} % after {seconds:.1f} s, start-up included."
-    return f"Did not reach {until:g} %: {accuracy} after {seconds:.1f} s, start-up included."
+def _describe_best(best: "EpochResult") -> str:
+    if best.val_loss is None:
+        return f"Epoch {best.epoch}, the last, is kept: there was no validation split."
+    accuracy = format_percent(best.val_accuracy)
+    return f"Best epoch: {best.epoch}, validation accuracy {accuracy}, loss {best.val_loss:.4f}."
+
+
+def _describe_target(run: "TrainingRun", seconds: float) -> str:
+    until = f"{run.plan.settings.until:g} %"
+    if run.has_reached_target:
+        return f"Reached {until} after {seconds:.1f} s, including start-up."
+    accuracy = format_percent(run.history[-1].val_accuracy)
+    return f"Did not reach {until}: {accuracy} after {seconds:.1f} s, including start-up."
