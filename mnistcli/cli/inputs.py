@@ -1,15 +1,15 @@
-"""What several commands do with data: get it ready, judge a checkpoint on it."""
+"""What commands work on: checkpoints by name, data sets that are downloaded when missing."""
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from mnistcli.errors import RunError, SettingsError
+from mnistcli.config.choices import EvalSplit, values
+from mnistcli.errors import RunError, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mnistcli.config.choices import EvalSplit
     from mnistcli.data.datasets import Dataset
     from mnistcli.evaluation.evaluate import EvalOptions, Evaluation
     from mnistcli.evaluation.scores import Score
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def ensure_downloaded(dataset: "Dataset", data_dir: Path, *, offline: bool) -> None:
-    """Download what is missing of `dataset`, saying so; nothing if all is there.
+    """Download the missing files of a data set, with a note and a progress bar.
 
     Raises:
-        DataError: something is missing and `offline`, or no mirror has it.
+        DataError: a file is missing and `offline` is set, or no mirror has it.
     """
     from mnistcli.data.datasets import has_all_files, missing_dataset
     from mnistcli.data.download import download_dataset
@@ -38,96 +38,98 @@ def ensure_downloaded(dataset: "Dataset", data_dir: Path, *, offline: bool) -> N
 
 
 def note_wait(dataset: "Dataset") -> None:
-    """Say why nothing happens: another process writes the files."""
+    """Print that another process is downloading the data set."""
     from mnistcli.views.console import print_note
 
-    print_note(f"Another process is getting {dataset.name}: waiting for it.")
+    print_note(f"Another process is downloading {dataset.name}: waiting for it.")
 
 
-def parse_split(name: str) -> "EvalSplit":
-    """`name` if it is a split to judge on; raises SettingsError if not."""
-    if name == "test":
-        return "test"
-    if name == "val":
-        return "val"
-    raise SettingsError(f"There is no split '{name}'.", fix="Use --split test or --split val")
+def parse_split(name: str) -> EvalSplit:
+    """`name` if it is a split to evaluate on; raises SettingsError if not."""
+    if name not in values(EvalSplit):
+        raise unknown_name("split", name, values(EvalSplit))
+    return cast("EvalSplit", name)
+
+
+def expand_run_names(names: "Sequence[str]", out: Path, *, mark: str = "best.pth") -> list[str]:
+    """The names, each multi-run replaced by its runs that have the file `mark`.
+
+    Runs without it are left out with a note.
+
+    Raises:
+        DataError: no run of a multi-run has the file.
+    """
+    from mnistcli.runs.find import expand_multiruns
+    from mnistcli.views.console import print_note
+
+    expanded, lacking = expand_multiruns(names, out, required_file=mark)
+    for path in lacking:
+        print_note(f"Left out: {path}, which has no {mark}.")
+    return expanded
+
+
+def find_checkpoints(names: "Sequence[str] | None", out: Path) -> list[Path]:
+    """The checkpoint files of runs, multi-runs and paths; without names, the bundled one.
+
+    Raises:
+        DataError: there is no such file or run, or the run has no checkpoint.
+    """
+    from mnistcli.runs.find import find_checkpoint
+
+    if not names:
+        return [find_checkpoint(None, out)]
+    return [find_checkpoint(name, out) for name in expand_run_names(names, out)]
 
 
 def evaluate_checkpoints(
     models: "Sequence[LoadedModel]",
-    how: "EvalOptions | None" = None,
+    options: "EvalOptions | None" = None,
     *,
     dataset: str | None,
-    split: "EvalSplit",
+    split: EvalSplit,
     data_dir: Path,
     offline: bool,
     device: str = "auto",
 ) -> "list[Evaluation]":
-    """What is said of checkpoints on the same images: of `dataset`, else of what all learned.
+    """Evaluate checkpoints on the same images, after downloading what is missing.
+
+    Args:
+        dataset: None for the one that all were trained on.
 
     Raises:
-        SettingsError: there are no such images, or what is asked for makes no sense on them.
+        SettingsError: there are no such images, or the options make no sense on them.
         DataError: a data set is missing or damaged.
+        DeviceError: the device does not work here.
     """
     from mnistcli.data.datasets import get_dataset
-    from mnistcli.evaluation.evaluate import (
-        EvalOptions,
-        check_comparable,
-        common_dataset,
-        evaluate_models,
-        load_eval_data,
-    )
+    from mnistcli.evaluation.eval_data import common_dataset, load_eval_data
+    from mnistcli.evaluation.evaluate import EvalOptions, check_options, evaluate_models
     from mnistcli.system.machine import keep_freed_memory
     from mnistcli.training.device import pick_device
     from mnistcli.views.console import print_note
 
     keep_freed_memory()
-    how, chosen = how or EvalOptions(), pick_device(device)
-    name = dataset or common_dataset(models)
-    check_comparable(models, how, dataset=name, split=split)
-    learned = [loaded.card.settings.dataset for loaded in models] if how.calibrate else []
-    for needed in dict.fromkeys([name, *learned]):
-        ensure_downloaded(get_dataset(needed), data_dir, offline=offline)
-    material = load_eval_data(models, how, dataset=name, split=split, data_dir=data_dir)
-    num, num_worse = len(material.examples), sum(len(each.amounts) for each in how.corruptions)
-    if num_worse:
-        print_note(f"Judging {num_worse} worse copies of the {num:,} pictures too.")
-    return evaluate_models(models, material, how=how, device=chosen.value)
-
-
-def expand_run_names(names: "Sequence[str]", out: Path, *, mark: str = "best.pth") -> list[str]:
-    """The names, for a series those of its runs; says which lack the file `mark`.
-
-    Raises:
-        DataError: all runs of a series lack it.
-    """
-    from mnistcli.runs.find import expand_multiruns
-    from mnistcli.views.console import print_note
-
-    found, lacking = expand_multiruns(names, out, mark=mark)
-    for path in lacking:
-        print_note(f"Left out: {path}, which holds no {mark}.")
-    return found
-
-
-def find_checkpoints(names: "Sequence[str] | None", out: Path) -> list[Path]:
-    """The checkpoints that are meant, of a series those of its runs; unnamed, the bundled one.
-
-    Raises:
-        DataError: there is no such file or run, or it has no checkpoint.
-    """
-    from mnistcli.runs.find import find_checkpoint
-
-    found = expand_run_names(names, out) if names else [None]
-    return [find_checkpoint(each, out) for each in found]
+    options, target = options or EvalOptions(), pick_device(device)
+    dataset = dataset or common_dataset(models)
+    check_options(models, options, dataset=dataset, split=split)
+    calibration_sets = [loaded.card.settings.dataset for loaded in models if options.calibrate]
+    for name in dict.fromkeys([dataset, *calibration_sets]):
+        ensure_downloaded(get_dataset(name), data_dir, offline=offline)
+    data = load_eval_data(
+        models, dataset=dataset, split=split, calibrate=options.calibrate, data_dir=data_dir
+    )
+    if options.corruptions:
+        num_sets = sum(len(corruption.amounts) for corruption in options.corruptions)
+        print_note(f"Evaluating on {num_sets} corrupted copies of the images too.")
+    return evaluate_models(models, data, options=options, device=target.value)
 
 
 def store_score(score: "Score") -> None:
-    """Keep a score in its run; where that cannot be written, say so and go on."""
+    """Save a score in its run; print a note if that cannot be written."""
     from mnistcli.evaluation.scores import write_score
     from mnistcli.views.console import print_note
 
     try:
         write_score(score)
     except RunError as error:
-        print_note(f"Not kept: {error.what} {error.why}")
+        print_note(f"The score was not saved: {error.what} {error.why}")

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from mnistcli.config.settings import TrainSettings
 from mnistcli.errors import DataError
 from mnistcli.evaluation.scores import Score, read_score
-from mnistcli.runs.directory import START_FILES, Run, read_record, read_settings
-from mnistcli.runs.find import all_runs, last_written
-from mnistcli.runs.history import EpochResult, best_epoch, is_finished, meets_accuracy, read_metrics
+from mnistcli.runs.directory import Run, read_record, read_settings
+from mnistcli.runs.find import all_runs, last_trained_ns, started_runs
+from mnistcli.runs.history import EpochResult, best_epoch, is_finished, meets_accuracy, read_metrics, training_seconds
 from mnistcli.system.lock import is_locked
 
 RunState = Literal["finished", "unfinished", "training"]
@@ -57,7 +57,7 @@ class RunEntry:
     @property
     def seconds(self) -> float:
         """How long it has been trained."""
-        return sum(epoch.seconds for epoch in self.epochs)
+        return training_seconds(self.epochs)
 
 
 def read_run_entries(out: Path) -> tuple[list[RunEntry], list[DataError]]:
@@ -69,7 +69,7 @@ def read_run_entries(out: Path) -> tuple[list[RunEntry], list[DataError]]:
     entries: list[RunEntry] = []
     problems: list[DataError] = []
     # Those that have begun, and those that have lost their settings.
-    found = {*all_runs(out, marks=START_FILES), *all_runs(out)}
+    found = {*started_runs(out), *all_runs(out)}
     for run in sorted(found, key=lambda run: run.path):
         with _collect_errors(problems):
             entries.append(_read_entry(run.path.relative_to(out).as_posix(), run, problems))
@@ -104,7 +104,7 @@ def _read_entry(name: str, run: Run, problems: list[DataError]) -> RunEntry:
         score=score,
         state=_state(run, settings, epochs),
         started=started if isinstance(started, str) else None,
-        written=last_written(run, START_FILES) / 1e9,
+        written=last_trained_ns(run) / 1e9,
     )
 
 

@@ -1,4 +1,4 @@
-"""Files of plain values and tensors, as PyTorch saves them; no code in one is ever run."""
+"""Files of plain values and tensors in PyTorch's format, read without running code in them."""
 
 import io
 import zipfile
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def pack(content: Mapping[str, Any]) -> bytes:
-    """The file that holds `content`: plain values and tensors in dicts and lists."""
+    """The bytes of a file with `content`: plain values and tensors in dicts and lists."""
     import torch
 
     buffer = io.BytesIO()
@@ -23,10 +23,10 @@ def pack(content: Mapping[str, Any]) -> bytes:
 
 
 def load_archive(path: Path) -> Any:
-    """What a file holds, if that is plain values and tensors.
+    """The content of a file that `pack` made.
 
     Raises:
-        DataError: the file is missing, damaged, packed, or holds anything else.
+        DataError: the file is missing, damaged, compressed, or holds other objects.
     """
     import pickle
     import warnings
@@ -45,24 +45,75 @@ def load_archive(path: Path) -> Any:
         ) from error
     except pickle.UnpicklingError as error:
         why = (
-            "It holds more than plain numbers and tensors, so it was not opened: it could run code."
+            "It holds more than plain values and tensors, so it was not opened: it could run code."
         )
         raise invalid_checkpoint(path, why) from error
-    # Whatever a damaged file makes the reader stumble over.
+    # A damaged file can make the reader raise anything.
     except Exception as error:
         raise invalid_checkpoint(path, "The file is damaged or of another kind.") from error
 
 
+def _rewrite_members(file: IO[bytes]) -> io.BytesIO:
+    """A fresh archive with the members of one that `pack` made, read with their checksums.
+
+    PyTorch compares no checksums, so a flipped bit would become another weight; it unpacks
+    compressed members of any size; it reads older formats, which are less strict; and in a file
+    that is two archives it may read another one than Python. So it only gets what was read here.
+
+    Raises:
+        BadZipFile: it is another kind of archive, or damaged.
+    """
+    is_archive = file.read(4) == b"PK\3\4"
+    size_bytes = file.seek(0, io.SEEK_END)
+    fresh = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(fresh, "w") as copy:
+        members = archive.infolist()
+        is_compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        is_larger = sum(member.file_size for member in members) > size_bytes
+        has_duplicates = len(set(archive.namelist())) < len(members)
+        if not is_archive or is_compressed or is_larger or has_duplicates:
+            raise zipfile.BadZipFile("not an archive that PyTorch wrote")
+        for member in members:
+            copy.writestr(member.filename, archive.read(member))
+    fresh.seek(0)
+    return fresh
+
+
 def has_valid_tensors(content: object) -> bool:
-    """Whether all in `content` is plain, and its tensors dense, finite and of a usual type."""
-    return all(map(_is_valid_tensor, _leaves(content)))
+    """Whether `content` holds only plain values and finite, dense tensors of the usual dtypes."""
+    return all(map(_is_valid_tensor, _non_plain_values(content)))
+
+
+def _non_plain_values(content: object) -> Iterator[object]:
+    """Everything in nested dicts and lists that is not None, a number or text."""
+    pending, seen = [content], set()
+    while pending:
+        value = pending.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            pending += dict.values(value)  # a file may give a dict an attribute `values`
+        elif isinstance(value, list | tuple):
+            pending += value
+        elif value is not None and not isinstance(value, bool | int | float | str):
+            yield value
+
+
+def _is_valid_tensor(value: object) -> bool:
+    import torch
+
+    if type(value) is not torch.Tensor:
+        return False
+    tensor = torch.detach(value)
+    is_known = tensor.dtype in (torch.float32, torch.int64, torch.uint8)
+    return is_known and is_dense_on_cpu(tensor) and bool(tensor.isfinite().all())
 
 
 def is_dense_on_cpu(tensor: "torch.Tensor") -> bool:
-    """Whether it is dense, and all its values are in the file.
+    """Whether a tensor is dense, and each of its values is in the file.
 
-    Others may be as large as they like in a file of some bytes: their values
-    repeat, or are not there at all.
+    Other tensors (expanded, sparse, on the meta device) can be huge in a file of a few bytes.
     """
     import torch
 
@@ -72,62 +123,9 @@ def is_dense_on_cpu(tensor: "torch.Tensor") -> bool:
 
 
 def invalid_checkpoint(path: Path, why: str) -> DataError:
-    """The error about a file that is none of ours."""
+    """The error for a file that is not a checkpoint or state of this version."""
     return DataError(
-        f"{path} is no checkpoint that this version reads.",
+        f"{path} is not a checkpoint that this version reads.",
         why=why,
         fix="Name a .pth file or a run that this version of mnist train wrote.",
     )
-
-
-def _rewrite_members(file: IO[bytes]) -> io.BytesIO:
-    """The members of an archive as `packed` makes it, read by checksum, in a fresh one.
-
-    PyTorch compares no checksum, so that a flipped bit becomes another weight;
-    it unpacks whatever is packed, to any size; it reads older formats, which
-    are less strict; and of a file that is two archives it may read the other
-    one. So it is given nothing but what was read here.
-
-    Raises:
-        BadZipFile: it is no such archive, or damaged.
-    """
-    is_archive = file.read(4) == b"PK\3\4"
-    size_bytes = file.seek(0, io.SEEK_END)
-    fresh = io.BytesIO()
-    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(fresh, "w") as copy:
-        members = archive.infolist()
-        packed_up = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-        is_larger = sum(member.file_size for member in members) > size_bytes
-        if not is_archive or packed_up or is_larger or len(set(archive.namelist())) < len(members):
-            raise zipfile.BadZipFile("not as it was written")
-        for member in members:
-            copy.writestr(member.filename, archive.read(member))
-    fresh.seek(0)
-    return fresh
-
-
-def _leaves(content: object) -> Iterator[object]:
-    """What is in dicts and lists, nested as they like, and is no plain value."""
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, dict):
-            waiting += dict.values(value)  # a file may give a table attributes of that name
-        elif isinstance(value, list | tuple):
-            waiting += value
-        elif value is not None and not isinstance(value, bool | int | float | str):
-            yield value
-
-
-def _is_valid_tensor(value: object) -> bool:
-    """Whether it is a dense tensor with all its values in the file, and they are finite."""
-    import torch
-
-    if type(value) is not torch.Tensor:
-        return False
-    tensor = torch.detach(value)
-    is_known = tensor.dtype in (torch.float32, torch.int64, torch.uint8)
-    return is_known and is_dense_on_cpu(tensor) and bool(tensor.isfinite().all())

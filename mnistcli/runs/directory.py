@@ -1,14 +1,19 @@
-"""A run directory and the checkpoints in it.
+"""A run directory: creating and locking it, its settings and other JSON records.
 
-`runs/<name>/` holds `settings.json` (replayable with `--config`),
-`environment.json`, `metrics.csv`, `best.pth` (by validation), `last.pth`,
-`state.pth` and, once judged, `eval-<data set>-<split>.json`. Every file is
-replaced as a whole, so that none of them is ever half written. Reading records
-does not load torch.
+`runs/<name>/` holds
 
-`state.pth` is what a resumed run goes on from. It is written first after an
-epoch, and the other files follow from it: a run that was killed in between
-writes them again when it is resumed.
+- `settings.json`: the settings; `mnist train --config` repeats the run.
+- `environment.json`: the machine, the versions and the command.
+- `metrics.csv`: a row for every epoch.
+- `best.pth`, `last.pth`: the checkpoints of the best epoch (by validation) and the last.
+- `state.pth`: what `mnist train --resume` continues from.
+- `eval-<data set>-<split>.json`: the scores of `best.pth`, once it has been evaluated.
+
+Files are replaced as a whole, so none is ever half written. After an epoch `state.pth` is written
+first and the other files follow from it: if the process is killed in between, resuming the run
+writes them again. Reading records does not load torch.
+
+A multi-run is a directory with a `summary.json` and one run directory for each seed or fold.
 """
 
 import itertools
@@ -20,9 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from mnistcli.config.settings import TrainSettings
 from mnistcli.config.validate import first_problem
@@ -30,12 +33,9 @@ from mnistcli.errors import DataError, RunError, SettingsError, shorten
 from mnistcli.system.files import remove_stale_temporaries, require_readable, write_atomically
 from mnistcli.system.lock import LOCK_NAME, LockedError, lock_directory
 
-# The largest record, the score of a network that misread 60,000 pictures, has 12 MB.
+# The largest record, the score of a network that misclassified 60,000 images, has 12 MB.
 MAX_RECORD_BYTES = 32 << 20
-# What a series of runs is known by; its runs lie in directories beside it.
 MULTIRUN_RECORD = "summary.json"
-# What a run has from its beginning, and what is written as it is trained.
-START_FILES = ("settings.json", "environment.json", "metrics.csv")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of its directory, after that of the series it is of."""
+        """The name of its directory; in a multi-run `<multi-run>/<run>`."""
         path = self.path.resolve()
         return f"{path.parent.name}/{path.name}" if is_multirun(path.parent) else path.name
 
@@ -62,21 +62,23 @@ class Run:
 
     @property
     def state(self) -> Path:
-        """What `mnist train --resume` goes on from."""
+        """What `mnist train --resume` continues from."""
         return self.path / "state.pth"
+
+
+def is_multirun(path: Path) -> bool:
+    """Whether a directory is that of a multi-run."""
+    return (path / MULTIRUN_RECORD).is_file() and not (path / "settings.json").exists()
+
+
+def has_saved_epochs(path: Path) -> bool:
+    """Whether a run, or any run of a multi-run, has an epoch to continue from."""
+    return (path / "state.pth").exists() or any(path.glob("*/state.pth"))
 
 
 @contextmanager
 def create_run(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Run]:
-    """A new run directory with its `settings.json`, for this process alone.
-
-    Without a `name` it is called by its recipe and the local time. If what
-    happens inside leaves it without a finished epoch, it is removed again.
-
-    Raises:
-        SettingsError: the name is taken, or is no plain directory name.
-        RunError: the directory cannot be written.
-    """
+    """Create and lock a run directory with its `settings.json`; see `claim_directory`."""
     with claim_directory(out, name, settings) as run:
         write_record(run, "settings.json", settings.model_dump(mode="json"))
         yield run
@@ -84,13 +86,17 @@ def create_run(out: Path, name: str | None, settings: TrainSettings) -> Iterator
 
 @contextmanager
 def claim_directory(out: Path, name: str | None, settings: TrainSettings) -> Iterator[Run]:
-    """A new directory for a run or a series, named as `created` says, for this process alone.
+    """Create and lock a directory for a run or a multi-run.
 
-    If no epoch is kept in it in the end, it is removed again. Raises what
-    `created` raises.
+    Without a `name` it is named by the recipe and the local time. It is removed at the end if no
+    epoch has been saved in it.
+
+    Raises:
+        SettingsError: the name is taken, or not the name of one directory.
+        RunError: the directory cannot be written.
     """
-    with ExitStack() as held:
-        run = _claim_new(out, name, settings, held)
+    with ExitStack() as stack:
+        run = _claim_new(out, name, settings, stack)
         try:
             yield run
         finally:
@@ -98,82 +104,26 @@ def claim_directory(out: Path, name: str | None, settings: TrainSettings) -> Ite
                 _remove_empty_run(run.path)
 
 
-def has_saved_epochs(path: Path) -> bool:
-    """Whether a run, or any run of a series, has an epoch to go on from."""
-    return (path / "state.pth").exists() or any(path.glob("*/state.pth"))
-
-
-def _remove_empty_run(path: Path) -> None:
-    """Remove what was written there before an epoch, and nothing else that may have come there."""
-    with suppress(OSError):
-        for name in ("settings.json", "environment.json", MULTIRUN_RECORD, LOCK_NAME):
-            (path / name).unlink(missing_ok=True)
-        path.rmdir()
-
-
-def _claim_new(out: Path, name: str | None, settings: TrainSettings, held: ExitStack) -> Run:
+def _claim_new(out: Path, name: str | None, settings: TrainSettings, stack: ExitStack) -> Run:
+    """Create the first directory that is free, and hold its lock on the `stack`."""
     for candidate in [_validate_name(name)] if name else _names_by_time(settings):
         path = out / candidate
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if _is_free(path) and _is_ours(path, held):
+            if _is_free(path) and _try_lock(path, stack):
                 return Run(path)
         except FileExistsError:
             continue
         except OSError as error:
             with suppress(OSError):
-                path.rmdir()  # unless it is somebody's
-            raise cannot_write(path, error) from error
+                path.rmdir()  # fails if anything is in it
+            raise unwritable_path(path, error) from error
+    taken = out / (name or "")
     raise SettingsError(
-        f"There is a run {out / (name or '')} already.",
+        f"There is a run {taken} already.",
         why="A run is never overwritten.",
-        fix=f"Choose another --name, or go on with it: mnist train --resume {out / (name or '')}",
+        fix=f"Choose another --name, or continue it: mnist train --resume {taken}",
     )
-
-
-def _is_free(path: Path) -> bool:
-    """Whether a directory holds no run, nor anything else of someone's.
-
-    A process that was killed at once may have left its lock or a temporary file.
-    """
-    remove_stale_temporaries(path)
-    return all(entry.name == LOCK_NAME for entry in path.iterdir())
-
-
-def _is_ours(path: Path, held: ExitStack) -> bool:
-    """Whether the lock of a directory could be had; then `held` keeps it."""
-    with ExitStack() as attempt:
-        try:
-            attempt.enter_context(lock_directory(path, wait=None))
-        except LockedError:
-            return False
-        # Another process may have had it first, and be done.
-        if not _is_free(path):
-            return False
-        held.enter_context(attempt.pop_all())
-    return True
-
-
-@contextmanager
-def lock_run(run: Run) -> Iterator[None]:
-    """Keep other processes out of the directory of a run or a series, and tidy it.
-
-    Raises:
-        RunError: another process is training there, or it cannot be written.
-    """
-    with ExitStack() as held:
-        try:
-            held.enter_context(lock_directory(run.path, wait=None))
-            remove_stale_temporaries(run.path)
-        except LockedError as error:
-            raise RunError(
-                f"{run.path} is being trained by another process.",
-                why="Two at once would overwrite each other's epochs.",
-                fix="Wait for it or end it, then try again.",
-            ) from error
-        except OSError as error:
-            raise cannot_write(run.path, error) from error
-        yield
 
 
 def _validate_name(name: str) -> str:
@@ -181,7 +131,7 @@ def _validate_name(name: str) -> str:
         raise SettingsError(
             f"'{name}' cannot name a run.",
             why="A run's name is the name of one directory, and 'last' means the newest run.",
-            fix="Use letters, digits, dots and dashes; --out DIR says where runs lie.",
+            fix="Use letters, digits, dots and dashes; --out DIR chooses the directory of all runs.",
         )
     return name
 
@@ -193,6 +143,56 @@ def _names_by_time(settings: TrainSettings) -> Iterator[str]:
     yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
+def _is_free(path: Path) -> bool:
+    """Whether a directory is empty, except for what a killed process may have left."""
+    remove_stale_temporaries(path)
+    return all(entry.name == LOCK_NAME for entry in path.iterdir())
+
+
+def _try_lock(path: Path, stack: ExitStack) -> bool:
+    """Whether a free directory could be locked; the `stack` then holds the lock."""
+    with ExitStack() as attempt:
+        try:
+            attempt.enter_context(lock_directory(path, wait=None))
+        except LockedError:
+            return False
+        # Another process may have used it since it was found free.
+        if not _is_free(path):
+            return False
+        stack.enter_context(attempt.pop_all())
+    return True
+
+
+def _remove_empty_run(path: Path) -> None:
+    """Remove a directory without an epoch, unless it holds files that no training wrote."""
+    with suppress(OSError):
+        for name in ("settings.json", "environment.json", MULTIRUN_RECORD, LOCK_NAME):
+            (path / name).unlink(missing_ok=True)
+        path.rmdir()
+
+
+@contextmanager
+def lock_run(run: Run) -> Iterator[None]:
+    """Lock the directory of a run or a multi-run, and remove what killed processes left in it.
+
+    Raises:
+        RunError: another process is training it, or it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock_directory(run.path, wait=None))
+            remove_stale_temporaries(run.path)
+        except LockedError as error:
+            raise RunError(
+                f"{run.path} is being trained by another process.",
+                why="Two processes would overwrite each other's epochs.",
+                fix="Wait for the other process or end it, then try again.",
+            ) from error
+        except OSError as error:
+            raise unwritable_path(run.path, error) from error
+        yield
+
+
 def read_settings(run: Run) -> TrainSettings:
     """The settings of a run; raises DataError if they are missing or damaged."""
     record = read_record(run, "settings.json")
@@ -202,18 +202,8 @@ def read_settings(run: Run) -> TrainSettings:
         raise damaged_file(run.path / "settings.json", first_problem(error)) from error
 
 
-def write_record(run: Run, name: str, record: Mapping[str, Any]) -> None:
-    """Write a JSON record; raises RunError if the directory cannot be written."""
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    write_file(run.path / name, text.encode())
-
-
 def read_record(run: Run, name: str) -> dict[str, Any]:
-    """Read a JSON record.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
+    """Read a JSON record; raises DataError if it is missing or damaged."""
     path = run.path / name
     try:
         require_readable(path, MAX_RECORD_BYTES)
@@ -227,35 +217,43 @@ def read_record(run: Run, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise damaged_file(path, str(error)) from error
     if not isinstance(record, dict):
-        raise damaged_file(path, "It holds no record")
+        raise damaged_file(path, "It does not hold a JSON object")
     return record
 
 
-def is_multirun(path: Path) -> bool:
-    return (path / MULTIRUN_RECORD).is_file() and not (path / "settings.json").exists()
+def write_record(run: Run, name: str, record: Mapping[str, Any]) -> None:
+    """Write a JSON record; raises RunError if it cannot be written."""
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_file(run.path / name, text.encode())
 
 
 def write_file(path: Path, content: bytes) -> None:
+    """Replace a file of a run; raises RunError if it cannot be written."""
     try:
         write_atomically(path, lambda handle: handle.write(content))
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise unwritable_path(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> RunError:
+def unwritable_path(path: Path, error: OSError) -> RunError:
+    """The error for a run directory, or a file in one, that cannot be written."""
     run = Run(path if path.is_dir() else path.parent)
-    why, fix = f"{error.strerror or error}.", "Make room or choose another directory: --out DIR"
+    why, fix = (
+        f"{error.strerror or error}.",
+        "Free some space or choose another directory: --out DIR",
+    )
     if run.state.exists() or is_multirun(run.path):
-        fix = f"Make it writable or make room, then go on: mnist train --resume {run.path}"
+        fix = f"Make it writable or free some space, then: mnist train --resume {run.path}"
     elif isinstance(error, FileNotFoundError):
         why = f"{run.path} has been removed or moved."
-        fix = "Where it has been moved, go on: mnist train --resume DIR"
+        fix = "If it has been moved, continue there: mnist train --resume DIR"
     return RunError(f"Cannot write {path}.", why=why, fix=fix)
 
 
 def damaged_file(path: Path, why: str) -> DataError:
+    """The error for a file of a run that cannot be understood; `why` without its full stop."""
     return DataError(
         f"{path} is damaged.",
         why=f"{shorten(why)}.",
-        fix="Mend or remove that file, or name another run.",
+        fix="Repair or remove that file, or name another run.",
     )

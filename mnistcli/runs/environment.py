@@ -1,4 +1,4 @@
-"""`environment.json`: where and with what a run was trained."""
+"""`environment.json`: the machine, versions and command of a run."""
 
 import platform
 import sys
@@ -12,26 +12,8 @@ from mnistcli.runs.directory import Run, read_record, write_record
 from mnistcli.system.machine import num_cores
 
 
-def write_environment(run: Run, epoch: int, environment: Mapping[str, Any]) -> None:
-    """Write `environment.json`; of a run that goes on after `epoch`, beside what is there.
-
-    Raises:
-        RunError: the directory cannot be written.
-    """
-    record = dict(environment)
-    if epoch:
-        try:
-            earlier = read_record(run, "environment.json")
-        except DataError:  # lost; the run goes on all the same
-            earlier = {}
-        lives = earlier.get("resumed", [])
-        lives = lives if isinstance(lives, list) else []
-        record = {**earlier, "resumed": [*lives, {"after_epoch": epoch, **record}]}
-    write_record(run, "environment.json", record)
-
-
 def describe_environment(**choices: Any) -> dict[str, Any]:
-    """Where and with what a run was made: machine, versions, command and `choices`."""
+    """The machine, versions, command and the automatic `choices` of a training process."""
     import torch
 
     return {
@@ -44,3 +26,21 @@ def describe_environment(**choices: Any) -> dict[str, Any]:
         "num_threads": torch.get_num_threads(),
         **choices,
     }
+
+
+def write_environment(run: Run, epoch: int, environment: Mapping[str, Any]) -> None:
+    """Write `environment.json`; for a run resumed after `epoch`, append to its "resumed" list.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    record = dict(environment)
+    if epoch:
+        try:
+            original = read_record(run, "environment.json")
+        except DataError:  # not worth stopping a run for
+            original = {}
+        resumed = original.get("resumed")
+        resumed = resumed if isinstance(resumed, list) else []
+        record = {**original, "resumed": [*resumed, {"after_epoch": epoch, **record}]}
+    write_record(run, "environment.json", record)

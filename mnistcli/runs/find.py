@@ -1,121 +1,163 @@
-"""Finding runs, multi-runs and checkpoints by name."""
+"""Finding runs, multi-runs and checkpoints by name, and what `last` means."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
 from mnistcli.errors import DataError
 from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT
-from mnistcli.runs.directory import (
-    MULTIRUN_RECORD,
-    START_FILES,
-    Run,
-    is_multirun,
-    lock_run,
-    read_settings,
-)
+from mnistcli.runs.directory import MULTIRUN_RECORD, Run, is_multirun, lock_run, read_settings
+
+
+def find_run(name: str, out: Path) -> Run:
+    """The run called `name`: a name in `out`, a directory, or `last`.
+
+    `last` is the run that finished an epoch most recently.
+
+    Raises:
+        DataError: there is no such run, or it is a multi-run.
+    """
+    if name == "last":
+        return _first(all_runs(out), out)
+    for path in (out / name, Path(name)):
+        if is_multirun(path):
+            raise _not_one_run(path)
+        if path.is_dir():
+            return Run(path)
+    known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
+    near = get_close_matches(name, [*known, *(path.name for path in _multiruns(out))], n=1)
+    suggestion = f"Did you mean {near[0]}? " if near else ""
+    newest = f"The newest runs in {out}: {', '.join(known[:5])}"
+    raise DataError(
+        f"There is no run '{name}'.",
+        why=f"Neither {out / name} nor {name} is a directory.",
+        fix=f"{suggestion}{newest}" if known else "Train one: mnist train",
+    )
 
 
 @contextmanager
 def open_for_resuming(name: str, out: Path) -> Iterator[Run]:
-    """The run called `name` as `find` finds it, for this process alone.
+    """Find a run as `find_run` does, and lock it.
 
-    "last" is the run that was trained last, if it has finished an epoch or not.
+    `last` is the run that was trained most recently, even if it has not finished an epoch.
 
     Raises:
         DataError: there is no such run, or its settings are damaged.
         RunError: another process is training it, or it cannot be written.
     """
-    run = newest_run(out, marks=START_FILES) if name == "last" else find_run(name, out)
-    read_settings(run)  # before a lock is put into a directory that is no run
+    run = _first(started_runs(out), out) if name == "last" else find_run(name, out)
+    read_settings(run)  # before a lock file is made in a directory that is not a run
     with lock_run(run):
         yield run
 
 
-def find_run(name: str, out: Path) -> Run:
-    """The run called `name`: a name in `out`, a directory, or "last" for the newest.
+def all_runs(out: Path, *, required_file: str = "metrics.csv") -> list[Run]:
+    """The runs in `out` and its multi-runs that have `required_file`, newest file first.
 
-    Raises:
-        DataError: there is none, or it is a series of several.
+    A run has `metrics.csv` once it has finished an epoch.
     """
-    if name == "last":
-        return newest_run(out)
-    for path in (out / name, Path(name)):
-        if is_multirun(path):
-            raise _multirun_error(path)
-        if path.is_dir():
-            return Run(path)
-    known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
-    near = get_close_matches(name, [*known, *(path.name for path in _all_multiruns(out))], n=1)
-    meant = f"Did you mean {near[0]}? " if near else ""
-    newest = f"The newest runs in {out}: {', '.join(known[:5])}"
-    raise DataError(
-        f"There is no run '{name}'.",
-        why=f"Neither {out / name} nor {name} is a directory.",
-        fix=f"{meant}{newest}" if known else "Train one: mnist train",
-    )
+    runs = _runs_with(required_file, out)
+    return sorted(runs, key=lambda run: _newest_ns(run, (required_file,)), reverse=True)
 
 
-def expand_multiruns(names: Sequence[str], out: Path, *, mark: str) -> tuple[list[str], list[Path]]:
-    """The names, a series among them replaced by its runs in order; and the runs left out.
+def started_runs(out: Path) -> list[Run]:
+    """All runs in `out` and its multi-runs, the one trained most recently first."""
+    return sorted(_runs_with("settings.json", out), key=last_trained_ns, reverse=True)
 
-    Those are left out that lack the file `mark`.
 
-    Raises:
-        DataError: all runs of a series lack it.
-    """
-    found, lacking = [], []
-    for name in names:
-        series = find_multirun(name, out) if name != "last" else None
-        if series is None:
-            found.append(name)
-            continue
-        members = member_paths(series.path)
-        having = [str(path) for path in members if (path / mark).is_file()]
-        if not having:
-            raise DataError(
-                f"No run of the series {series.path} holds a {mark}.",
-                why=f"{len(members)} of its runs have begun; none has finished an epoch, "
-                "or the files are gone.",
-                fix=f"Go on with it: mnist train --resume {series.path}",
-            )
-        found += having
-        lacking += [path for path in members if str(path) not in having]
-    return found, lacking
+def last_trained_ns(run: Run) -> int:
+    """When a run was last trained, by the times of its files, in ns since 1970; 0 if unknown."""
+    return _newest_ns(run, ("settings.json", "environment.json", "metrics.csv"))
+
+
+def _runs_with(required_file: str, out: Path) -> list[Run]:
+    directories = (out, *_multiruns(out))
+    files = (path for folder in directories for path in folder.glob(f"*/{required_file}"))
+    return [Run(path.parent) for path in files if path.is_file()]
+
+
+def _newest_ns(run: Run, names: Iterable[str]) -> int:
+    paths = [run.path / name for name in names]
+    return max((path.stat().st_mtime_ns for path in paths if path.exists()), default=0)
+
+
+def _first(runs: Sequence[Run], out: Path) -> Run:
+    if not runs:
+        raise DataError(
+            f"There is no run in {out}.",
+            why="Nothing has been trained there.",
+            fix="Train one: mnist train",
+        )
+    return runs[0]
 
 
 def find_multirun(name: str, out: Path) -> Run | None:
-    """The directory of the series called `name`, or None if that is a run, or nothing.
+    """The directory of the multi-run called `name`; None if `name` is a run or does not exist.
 
-    "last" is the one that the run belongs to that was trained last, if it is of a series.
+    `last` is the multi-run with the run that was trained most recently, if it belongs to one.
 
     Raises:
-        DataError: nothing has been trained in `out`, and `name` is "last".
+        DataError: `name` is "last", and nothing has been trained in `out`.
     """
     if name == "last":
-        paths = [newest_run(out, marks=START_FILES).path.parent]
+        paths = [_first(started_runs(out), out).path.parent]
     else:
         paths = [path for path in (out / name, Path(name)) if path.is_dir()]
     return Run(paths[0]) if paths and is_multirun(paths[0]) else None
 
 
-def member_paths(series: Path) -> list[Path]:
-    """The runs that a series has begun, in order."""
+def expand_multiruns(
+    names: Sequence[str], out: Path, *, required_file: str
+) -> tuple[list[str], list[Path]]:
+    """Replace every multi-run among `names` by its runs; also the runs left out.
+
+    A run of a multi-run is left out if it lacks `required_file`.
+
+    Raises:
+        DataError: all runs of a multi-run lack it.
+    """
+    expanded: list[str] = []
+    left_out: list[Path] = []
+    for name in names:
+        multirun = find_multirun(name, out) if name != "last" else None
+        if multirun is None:
+            expanded.append(name)
+            continue
+        members = member_paths(multirun.path)
+        usable = [path for path in members if (path / required_file).is_file()]
+        if not usable:
+            raise DataError(
+                f"No run of the multi-run {multirun.path} has a {required_file}.",
+                why=f"{len(members)} of its runs have started; none has finished an epoch, "
+                "or the files are gone.",
+                fix=f"Continue it: mnist train --resume {multirun.path}",
+            )
+        expanded += map(str, usable)
+        left_out += [path for path in members if path not in usable]
+    return expanded, left_out
+
+
+def member_paths(multirun: Path) -> list[Path]:
+    """The runs that a multi-run has started, in order."""
     return sorted(
-        (entry.parent for entry in series.glob("*/settings.json")),
+        (path.parent for path in multirun.glob("*/settings.json")),
         key=lambda path: (len(path.name), path.name),  # seed-2 before seed-10
     )
 
 
-def _multirun_error(path: Path) -> DataError:
+def _multiruns(out: Path) -> list[Path]:
+    return [path.parent for path in out.glob(f"*/{MULTIRUN_RECORD}")]
+
+
+def _not_one_run(path: Path) -> DataError:
     names = [member.name for member in member_paths(path)]
-    why, fix = "It holds no run yet.", f"Go on with it: mnist train --resume {path}"
+    why, fix = "It has no runs yet.", f"Continue it: mnist train --resume {path}"
     if names:
         why = f"It holds {names[0]} to {names[-1]}; {MULTIRUN_RECORD} compares them."
-        fix = f"Name one, {path / names[0]}; all together: mnist eval {path}, mnist plot {path}"
-    return DataError(f"{path} is a series of runs, not one.", why=why, fix=fix)
+        fix = f"Name one, {path / names[0]}; for all: mnist eval {path}, mnist plot {path}"
+    return DataError(f"{path} is a multi-run, not a run.", why=why, fix=fix)
 
 
 def find_checkpoint(name: str | None, out: Path) -> Path:
@@ -131,66 +173,29 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
         return path
     run = find_run(name, out)
     if not run.best.is_file():
-        is_lost = (run.path / "metrics.csv").is_file()
+        why = "It is not a run, or has not finished an epoch."
+        if (run.path / "metrics.csv").is_file():
+            why = "The run has finished an epoch, so the file has been removed or moved."
         raise DataError(
             f"{run.path} holds no best.pth.",
-            why="The run has finished an epoch: the file was removed or moved."
-            if is_lost
-            else "It is no run, or has not finished an epoch.",
-            fix="Name a run that mnist train has made, or a .pth file.",
+            why=why,
+            fix="Name a run that has finished an epoch, or a .pth file.",
         )
     return run.best
 
 
-def display_names(found: Sequence[Run]) -> list[str]:
-    """What runs are called beside each other: their names, the paths of those that share one."""
-    names = Counter(run.name for run in set(found))
-    return [run.name if names[run.name] == 1 else str(run.path) for run in found]
-
-
 def run_of_checkpoint(checkpoint: Path) -> Run | None:
-    """The run that a checkpoint file belongs to, if it lies in one."""
+    """The run whose directory a checkpoint file is in, if any."""
     return Run(checkpoint.parent) if (checkpoint.parent / "settings.json").is_file() else None
 
 
 def run_of_best_checkpoint(checkpoint: Path) -> Run | None:
-    """The run whose best checkpoint a file is, if it is one's."""
+    """The run whose best checkpoint a file is, if any."""
     run = run_of_checkpoint(checkpoint)
     return run if run and run.best == checkpoint else None
 
 
-def _all_multiruns(out: Path) -> list[Path]:
-    """The directories of the series in `out`."""
-    return [path.parent for path in out.glob(f"*/{MULTIRUN_RECORD}")]
-
-
-def all_runs(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> list[Run]:
-    """The runs in `out`, and in the series in it, that have the first of the files `marks`.
-
-    The one comes first in which any of them was written last. Runs have
-    `metrics.csv` if they have finished an epoch.
-    """
-    found = [
-        Run(path.parent)
-        for place in (out, *_all_multiruns(out))
-        for path in place.glob(f"*/{marks[0]}")
-        if path.is_file()
-    ]
-    return sorted(found, key=lambda run: last_written(run, marks), reverse=True)
-
-
-def last_written(run: Run, names: Sequence[str]) -> int:
-    """When the newest of a run's files `names` was written, in ns since 1970; 0 without any."""
-    paths = [run.path / name for name in names]
-    return max((path.stat().st_mtime_ns for path in paths if path.exists()), default=0)
-
-
-def newest_run(out: Path, *, marks: Sequence[str] = ("metrics.csv",)) -> Run:
-    found = all_runs(out, marks=marks)
-    if not found:
-        raise DataError(
-            f"There is no run in {out}.",
-            why="Nothing has been trained there.",
-            fix="Train one: mnist train",
-        )
-    return found[0]
+def display_names(runs: Sequence[Run]) -> list[str]:
+    """The names of runs; their paths where two have the same name."""
+    names = Counter(run.name for run in set(runs))
+    return [run.name if names[run.name] == 1 else str(run.path) for run in runs]

@@ -1,20 +1,11 @@
 """The epochs of a run: their figures, the best one, `metrics.csv`."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mnistcli.config.settings import TrainSettings
-
-
 import csv
 import io
 import itertools
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 
 from mnistcli.config.settings import TrainSettings
 from mnistcli.errors import DataError
@@ -24,12 +15,11 @@ from mnistcli.system.files import require_readable
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch did.
+    """The figures of an epoch.
 
-    Training loss and accuracy are means over the epoch's batches as they were
-    trained on: augmented, with dropout, by weights that changed meanwhile. The
-    validation figures come from the weights that are saved; None without a
-    validation split. Accuracies lie in 0..1, losses are nats an image.
+    Training loss and accuracy are means over the epoch's batches during training: augmented, with
+    dropout, while the weights change. The validation figures belong to the weights that are saved
+    after the epoch; None without a validation split. Accuracies are in 0..1, losses in nats.
     """
 
     epoch: int
@@ -42,8 +32,11 @@ class EpochResult:
     images_per_second: float
 
 
+HISTORY_COLUMNS = [field.name for field in fields(EpochResult)]
+
+
 def best_epoch(epochs: Sequence[EpochResult]) -> EpochResult:
-    """The epoch to keep: the highest validation accuracy, of equals the lowest loss.
+    """The epoch with the highest validation accuracy, and of equals the lowest loss.
 
     Without a validation split it is the last. There must be an epoch.
     """
@@ -53,7 +46,7 @@ def best_epoch(epochs: Sequence[EpochResult]) -> EpochResult:
 
 
 def training_seconds(epochs: Sequence[EpochResult]) -> float:
-    """How long the epochs took together."""
+    """The sum of the epochs' seconds."""
     return sum(epoch.seconds for epoch in epochs)
 
 
@@ -64,22 +57,19 @@ def meets_accuracy(accuracy: float, min_percent: float) -> bool:
 
 
 def has_reached_target(epochs: Sequence[EpochResult], min_percent: float | None) -> bool:
-    """Whether the last epoch `reaches` a validation accuracy; not where none is asked for."""
+    """Whether the last epoch has a validation accuracy of `min_percent`; False for None."""
     if min_percent is None or not epochs or epochs[-1].val_accuracy is None:
         return False
     return meets_accuracy(epochs[-1].val_accuracy, min_percent)
 
 
-def is_finished(epochs: Sequence[EpochResult], settings: "TrainSettings") -> bool:
-    """Whether all epochs are done, or the last reached the accuracy `until` asks for."""
+def is_finished(epochs: Sequence[EpochResult], settings: TrainSettings) -> bool:
+    """Whether all epochs are done, or the last has the validation accuracy `until`."""
     return len(epochs) >= settings.epochs or has_reached_target(epochs, settings.until)
 
 
-HISTORY_COLUMNS = [field.name for field in fields(EpochResult)]
-
-
 def write_metrics(run: Run, epochs: Sequence[EpochResult]) -> None:
-    """Write `metrics.csv`, a row an epoch; raises RunError if the directory cannot be written."""
+    """Write `metrics.csv`, a row for every epoch; raises RunError if it cannot be written."""
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -97,7 +87,7 @@ def read_metrics(run: Run) -> list[EpochResult]:
     try:
         require_readable(path, MAX_RECORD_BYTES)
         with path.open(encoding="utf-8", newline="") as handle:
-            epochs = [_read_epoch(row) for row in csv.DictReader(handle)]
+            epochs = [_parse_row(row) for row in csv.DictReader(handle)]
     except OSError as error:
         raise DataError(
             f"{run.path} holds no metrics.",
@@ -109,20 +99,20 @@ def read_metrics(run: Run) -> list[EpochResult]:
     if not epochs:
         raise damaged_file(path, "It holds no epoch")
     if not all(before.epoch < after.epoch for before, after in itertools.pairwise(epochs)):
-        raise damaged_file(path, "Its epochs are in no order")
+        raise damaged_file(path, "Its epochs are not in order")
     return epochs
 
 
-def _read_epoch(row: Mapping[str, str]) -> EpochResult:
+def _parse_row(row: Mapping[str, str]) -> EpochResult:
     number = int(row["epoch"])
     values = {
         name: float(row[name]) if row[name] else None for name in HISTORY_COLUMNS if name != "epoch"
     }
-    # Training ends where a loss is not finite.
-    known = [value for name, value in values.items() if value is not None or name[:4] != "val_"]
-    in_bounds = all(value is not None and 0 <= value < math.inf for value in known)
-    shares = (values["train_accuracy"] or 0, values["val_accuracy"] or 0)
-    is_held_out = (values["val_loss"] is None) == (values["val_accuracy"] is None)
-    if not (1 <= number <= 10_000 and in_bounds and max(shares) <= 1 and is_held_out):
-        raise ValueError(f"the figures of epoch {number} make no sense")
+    # Every loss is finite, because training stops at one that is not.
+    required = [value for name, value in values.items() if value is not None or name[:4] != "val_"]
+    in_bounds = all(value is not None and 0 <= value < math.inf for value in required)
+    accuracies = (values["train_accuracy"] or 0, values["val_accuracy"] or 0)
+    is_consistent = (values["val_loss"] is None) == (values["val_accuracy"] is None)
+    if not (1 <= number <= 10_000 and in_bounds and max(accuracies) <= 1 and is_consistent):
+        raise ValueError(f"the figures of epoch {number} are out of bounds")
     return EpochResult(epoch=number, **values)  # type: ignore[arg-type]

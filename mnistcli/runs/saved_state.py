@@ -2,13 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mnistcli.config.differences import differing_settings
 from mnistcli.config.settings import TrainSettings
@@ -20,10 +14,7 @@ from mnistcli.runs.history import EpochResult
 
 
 class SavedState(BaseModel):
-    """How far a run has come: all its epochs, and what `TrainState.state_dict` gave.
-
-    `settings` are those that it was trained with.
-    """
+    """The progress of a run: its settings, all its epochs, and `TrainState.state_dict()`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +33,7 @@ class SavedState(BaseModel):
 
 
 def save_state(run: Run, saved: SavedState) -> None:
-    """Write what a resumed run goes on from: plain types and tensors.
+    """Write `state.pth`: plain values and tensors.
 
     Raises:
         RunError: the file cannot be written.
@@ -52,20 +43,20 @@ def save_state(run: Run, saved: SavedState) -> None:
 
 
 def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
-    """What `save_state` wrote; None if the run has not finished an epoch. Runs no code.
+    """Read `state.pth`, running no code in it; None if the run has not finished an epoch.
 
     Raises:
-        DataError: the state is damaged, missing though epochs were finished, or of other
-            `settings` than those of the run.
+        DataError: the state is damaged, missing though epochs are finished, or was trained with
+            other settings than `settings`.
     """
     if not run.state.exists():
         if not (run.path / "metrics.csv").exists():
             return None
-        raise _not_resumable(run, "It holds no state.pth, which runs of an older version lack")
+        raise _not_resumable(run, "It holds no state.pth, as runs of older versions do not")
     try:
         content = load_archive(run.state)
         if not has_valid_tensors(content):
-            raise damaged_file(run.state, "its tensors are not those of a training")
+            raise damaged_file(run.state, "It holds invalid tensors")
         saved = SavedState.model_validate(content)
     except DataError as error:
         raise _not_resumable(run, f"state.pth: {error.why}") from error
@@ -73,7 +64,7 @@ def read_state(run: Run, settings: TrainSettings) -> SavedState | None:
         why = f"state.pth is damaged: {first_problem(error)}"
         raise _not_resumable(run, why) from error
     if changed := differing_settings(settings, saved.settings):
-        why = f"settings.json is not what it was trained with: {', '.join(changed)} differs"
+        why = f"settings.json has changed since it was trained: {', '.join(changed)}"
         raise _not_resumable(run, why)
     return saved
 
@@ -82,5 +73,5 @@ def _not_resumable(run: Run, why: str) -> DataError:
     return DataError(
         f"{run.path} cannot be resumed.",
         why=f"{why.rstrip('.')}.",
-        fix=f"Train it anew: mnist train --config {run.path / 'settings.json'}",
+        fix=f"Train a new run: mnist train --config {run.path / 'settings.json'}",
     )

@@ -1,4 +1,4 @@
-"""Writing a file all at once or not at all; one process at a time in a directory."""
+"""Replacing a file atomically, and checking a file before it is read."""
 
 import errno
 import math
@@ -18,12 +18,11 @@ _TEMPORARY_NAME = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Give `target` what `write` writes; if anything fails, leave it as it was.
+    """Replace `target` with what `write` writes; if anything fails, leave it unchanged.
 
-    The content goes to a temporary name of its own in the same directory, is
-    flushed to the disk and renamed, so that no reader, no crash and no second
-    writer ever meets half a file. What a killed writer leaves is hidden, and
-    `remove_abandoned` removes it.
+    The content goes to a temporary file in the same directory, which is flushed to the disk and
+    then renamed, so no reader, crash or second writer ever sees half a file. A killed writer leaves
+    a hidden file, which `remove_stale_temporaries` removes.
 
     Raises:
         OSError: the directory is missing, read-only or full.
@@ -33,24 +32,23 @@ def write_atomically(target: Path, write: Callable[[BinaryIO], object]) -> None:
         # "x" rather than the tempfile module, whose files only their owner can read.
         with temporary.open("xb") as handle:
             _lock_while_open(handle)
-            if not temporary.exists():  # taken for abandoned before it was locked
+            if not temporary.exists():  # removed as stale before it was locked
                 write_atomically(target, write)
                 return
             write(handle)
             handle.flush()
             os.fsync(handle.fileno())
             if sys.platform == "win32":
-                handle.close()  # no open file can be renamed there
+                handle.close()  # an open file cannot be renamed there
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def remove_stale_temporaries(directory: Path) -> None:
-    """Remove the temporaries in `directory` whose writer was killed; skip what cannot be removed.
+    """Remove the temporary files in `directory` whose writer was killed, as far as possible.
 
-    A writer locks its temporary as long as it lives, and the system unlocks it
-    when the process ends, however it ends.
+    A writer holds a lock on its temporary file, which the system releases when the process ends.
     """
     with suppress(OSError):
         for path in directory.iterdir():
@@ -60,14 +58,16 @@ def remove_stale_temporaries(directory: Path) -> None:
 
 
 class UnreadableFileError(OSError):
-    """There is something to read, and it is not a file of a size that makes sense."""
+    """A path that exists and should not be read: a device, a pipe or a file that is too large."""
 
 
 def require_readable(path: Path, max_bytes: float = math.inf) -> None:
-    """Look before something is read whose end may never come; nothing if it is not there.
+    """Check a path before it is read, because reading a device or a pipe may never end.
+
+    A missing path and a directory pass: opening them raises an error of its own.
 
     Raises:
-        NotAFileError: it is a device or a pipe, or has more than `max_bytes`.
+        UnreadableFileError: it is a device or a pipe, or has more than `max_bytes`.
     """
     if path.is_file():
         if path.stat().st_size > max_bytes:
@@ -77,14 +77,14 @@ def require_readable(path: Path, max_bytes: float = math.inf) -> None:
 
 
 def _lock_while_open(handle: BinaryIO) -> None:
-    """Show that the writer of a temporary lives. Windows removes no open file anyway."""
+    """Lock a temporary file until it is closed. Windows does not remove open files anyway."""
     if sys.platform != "win32":
-        with suppress(OSError):  # where nothing can be locked, nothing is taken for abandoned
+        with suppress(OSError):  # file systems without locks have no stale files
             fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _remove_unless_open(path: Path) -> None:
-    """Remove a temporary; raises OSError if its writer lives."""
+    """Remove a temporary file; raises OSError if its writer is still running."""
     if sys.platform == "win32":
         path.unlink()
         return

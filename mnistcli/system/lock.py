@@ -1,4 +1,4 @@
-"""One process at a time in a directory."""
+"""Locking a directory for one process at a time."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ if sys.platform != "win32":
 
 
 LOCK_NAME = ".lock"
-# How many seconds a lock is tried that is not waited for: `is_locked` holds it for less.
+# How long to try for a lock without waiting for it. `is_locked` holds it for less.
 LOCK_TIMEOUT_SECONDS = 0.2
 
 
@@ -22,20 +22,19 @@ class LockedError(Exception):
 
 @contextmanager
 def lock_directory(directory: Path, *, wait: Callable[[], None] | None) -> Iterator[None]:
-    """Hold the lock of `directory` as long as the context lasts.
+    """Hold the lock of `directory` inside the context.
 
-    If it is taken, `wait` is called once and the lock waited for. The lock is
-    the system's own on the hidden file `.lock`, which may stay: the lock ends
-    with the process that holds it, however that ends. It is not reentrant: who
-    holds it already must not wait for it.
+    If it is taken, `wait` is called once, and then the lock is waited for. It is the system's lock
+    on the hidden file `.lock`: the system releases it when the process ends, and the file may stay.
+    It is not reentrant: a second attempt in the same process would wait forever.
 
     Raises:
-        LockedError: the lock is taken, for longer than a moment, and `wait` is None.
+        LockedError: the lock is taken and `wait` is None.
         OSError: the directory is missing, or the lock file cannot be made or written.
     """
     from filelock import FileLock, Timeout
 
-    if not directory.is_dir():  # which filelock would make
+    if not directory.is_dir():  # filelock would make it
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
     lock = FileLock(directory / LOCK_NAME)
     try:
@@ -54,19 +53,19 @@ def lock_directory(directory: Path, *, wait: Callable[[], None] | None) -> Itera
 def is_locked(directory: Path) -> bool:
     """Whether another process, or another part of this one, holds the lock of `directory`.
 
-    To find out, the lock is shared for a moment where there is one; none is
-    made. Windows alone asks for a directory that can be written.
+    This holds a shared lock for a moment if there is a lock file, and never makes one. On Windows
+    the directory must be writable.
     """
     if not (directory / LOCK_NAME).exists():
         return False
     try:
         return _is_held(directory)
-    except OSError:  # no file, or nothing can be locked there
+    except OSError:  # not a file, or a file system without locks
         return False
 
 
 def _is_held(directory: Path) -> bool:
-    """Whether the lock of `directory`, which has one, is held; raises OSError."""
+    """Whether the existing lock file of `directory` is locked; raises OSError."""
     if sys.platform == "win32":
         try:
             with lock_directory(directory, wait=None):

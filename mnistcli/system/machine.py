@@ -1,4 +1,4 @@
-"""What the machine gives to this process."""
+"""Cores, memory and start time of this process."""
 
 import ctypes
 import os
@@ -8,13 +8,13 @@ from pathlib import Path
 
 _IMPORTED = time.perf_counter()
 
-# mallopt(3) of the GNU C library. 32 MiB is the highest threshold that it takes on every machine.
+# mallopt(3) of the GNU C library. 32 MiB is the highest threshold that works on every machine.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES, _MAPPED_FROM_BYTES = 2**30, 2**25
 
 
 def num_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -28,10 +28,9 @@ def memory_bytes() -> int | None:
 def keep_freed_memory() -> None:
     """Let this process keep up to 1 GiB that it frees, for what it allocates next.
 
-    Every step of a training allocates the same megabytes again. The GNU C
-    library hands them back to the system in between, which clears every page
-    before it gives it out anew: up to a third of a step's time on a virtual
-    machine (`docs/performance.md`). Other C libraries are left as they are.
+    Every training step allocates the same megabytes. The GNU C library returns them to the system
+    in between, which clears every page before reusing it: up to a third of a step's time on a
+    virtual machine (`docs/performance.md`). With other C libraries this does nothing.
     """
     if sys.platform != "linux":
         return
@@ -42,13 +41,13 @@ def keep_freed_memory() -> None:
 
 
 def seconds_since_start() -> float:
-    """Wall time since this process was started; on other systems than Linux, since it loaded this.
+    """Wall time since this process started.
 
-    That leaves out the start of the interpreter, some 20 ms.
+    On other systems than Linux it starts with the import of this module, about 20 ms later.
     """
     if sys.platform == "linux":
-        # Fields are counted after the name, which may hold spaces: the 22nd is the start in
-        # ticks since the machine's own (proc_pid_stat(5)).
+        # Counted after the name, which may hold spaces. The 22nd field is the start in clock
+        # ticks since boot (proc_pid_stat(5)).
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started

@@ -1,34 +1,31 @@
 """Deferring Ctrl-C and SIGTERM."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-if sys.platform != "win32":
-    pass
-
 
 @contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until several files that belong together are written.
+    """Delay Ctrl-C and SIGTERM until the context ends, so that several files are written together.
 
-    Elsewhere than in the main thread, where Python handles no signals, nothing
-    needs to be put off.
+    Outside the main thread this does nothing, because Python handles signals only there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[int] = []
-    usual = {}
+    previous_handlers = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            usual[number] = signal.signal(number, lambda number, _frame: caught.append(number))
+            previous_handlers[number] = signal.signal(
+                number, lambda number, _frame: caught.append(number)
+            )
         yield
     finally:
-        for each, handler in usual.items():
-            # None: it was set by something else than Python, which cannot set it again.
-            signal.signal(each, signal.SIG_DFL if handler is None else handler)
+        for number, handler in previous_handlers.items():
+            # None: it was not set by Python, which cannot set it again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
     if caught:
         signal.raise_signal(caught[0])
