@@ -1,13 +1,13 @@
-"""Train, judge and use small networks that read handwritten digits.
+"""Train, evaluate and use small networks that read handwritten digits.
 
-The names below are for programs and notebooks (`docs/python.md`). Each is loaded
-when it is first asked for, so that `import mnistcli` costs nothing.
+The names below are for programs and notebooks (`docs/python.md`). Each is imported when it is
+first used, so that `import mnistcli` itself is quick.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mnistcli.version import __version__
+from mnistcli.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from mnistcli.api import (
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from mnistcli.errors import MnistError
     from mnistcli.evaluation.compare import compare
+    from mnistcli.plots import figures
 else:
 
     def __getattr__(name: str) -> object:
@@ -28,14 +29,13 @@ else:
             raise AttributeError(f"module 'mnistcli' has no attribute '{name}'")
         if name == "figures":
             return import_module("mnistcli.plots.figures")
-        homes = {"compare": "mnistcli.evaluation.compare", "MnistError": "mnistcli.errors"}
-        return getattr(import_module(homes.get(name, "mnistcli.api")), name)
+        modules = {"compare": "mnistcli.evaluation.compare", "MnistError": "mnistcli.errors"}
+        return getattr(import_module(modules.get(name, "mnistcli.api")), name)
 
 
 __all__ = [
     "MnistError",
     "Training",
-    "__version__",
     "compare",
     "configure",
     "figures",

@@ -1,7 +1,7 @@
-"""From Python what the commands do: the functions behind the names that `mnistcli` exports.
+"""The functions that `mnistcli` exports for programs and notebooks.
 
-They write nothing, print nothing and never touch the network. What they cannot
-do they say as MnistError.
+They do what the commands do, but write nothing, print nothing and never use the network. Errors
+are MnistError.
 """
 
 import copy
@@ -42,17 +42,17 @@ AnyPath = str | Path
 def configure(recipe: str | None = None, **changes: Any) -> TrainSettings:
     """The settings of a recipe, with changes: `configure("cnn-26k", epochs=3, lr=0.01)`.
 
-    They are called as in `settings.json`: `batch_size`, not `--batch-size`; those of
-    its table `model` may stand beside the others. Without a recipe, `arch` picks its
-    default one. `MNIST_*` variables are not looked at.
+    Settings have the names they have in `settings.json` (`batch_size`, not `--batch-size`); those
+    of the network are given with the others. Without a recipe, `arch` picks its default one.
+    `MNIST_*` variables have no effect.
 
     Raises:
-        SettingsError: an unknown name or a wrong value; a line for each.
+        SettingsError: an unknown name or an invalid value; a line for each.
     """
     if isinstance(changes.get("model"), Mapping):
         changes |= changes.pop("model")
     given = changes if recipe is None else {"recipe": recipe, **changes}
-    return resolve_settings(given, environ={}, given_as="").settings
+    return resolve_settings(given, environ={}, flags_source="").settings
 
 
 def load_examples(
@@ -60,10 +60,10 @@ def load_examples(
 ) -> Examples:
     """All training or test examples: images uint8 (N, 28, 28), labels int64 (N,) in 0..9.
 
-    "digits" is always there; the others lie where `mnist download` has put them.
+    "digits" comes with scikit-learn; get the others with `mnist download`.
 
     Raises:
-        SettingsError: there is no such data set or split.
+        SettingsError: unknown data set or split.
         DataError: the data set is missing or damaged.
     """
     source = get_dataset(dataset)
@@ -72,16 +72,15 @@ def load_examples(
 
 
 class Training:
-    """A network that is trained as it is iterated over, one EpochResult after another.
+    """Trains a network while it is iterated over; yields an EpochResult after every epoch.
 
-    `history` holds the epochs that are done. After a `break` or an interrupt,
-    to iterate again goes on behind the last of them. The same settings give
-    the same bits as `mnist train`.
+    `history` holds the finished epochs. After a `break` or an interrupt, iterating again continues
+    after the last of them. The same settings give the same weights as `mnist train`, bit for bit.
 
     Args:
-        settings: what `configure` gave.
-        name: what figures and comparisons call the network; unset, by its recipe.
-        data_dir: where data sets lie; unset, as for `mnist train`.
+        settings: from `configure`.
+        name: the network's name in figures and comparisons; by default its recipe.
+        data_dir: directory of the data sets; by default that of `mnist train`.
 
     Raises:
         GateError: the network does not fit `max_params`.
@@ -108,18 +107,18 @@ class Training:
         self._best: LoadedModel | None = None
 
     def __iter__(self) -> Iterator[EpochResult]:
-        """Train what is left. Seeds PyTorch's global generator.
+        """Train the remaining epochs. Seeds PyTorch's global random generator.
 
         Raises:
-            RunError: the loss is not finite, the memory does not suffice, or
-                another loop over the same training has begun meanwhile.
+            RunError: the loss is not finite, memory is full, or another loop over the same
+                training has started meanwhile.
         """
         if self.is_finished:
             return
         self._num_loops += 1
         this_loop = self._num_loops
         with translate_errors(self.plan):
-            state = self.plan.state(len(self._train))
+            state = self.plan.build_state(len(self._train))
             if self._state:
                 state.load_state_dict(self._state)
             for epoch in fit(state, self._train, self._val, self.plan.normalization):
@@ -130,13 +129,13 @@ class Training:
                     return
                 if self._num_loops != this_loop:
                     raise RunError(
-                        f"{self.name} is trained by another loop.",
-                        why="A loop over a Training goes on behind the last epoch that is done.",
-                        fix="Go on with the loop that was begun last.",
+                        f"{self.name} is being trained by another loop.",
+                        why="A Training continues in the loop that was started last.",
+                        fix="Continue with that loop.",
                     )
 
     def _keep(self, state: TrainState, epoch: EpochResult) -> None:
-        # Copied, since the next epoch may be interrupted in its middle.
+        # A copy, because the next epoch may be interrupted halfway.
         self._state = copy.deepcopy(state.state_dict())
         self._last = model_snapshot(state.eval_model, self.plan.card(epoch), name=self.name)
         self.history.append(epoch)
@@ -145,7 +144,7 @@ class Training:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs are done, or the last reached the accuracy `until` asks for."""
+        """Whether all epochs are done, or the last one has reached the accuracy `until`."""
         return is_finished(self.history, self.plan.settings)
 
     @property
@@ -155,9 +154,9 @@ class Training:
 
     @property
     def best(self) -> LoadedModel:
-        """The network of the epoch that `mnist train` keeps; raises RunError before there is one.
+        """The network of the best epoch; raises RunError before there is one.
 
-        It has the highest validation accuracy, of equals the lowest loss.
+        The best epoch has the highest validation accuracy and, if several do, the lowest loss.
         """
         return self._trained(self._best)
 
@@ -182,20 +181,20 @@ def judge(
     device: str = "auto",
     data_dir: AnyPath | None = None,
 ) -> Evaluation:
-    """What `mnist eval` says of a network, on a split of the data set it was trained on.
+    """Evaluate a network as `mnist eval` does, by default on the test set it was trained for.
 
     Args:
         model: from a Training or from `load_model`.
-        dataset: another data set of the same classes.
-        split: "test", or "val" for the images that its training held out.
-        tta: average the probabilities over 9 shifts, of 0 or 1 px each way.
-        calibrate: fit a temperature on the images held out, and say what it changes.
-        corrupt: judge on worse pictures too: "rotate,noise", or "all".
+        dataset: another data set with the same classes.
+        split: "test", or "val" for the images held out in training.
+        tta: average the probabilities over 9 shifts of 0 or 1 px in each direction.
+        calibrate: fit a temperature on the validation split and report its effect.
+        corrupt: evaluate on corrupted images too: "rotate,noise", or "all".
         device: "auto", "cpu", "cuda" or "mps".
-        data_dir: where data sets lie; unset, as for `mnist eval`.
+        data_dir: directory of the data sets; by default that of `mnist eval`.
 
     Raises:
-        SettingsError: there are no such images, or what is asked for makes no sense on them.
+        SettingsError: these images do not exist, or an option cannot be used on them.
         DataError: a data set is missing or damaged.
         DeviceError: the device does not work here.
     """
@@ -210,24 +209,23 @@ def judge(
 
 
 def load_model(name: AnyPath | None = None, *, out: AnyPath = "runs") -> LoadedModel:
-    """A trained network: of a checkpoint file, or of a run its best; unset, the bundled one.
+    """The network in a checkpoint, or in the best checkpoint of a run; by default the bundled one.
 
     Args:
         name: a .pth file, a run's directory or name, or "last".
-        out: the directory runs lie in.
+        out: directory of the runs.
 
     Raises:
-        DataError: it is missing, damaged, or no checkpoint that this version reads.
+        DataError: the checkpoint is missing, damaged, or not readable by this version.
     """
-    wanted = None if name is None else str(name)
-    return load_checkpoint(find_checkpoint(wanted, Path(out)))
+    return load_checkpoint(find_checkpoint(None if name is None else str(name), Path(out)))
 
 
 def read_history(name: AnyPath = "last", *, out: AnyPath = "runs") -> list[EpochResult]:
-    """The epochs of a run, by its directory or name; unset, of the newest.
+    """The epochs of a run (directory or name), by default of the newest.
 
     Raises:
-        DataError: there is no such run, or its records are damaged.
+        DataError: there is no such run, or its metrics are damaged.
     """
     return read_metrics(find_run(str(name), Path(out)))
 
@@ -235,15 +233,15 @@ def read_history(name: AnyPath = "last", *, out: AnyPath = "runs") -> list[Epoch
 def read_picture(
     picture: AnyPath, model: LoadedModel | None = None, *, single: bool = False
 ) -> list[Prediction]:
-    """The digits in a picture file in the order they are read, as `mnist predict` does.
+    """Read the digits in a picture file, in reading order, as `mnist predict` does.
 
     Args:
         picture: a PNG, JPEG, BMP, GIF, WebP or TIFF file.
-        model: unset, the bundled network.
-        single: take all ink for one digit, however it is parted.
+        model: by default the bundled network.
+        single: treat all ink as one digit.
 
     Raises:
-        DataError: the file cannot be read, or there is no digit in it.
+        DataError: the file cannot be read, or contains no digit.
     """
     found = process_picture(str(picture), single=single)
     if found.error:
