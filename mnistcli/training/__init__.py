@@ -1,1 +1,1 @@
-"""Training: the engine, one run, several runs, devices, processes."""
+"""Training: the loop, one run, several runs, devices, processes."""

@@ -1,9 +1,9 @@
-"""Several processes that train one network together, as torchrun starts them.
+"""Training one network in several processes, started by torchrun.
 
-Every process holds the whole network and all the examples, and draws the same
-random batches; of each batch it computes its own share. PyTorch's
-DistributedDataParallel averages the gradients, so that all take the same step.
-The leader, process 0, alone writes and draws.
+Every process has the whole network and all the examples, and draws the same random
+batches, but computes only its share of each. PyTorch's DistributedDataParallel (DDP)
+averages the gradients, so that all processes take the same step. Only the main
+process, rank 0, writes files and prints.
 """
 
 import atexit
@@ -23,191 +23,192 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.parallel import DistributedDataParallel
 
-from mnistcli.errors import DeviceError, RunError
+from mnistcli.errors import DeviceError, RunError, first_line
 
 T = TypeVar("T")
 
-# How long a process waits for the others before it gives them up for lost.
+# How long a process waits for the others before it takes them for lost.
 TIMEOUT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of one training: this one's `rank` (0 leads) and how many there are."""
+    """A training's processes: `rank` is this one's, 0 that of the main process."""
 
     rank: int = 0
     world_size: int = 1
 
     @property
-    def is_leader(self) -> bool:
-        """Whether this process is the one that writes and draws."""
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes files and prints."""
         return self.rank == 0
 
     def shard(self, num: int) -> slice:
-        """This process's part of `num` things in a row; the parts differ by one at most."""
+        """This process's share of `num` items; the shares' sizes differ by at most one."""
         return slice(self.rank * num // self.world_size, (self.rank + 1) * num // self.world_size)
 
     def wrap_model(self, model: nn.Module) -> nn.Module:
-        """`model`, with gradients averaged over the processes and batch norm over all batches."""
+        """`model` with gradients and batch-norm statistics over the batches of all processes."""
         if self.world_size == 1:
             return model
         _synchronize_batch_norm(model)
         return DistributedDataParallel(model)
 
     def use_own_gpu(self, device: str) -> None:
-        """Take this process's own GPU, if they train on "cuda".
+        """On "cuda", give every process of this machine a GPU of its own.
 
         Raises:
-            DeviceError: its machine has fewer GPUs than processes.
+            DeviceError: the machine has fewer GPUs than processes.
         """
         if self.world_size > 1 and device == "cuda":
-            _use_gpu(int(os.environ.get("LOCAL_RANK", "0")))
+            _set_gpu(int(os.environ.get("LOCAL_RANK", "0")))
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """The sum of `values` over the processes, the same on each."""
+        """The sum of `values` over all processes."""
         if self.world_size == 1:
             return values
         summed = values.clone()
         dist.all_reduce(summed)
         return summed
 
-    def broadcast_from_leader(self, make: Callable[[], T]) -> T:
-        """What `make` returns on the leader, on every process; it is called there alone.
+    def broadcast_from_main(self, make: Callable[[], T]) -> T:
+        """Call `make` in the main process only, and return its result in every process.
 
-        What it raises goes on in the leader, and the others end quietly with
-        its exit code, instead of waiting for ever.
+        If it raises, the error goes on in the main process, and the others exit
+        silently with its exit code.
         """
         if self.world_size == 1:
             return make()
-        sent: list[Any] = [None]
-        if self.is_leader:
+        message: list[Any] = [None]
+        if self.is_main:
             try:
-                sent = [make()]
+                message = [make()]
             except BaseException as error:
-                dist.broadcast_object_list([_LeaderFailed(getattr(error, "exit_code", 1))])
-                # Its threads must not be left at the end; until then, the others wait.
+                dist.broadcast_object_list([_MainFailed(getattr(error, "exit_code", 1))])
+                # Leftover threads would abort the exit; until then, the others wait.
                 atexit.register(dist.destroy_process_group)
                 raise
-        dist.broadcast_object_list(sent)
-        if isinstance(sent[0], _LeaderFailed):
-            # torchrun ends all once one has ended: not before the leader has said why.
+        dist.broadcast_object_list(message)
+        if isinstance(message[0], _MainFailed):
+            # torchrun ends all processes once one has ended, so wait for the main process:
+            # it has not yet printed its error.
             with suppress(RuntimeError):
                 dist.broadcast_object_list([None])
             dist.destroy_process_group()
-            sys.exit(sent[0].exit_code)
-        made: T = sent[0]
-        return made
+            sys.exit(message[0].exit_code)
+        result: T = message[0]
+        return result
 
 
 SINGLE_PROCESS = ProcessGroup()
 
 
 @dataclass(frozen=True)
-class _LeaderFailed:
+class _MainFailed:
     exit_code: int
 
 
 @contextmanager
 def process_group() -> Iterator[ProcessGroup]:
-    """The processes that torchrun has started beside this one; ALONE where it has not.
+    """The process group that torchrun has started, or SINGLE_PROCESS without torchrun.
 
     Raises:
-        RunError: another process ended or fell silent.
+        RunError: another process ended or stopped answering.
     """
-    # Other tools set one or the other of these too.
-    told = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
-    if not told or os.environ["WORLD_SIZE"] == "1":
+    # Other tools set some of these variables too.
+    variables = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    is_launched = all(name in os.environ for name in variables)
+    if not is_launched or os.environ["WORLD_SIZE"] == "1":
         yield SINGLE_PROCESS
         return
     with translate_lost_process():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
-        # Only here: after a failure it could wait for processes that are gone. A network that
-        # was made parallel must be gone first, or its threads end the process by SIGABRT.
+        # Not after a failure: it could wait for processes that are gone. A network wrapped by
+        # DDP must be freed first, or its threads end the process by SIGABRT.
         gc.collect()
         dist.destroy_process_group()
 
 
-def _use_gpu(place: int) -> None:
+def _set_gpu(local_rank: int) -> None:
     num_gpus = torch.cuda.device_count()
-    if place >= num_gpus:
+    if local_rank >= num_gpus:
         raise DeviceError(
-            f"There is no GPU for process {place} of this machine.",
+            f"There is no GPU for process {local_rank} of this machine.",
             why=f"It has {num_gpus}, and each process needs its own.",
-            fix=f"Start fewer: torchrun --nproc-per-node {num_gpus}",
+            fix=f"Start fewer processes: torchrun --nproc-per-node {num_gpus}",
         )
-    torch.cuda.set_device(place)
+    torch.cuda.set_device(local_rank)
 
 
 @contextmanager
 def translate_lost_process(run: str = "last") -> Iterator[None]:
-    """Say of a failed exchange between processes that one is gone, and how `run` goes on.
+    """Raise RunError, which says how to resume `run`, if the connection to a process is lost.
 
     Raises:
-        RunError: another process ended or fell silent.
+        RunError: another process ended or stopped answering.
     """
     try:
         yield
     except RuntimeError as error:
         text = str(error)
-        # Not every backend has a class of its own for it.
+        # Not every backend has an exception class for it.
         if not isinstance(error, dist.DistError) and not re.search(
             "gloo|nccl", text, re.IGNORECASE
         ):
             raise
-        # Without the place in PyTorch's sources before the first sentence, and without the rest.
-        said = re.sub(r"^\[[^]]*\] *", "", text.partition("\n")[0]).partition(". ")[0]
+        # The first sentence, without the place in PyTorch's source code before it.
+        sentence = re.sub(r"^\[[^]]*\] *", "", first_line(text)).partition(". ")[0]
         raise RunError(
-            "Another process of this training has ended or fallen silent.",
-            why=f"PyTorch says: {said.rstrip('.')}.",
-            fix="See above or on the other machines what ended it. "
-            f"Then go on, with as many processes as you like: mnist train --resume {run}",
+            "Another process of this training has ended or stopped answering.",
+            why=f"PyTorch reports: {sentence}.",
+            fix="Its own error is above or on its machine. "
+            f"Then resume, with any number of processes: mnist train --resume {run}",
         ) from error
 
 
 def _synchronize_batch_norm(model: nn.Module) -> None:
-    """Let every batch norm of `model` look at the batches of all processes."""
+    """Replace every batch norm of `model` by one over the batches of all processes."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                shared = _SyncBatchNorm(child.num_features)
-                # All that the layer is and holds, even where its scale is no parameter;
-                # the layer itself is dropped.
-                vars(shared).update(vars(child))
-                setattr(parent, name, shared)
+                synchronized = _SyncBatchNorm(child.num_features)
+                # All attributes of the layer too: its scale may not be a parameter.
+                vars(synchronized).update(vars(child))
+                setattr(parent, name, synchronized)
 
 
-class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (of 1-d and 2-d alike)
-    """Batch norm over the batches of all processes together (Ioffe, Szegedy 2015, algorithm 1).
+class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (for 1-d and 2-d)
+    """Batch norm over the batches of all processes (Ioffe and Szegedy 2015, algorithm 1).
 
-    PyTorch's SyncBatchNorm does this for GPUs only.
+    PyTorch's SyncBatchNorm does this on GPUs only.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised (N, C) or (N, C, H, W); in training it also moves the running statistics."""
+        """Normalize (N, C) or (N, C, H, W); training also updates the running statistics."""
         if not self.training:
             return super().forward(x)
-        others = [axis for axis in range(x.ndim) if axis != 1]
-        like_C = [1, -1, *[1] * (x.ndim - 2)]
-        # Under autocast in float32, as the usual batch norm does it.
-        wide = x.to(self.bias.dtype)
-        ones = wide.new_full((1,), wide.numel() / wide.shape[1])
-        sums = _AllReduceSum.apply(torch.cat([wide.sum(dim=others), ones]))
+        not_C = [axis for axis in range(x.ndim) if axis != 1]
+        shape_C = [1, -1, *[1] * (x.ndim - 2)]
+        # Under autocast in float32, like PyTorch's batch norm.
+        full = x.to(self.bias.dtype)
+        count = full.new_full((1,), full.numel() / full.shape[1])
+        sums = _AllReduceSum.apply(torch.cat([full.sum(dim=not_C), count]))
         num, mean_C = sums[-1].detach(), sums[:-1] / sums[-1].detach()
-        centred = wide - mean_C.view(like_C)
-        variance_C = _AllReduceSum.apply(centred.square().sum(dim=others)) / num
-        self._remember(mean_C.detach(), variance_C.detach() * num / (num - 1))
+        centered = full - mean_C.view(shape_C)
+        variance_C = _AllReduceSum.apply(centered.square().sum(dim=not_C)) / num
+        self._update_statistics(mean_C.detach(), variance_C.detach() * num / (num - 1))
         scale_C = (variance_C + self.eps).rsqrt()
         if self.weight is not None:
             scale_C = self.weight * scale_C
-        normalized: Tensor = (centred * scale_C.view(like_C) + self.bias.view(like_C)).to(x.dtype)
-        return normalized
+        y: Tensor = centered * scale_C.view(shape_C) + self.bias.view(shape_C)
+        return y.to(x.dtype)
 
     def _check_input_dim(self, _input: Tensor) -> None:
-        """Nothing: the layer that this one stands for has been built for its input."""
+        """Nothing to check: the replaced layer was built for its input."""
 
-    def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
+    def _update_statistics(self, mean_C: Tensor, variance_C: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -218,7 +219,7 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (of 1-d a
 
 
 class _AllReduceSum(Function):
-    """The sum over the processes; what flows back is the sum of what they send back."""
+    """The sum over all processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(_context: Any, values: Tensor) -> Tensor:

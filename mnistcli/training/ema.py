@@ -11,28 +11,28 @@ from torch import Tensor, nn
 class WeightEMA:
     """An exponential moving average of a network's weights and of batch norm's statistics.
 
-    The decay starts low and grows to its value within about 10 / (1 - decay)
-    steps, so that the random initial weights are soon forgotten and a short
-    run has a useful average too.
+    The decay starts low and reaches its value within about 10 / (1 - decay) steps, so
+    that the random initial weights are soon forgotten and short runs have a useful
+    average too. The engine calls `update` after every step; `module` is the averaged network.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(model).requires_grad_(requires_grad=False)
         self._decay = decay
         self._num_updates = 0
-        # Gathered once: to walk through the network after each of thousands of short steps
-        # takes as long as to average.
-        self._averaged, self._counts = _split_tensors(self.module)
-        self._live, self._live_counts = _split_tensors(model)
+        # Gathered once: walking through the network after each of thousands of short steps
+        # takes as long as averaging.
+        self._averages, self._counters = _split_tensors(self.module)
+        self._live, self._live_counters = _split_tensors(model)
 
     def update(self) -> None:
-        """Move the average towards the weights as they are after a step."""
+        """Move the average towards the network's present weights."""
         decay = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
-        # The first takes the weights as they are.
+        # The first update copies the weights.
         weight = 1 - decay if self._num_updates else 1.0
-        torch._foreach_lerp_(self._averaged, self._live, weight)
-        for count, live in zip(self._counts, self._live_counts, strict=True):
-            count.copy_(live)
+        torch._foreach_lerp_(self._averages, self._live, weight)
+        for counter, live in zip(self._counters, self._live_counters, strict=True):
+            counter.copy_(live)
         self._num_updates += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -40,15 +40,15 @@ class WeightEMA:
         return {"num_updates": self._num_updates, "average": self.module.state_dict()}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave; raises as PyTorch does if it is of another network."""
+        """Load what `state_dict` returned; raises as PyTorch does for another network's."""
         self._num_updates = int(saved["num_updates"])
         if self._num_updates < 0:
-            raise ValueError("its average counts fewer than no updates")
+            raise ValueError("the average has a negative number of updates")
         self.module.load_state_dict(saved["average"])
 
 
 def _split_tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Those of a network that can be averaged, and those that only count."""
+    """A network's tensors that can be averaged, and the integer ones, which only count."""
     tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
     return (
         [tensor for tensor in tensors if tensor.is_floating_point()],

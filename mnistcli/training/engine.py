@@ -1,10 +1,9 @@
-"""Training and evaluation. Knows no disk, no screen and no flags.
+"""The training loop. Knows no disk, no screen and no flags.
 
-`fit` is a generator: it yields one EpochResult after another and leaves what
-to do with them to its caller. Losses and counts add up on the device; the host
-waits for it once an epoch.
+`fit` is a generator: it yields one EpochResult after another, and its caller decides what
+to do with them. Losses and counts add up on the device; the host waits for it once an epoch.
 
-Shapes: N images, C channels (1), H rows, W columns, K classes.
+Shapes: N images, C channels (1), H rows, W columns, K classes, S steps.
 """
 
 import math
@@ -16,13 +15,9 @@ import torch
 from torch import Tensor
 
 from mnistcli.data.augment import random_affine_maps, warp_affine
-from mnistcli.data.examples import (
-    Examples,
-    Normalization,
-    normalize,
-    shuffled_batches,
-    steps_per_epoch,
-)
+from mnistcli.data.batches import shuffled_batches, steps_per_epoch
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization, normalize
 from mnistcli.errors import RunError
 from mnistcli.evaluation.inference import evaluate_network
 from mnistcli.runs.history import EpochResult
@@ -35,12 +30,12 @@ OnStep = Callable[["StepProgress"], None]
 
 @dataclass(frozen=True)
 class StepProgress:
-    """How far an epoch is after a step: `number` of `num_steps`, `num_images` seen in it.
+    """How far an epoch is after step `number` of `num_steps`, with `num_images` seen in it.
 
-    `totals` is the epoch's running (sum of losses, number right), float32 on the
-    device. Reading it makes the host wait, so read it no oftener than a person
-    looks; it goes on changing, so read it before the next step. Of several
-    processes, each counts the images of its own share.
+    `totals` is the epoch's running (sum of losses, number correct), float32 on the
+    device. Reading it makes the host wait, so read it no more often than a person
+    looks; the next step changes it in place. In a process group, each process
+    counts the images of its own share.
     """
 
     number: int
@@ -59,36 +54,36 @@ def fit(
 ) -> Iterator[EpochResult]:
     """Train epoch by epoch until the settings' number of epochs is done.
 
-    The examples lie on `state.device`; of several processes each has all of
-    them. Between two results the caller may read `state.eval_model` and
-    `state.state_dict()`; it must not change them.
+    The examples are on `state.device`, and in a process group every process has all
+    of them. Between two results the caller may read `state.eval_model` and
+    `state.state_dict()`, but must not change them.
 
     Raises:
-        RunError: the loss, the weights or the optimiser's memory are no longer finite.
+        RunError: the loss, the weights or the optimizer's state are no longer finite.
     """
     settings, group = state.settings, state.group
     while state.num_epochs_done < settings.epochs:
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         number = state.num_epochs_done + 1
         lr = state.optimizer.param_groups[0]["lr"]
-        if not group.is_leader:  # each its own dropout, the same however often it is resumed
+        if not group.is_main:  # a dropout of its own, which resuming does not change
             torch.manual_seed(settings.seed + 1_000_003 * group.rank + number)
-        trained_on = _train_epoch(state, train, normalization, on_step)
-        trained = time.perf_counter()
+        train_totals = _train_epoch(state, train, normalization, on_step)
+        train_seconds = time.perf_counter() - start_time
         val_loss, val_accuracy = _validate(state, val, normalization)
-        _check_finite(state, trained_on, val_loss, lr=lr)
-        loss = trained_on.loss if val_loss is None else val_loss
-        state.lr_schedule.step_epoch(loss)
+        _raise_if_diverged(state, train_totals, val_loss, lr=lr)
+        loss = train_totals.loss if val_loss is None else val_loss
+        state.lr_schedule.after_epoch(loss)
         state.losses.append(loss)
         yield EpochResult(
             epoch=number,
             lr=lr,
-            train_loss=trained_on.loss,
-            train_accuracy=trained_on.accuracy,
+            train_loss=train_totals.loss,
+            train_accuracy=train_totals.accuracy,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            seconds=time.perf_counter() - started,
-            images_per_second=trained_on.num_images / (trained - started),
+            seconds=time.perf_counter() - start_time,
+            images_per_second=train_totals.num_images / train_seconds,
         )
 
 
@@ -108,32 +103,31 @@ class _EpochTotals:
 def _train_epoch(
     state: TrainState, train: Examples, normalization: Normalization, on_step: OnStep | None
 ) -> _EpochTotals:
-    """Train on every batch once, of several processes each on its share of it."""
-    settings, device, group = state.settings, state.device, state.group
-    steps = steps_per_epoch(len(train), settings.batch_size)
-    totals = torch.zeros(2, device=device)
-    losses_S = torch.zeros(steps, device=device)
-    num_seen = num_seen_here = 0
+    """Train on every batch once; in a process group, on this process's share of each."""
+    batch_size, group = state.settings.batch_size, state.group
+    num_steps = steps_per_epoch(len(train), batch_size)
+    totals = torch.zeros(2, device=state.device)
+    losses_S = torch.zeros(num_steps, device=state.device)
+    num_images = num_images_here = 0
     state.model.train()
-    batches = shuffled_batches(train, settings.batch_size, state.shuffle_rng)
+    batches = shuffled_batches(train, batch_size, state.shuffle_rng)
     for step, (images_NHW, labels_N) in enumerate(batches, start=1):
-        num = len(labels_N)
-        mine = group.shard(num)
-        loss, num_correct = _train_step(state, images_NHW, labels_N, normalization, mine)
-        num_here = mine.stop - mine.start
-        num_seen += num
-        num_seen_here += num_here
+        shard = group.shard(len(labels_N))
+        loss, num_correct = _train_step(state, images_NHW, labels_N, normalization, shard)
         losses_S[step - 1] = loss
-        totals += torch.stack([loss * num_here, num_correct])
+        num_in_shard = shard.stop - shard.start
+        totals += torch.stack([loss * num_in_shard, num_correct])
+        num_images += len(labels_N)
+        num_images_here += num_in_shard
         if on_step:
-            on_step(StepProgress(step, steps, num_seen_here, totals))
-    # Where any process has a bad one: argmax takes the first of equals.
+            on_step(StepProgress(step, num_steps, num_images_here, totals))
+    # A step is bad if any process has a bad loss; argmax finds the first.
     bad_S = (group.all_reduce_sum((~losses_S.isfinite()).float()) > 0).float()
-    loss_sum, num_right_sum, first_bad, num_bad = torch.cat(
+    loss_sum, num_correct_sum, first_bad, num_bad = torch.cat(
         [group.all_reduce_sum(totals), torch.stack([bad_S.argmax(), bad_S.count_nonzero()])]
     ).tolist()
     bad_step = int(first_bad) + 1 if num_bad else 0
-    return _EpochTotals(num_seen, loss_sum / num_seen, num_right_sum / num_seen, bad_step)
+    return _EpochTotals(num_images, loss_sum / num_images, num_correct_sum / num_images, bad_step)
 
 
 def _train_step(
@@ -141,76 +135,85 @@ def _train_step(
     images_NHW: Tensor,
     labels_N: Tensor,
     normalization: Normalization,
-    mine: slice,
+    shard: slice,
 ) -> tuple[Tensor, Tensor]:
-    """One step on the part `mine` of a batch; the part's mean loss, and how many were right.
+    """One optimizer step on a process's share of a batch; its mean loss and number correct."""
+    group = state.group
+    x_NCHW = _network_input(state, images_NHW, normalization, shard)
+    shard_labels_N = labels_N[shard]
+    # Mixed precision (AMP): forward and backward pass in state.dtype, all else in float32.
+    with torch.autocast(state.device.type, state.dtype, enabled=state.dtype != torch.float32):
+        logits_NK = state.train_model(x_NCHW)
+    loss = batch_loss(logits_NK.float(), shard_labels_N, state.settings)
+    state.optimizer.zero_grad()
+    # DDP averages the gradients over the processes, whose shares may differ by one image.
+    weight = len(shard_labels_N) * group.world_size / len(labels_N)
+    state.scaler.scale(loss if group.world_size == 1 else loss * weight).backward()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.lr_schedule.after_step()
+    if state.ema:
+        state.ema.update()
+    return loss.detach(), (logits_NK.detach().argmax(dim=1) == shard_labels_N).sum()
 
-    The random maps are drawn for the whole batch, so that every picture meets
-    the same one however many processes there are.
+
+def _network_input(
+    state: TrainState, images_NHW: Tensor, normalization: Normalization, shard: slice
+) -> Tensor:
+    """A share of a batch as the network's input (N, 1, H, W), augmented if the settings say so.
+
+    The random maps are drawn for the whole batch, so that an image is augmented in the
+    same way in any number of processes.
     """
-    settings, device, group = state.settings, state.device, state.group
-    seen_NHW, wanted_N = images_NHW[mine], labels_N[mine]
+    settings, shard_NHW = state.settings, images_NHW[shard]
     if settings.augment:
         num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
         maps_N23 = random_affine_maps(
             num, size_px, how=settings.augmentation, generator=state.augment_rng
         )
-        seen_NHW = warp_affine(seen_NHW, maps_N23[mine])
-    x_NCHW = normalize(seen_NHW, normalization)
-    with torch.autocast(device.type, state.dtype, enabled=state.dtype != torch.float32):
-        logits_NK = state.train_model(x_NCHW)
-    loss = batch_loss(logits_NK.float(), wanted_N, settings)
-    state.optimizer.zero_grad()
-    # The gradients are averaged over the processes, whose parts may differ by a picture.
-    weight = len(wanted_N) * group.world_size / len(labels_N)
-    state.scaler.scale(loss if group.world_size == 1 else loss * weight).backward()
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.lr_schedule.step_batch()
-    if state.ema:
-        state.ema.update()
-    return loss.detach(), (logits_NK.detach().argmax(dim=1) == wanted_N).sum()
+        shard_NHW = warp_affine(shard_NHW, maps_N23[shard])
+    return normalize(shard_NHW, normalization)
 
 
 def _validate(
     state: TrainState, val: Examples, normalization: Normalization
 ) -> tuple[float | None, float | None]:
-    """Mean loss (nats) and accuracy (0..1) of the result on `val`; None where it is empty."""
+    """Mean validation loss (nats) and accuracy (0..1); None if nothing is held out."""
     if not len(val):
         return None, None
     if state.group.world_size == 1:
-        judged = evaluate_network(state.eval_model, val, normalization)
-        return judged.loss, judged.accuracy
-    mine = state.group.shard(len(val))
-    part = Examples(val.images_NHW[mine], val.labels_N[mine])
+        predictions = evaluate_network(state.eval_model, val, normalization)
+        return predictions.loss, predictions.accuracy
+    indices = state.group.shard(len(val))
+    shard = Examples(val.images_NHW[indices], val.labels_N[indices])
     sums = torch.zeros(2, dtype=torch.float64)
-    if len(part):
-        judged = evaluate_network(state.eval_model, part, normalization)
-        sums += torch.tensor([judged.loss, judged.accuracy], dtype=torch.float64) * len(part)
+    if len(shard):
+        predictions = evaluate_network(state.eval_model, shard, normalization)
+        means = torch.tensor([predictions.loss, predictions.accuracy], dtype=torch.float64)
+        sums += means * len(shard)
     loss, accuracy = (state.group.all_reduce_sum(sums) / len(val)).tolist()
     return loss, accuracy
 
 
-def _check_finite(
-    state: TrainState, trained_on: _EpochTotals, val_loss: float | None, *, lr: float
+def _raise_if_diverged(
+    state: TrainState, train_totals: _EpochTotals, val_loss: float | None, *, lr: float
 ) -> None:
-    """Raise RunError if a loss, or anything that is kept, has become NaN or infinite."""
-    losses = [trained_on.loss, val_loss or 0.0]
-    # Batch norm's statistics and the optimiser's memory too: a square can overflow where no
+    """Raise RunError if a loss, or a tensor that is saved, has become NaN or infinite."""
+    # Also batch norm's statistics and the optimizer's state: a square can overflow where no
     # weight and no loss does.
     tensors = [
         *state.model.state_dict().values(),
         *state.eval_model.state_dict().values(),
-        *(value for moments in state.optimizer.state.values() for value in moments.values()),
+        *(tensor for tensors in state.optimizer.state.values() for tensor in tensors.values()),
     ]
-    are_finite = torch.stack([each.isfinite().all() for each in tensors]).all()
-    if all(map(math.isfinite, losses)) and are_finite and not trained_on.bad_step:
+    are_finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
+    losses = (train_totals.loss, val_loss or 0.0)
+    if all(map(math.isfinite, losses)) and are_finite and not train_totals.bad_step:
         return
-    epoch = state.num_epochs_done + 1
-    where = f" in step {trained_on.bad_step}" if trained_on.bad_step else " after the last step"
-    half = "" if state.dtype == torch.float32 else ", or compute in float32: --precision float32"
+    step = f"in step {train_totals.bad_step}" if train_totals.bad_step else "after the last step"
+    in_float32 = "" if state.dtype == torch.float32 else ", or use --precision float32"
     raise RunError(
-        f"The loss became NaN or infinite{where} of epoch {epoch}.",
-        why=f"The steps were too large (learning rate {lr:g} as the epoch began).",
-        fix=f"Train anew with smaller steps: --lr {state.settings.lr / 10:g}{half}",
+        f"The loss became NaN or infinite {step} of epoch {state.num_epochs_done + 1}.",
+        why=f"The learning rate is too high (it was {lr:g} at the start of this epoch).",
+        fix=f"Train with a lower one: --lr {state.settings.lr / 10:g}{in_float32}",
     )

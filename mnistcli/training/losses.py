@@ -1,16 +1,31 @@
-"""The losses a network is trained with. All take logits.
+"""The losses a network is trained with, from its logits.
 
 Shapes: N images, K classes.
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
+from mnistcli.config.choices import LossName
 from mnistcli.config.settings import TrainSettings
 
 
-def batch_loss(logits_NK: Tensor, labels_N: Tensor, settings: TrainSettings) -> Tensor:
-    """The mean loss of a batch; both kinds take logits and are equal without smoothing."""
-    if settings.loss == "nll":
-        return F.nll_loss(F.log_softmax(logits_NK, dim=1), labels_N)
+def _cross_entropy(logits_NK: Tensor, labels_N: Tensor, settings: TrainSettings) -> Tensor:
     return F.cross_entropy(logits_NK, labels_N, label_smoothing=settings.label_smoothing)
+
+
+def _nll(logits_NK: Tensor, labels_N: Tensor, _settings: TrainSettings) -> Tensor:
+    return F.nll_loss(F.log_softmax(logits_NK, dim=1), labels_N)
+
+
+LOSSES: dict[LossName, Callable[[Tensor, Tensor, TrainSettings], Tensor]] = {
+    "cross-entropy": _cross_entropy,
+    "nll": _nll,
+}
+
+
+def batch_loss(logits_NK: Tensor, labels_N: Tensor, settings: TrainSettings) -> Tensor:
+    """The mean loss of a batch in nats; without label smoothing, both losses are equal."""
+    return LOSSES[settings.loss](logits_NK, labels_N, settings)

@@ -1,4 +1,4 @@
-"""Everything that changes while a network is trained: to be built, saved and taken up again."""
+"""Everything that changes while a network is trained: building, saving and resuming it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,22 +7,22 @@ import torch
 from torch import nn
 
 from mnistcli.config.settings import TrainSettings
-from mnistcli.data.examples import steps_per_epoch
+from mnistcli.data.batches import steps_per_epoch
 from mnistcli.errors import DataError, first_mismatch
 from mnistcli.models.registry import build_network
 from mnistcli.training.device import DTYPES
 from mnistcli.training.distributed import SINGLE_PROCESS, ProcessGroup
 from mnistcli.training.ema import WeightEMA
 from mnistcli.training.lr_scheduler import LRSchedule
-from mnistcli.training.optim import build_optimizer, copy_moments
+from mnistcli.training.optim import build_optimizer, copy_state
 
 
 class TrainState:
     """Everything that changes while a network is trained.
 
-    Building one seeds PyTorch's global generator, from which initial weights
-    and dropout are drawn. Of several processes each builds its own; they differ
-    in nothing but their dropout.
+    Building one seeds PyTorch's global generator, which initial weights and dropout are
+    drawn from. In a process group each process builds its own; they differ in their
+    dropout only.
     """
 
     def __init__(
@@ -44,12 +44,16 @@ class TrainState:
         self.train_model = group.wrap_model(self.model)
         self.ema = WeightEMA(self.model, settings.ema) if settings.ema else None
         self.optimizer = build_optimizer(self.model, settings)
-        steps = steps_per_epoch(num_examples, settings.batch_size)
-        self.lr_schedule = LRSchedule(self.optimizer, settings, steps=steps)
+        self.lr_schedule = LRSchedule(
+            self.optimizer,
+            settings,
+            steps_per_epoch=steps_per_epoch(num_examples, settings.batch_size),
+        )
+        # Small gradients would vanish in float16 unless the loss is scaled up.
         self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
         self.shuffle_rng = torch.Generator(self.device).manual_seed(settings.seed)
         self.augment_rng = torch.Generator(self.device).manual_seed(settings.seed + 1)
-        # What every epoch so far ended with, as the schedule was told.
+        # One for each finished epoch, as passed to the learning-rate schedule.
         self.losses: list[float] = []
 
     @property
@@ -59,14 +63,14 @@ class TrainState:
 
     @property
     def eval_model(self) -> nn.Module:
-        """The network that is judged and saved: the averaged weights where there are any."""
+        """The network that is evaluated and saved: with the EMA of the weights if there is one."""
         return self.ema.module if self.ema else self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it between two epochs, as plain types and tensors; the tensors are the live ones.
+        """The state between two epochs, as plain types and tensors; the tensors are the live ones.
 
-        A state that takes it up goes on to the same bits as this one would, on
-        the same kind of CPU with as many threads.
+        A training that is resumed from it ends with the same bits on the same kind of CPU
+        with as many threads.
         """
         return {
             "losses": list(self.losses),
@@ -79,16 +83,16 @@ class TrainState:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave, of the same settings but for the number of epochs.
+        """Resume from what `state_dict` returned for the same settings, except for the epochs.
 
-        On another kind of device the random choices begin anew.
+        On another kind of device the random generators start from new seeds.
 
         Raises:
             DataError: it is of another network, or damaged.
         """
         try:
             self._load(saved)
-        # Whatever PyTorch makes of a state that is not its own.
+        # PyTorch raises any of these for a state that does not fit.
         except (
             LookupError,
             TypeError,
@@ -100,7 +104,7 @@ class TrainState:
             raise DataError(
                 "The state of the training does not fit its settings.",
                 why=f"{first_mismatch(error)}.",
-                fix="Train anew: mnist train --config RUN/settings.json",
+                fix="Train again from the start: mnist train --config RUN/settings.json",
             ) from error
 
     def _load(self, saved: Mapping[str, Any]) -> None:
@@ -111,10 +115,10 @@ class TrainState:
             self.ema.load_state_dict(saved["average"])
         self.losses = [float(loss) for loss in saved["losses"]]
         self.lr_schedule.replay(self.losses)
-        # The groups' rates and momenta are those that the schedule has just set.
+        # The learning rates and momenta in these groups are those the schedule has just set.
         groups = self.optimizer.state_dict()["param_groups"]
-        moments = copy_moments(self.optimizer, saved["optimizer"])
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        tensors = copy_state(self.optimizer, saved["optimizer"])
+        self.optimizer.load_state_dict({"state": tensors, "param_groups": groups})
         if self.scaler.is_enabled() and saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
         if saved["device"] == self.device.type:
@@ -125,7 +129,7 @@ class TrainState:
                 generator.manual_seed(self.settings.seed + self.num_epochs_done + 1_000_003 * index)
 
     def _generators(self) -> list[torch.Generator]:
-        """Those that are drawn from: for dropout, for shuffling, for augmentation."""
+        """The generators of dropout, shuffling and augmentation."""
         return [_default_generator(self.device), self.shuffle_rng, self.augment_rng]
 
 

@@ -1,8 +1,8 @@
-"""One training run, from resolved settings to the files of its run directory."""
+"""One training run, from its settings to the files of its run directory."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from mnistcli.training.state import TrainState
 class TrainingPlan:
     """A training run before its data are loaded or anything is written.
 
-    Its settings are complete: a width chosen by the budget is filled in.
+    Its settings are complete: a width chosen by the parameter budget is filled in.
     """
 
     settings: TrainSettings
@@ -52,12 +52,12 @@ class TrainingPlan:
 
     @property
     def normalization(self) -> Normalization:
-        """How this run's pictures become the network's input."""
+        """How the data set's images become this network's input."""
         input_px = get_architecture(self.settings.arch).input_px
         return Normalization(self.dataset.mean, self.dataset.std, input_px)
 
-    def state(self, num_examples: int, *, group: ProcessGroup = SINGLE_PROCESS) -> TrainState:
-        """The network with its first weights, and all else that training changes."""
+    def build_state(self, num_examples: int, *, group: ProcessGroup = SINGLE_PROCESS) -> TrainState:
+        """The network with its initial weights, and everything else that training changes."""
         return TrainState(
             self.settings,
             num_examples=num_examples,
@@ -67,7 +67,7 @@ class TrainingPlan:
         )
 
     def card(self, epoch: EpochResult) -> CheckpointCard:
-        """What is said of the weights that `epoch` ended with."""
+        """The description of a checkpoint of the weights after `epoch`."""
         normalization = self.normalization
         return CheckpointCard(
             settings=self.settings,
@@ -83,9 +83,9 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run that is trained: what, where, and how far it has come.
+    """A run in training: its plan, its directory, and its finished epochs.
 
-    `history` holds the epochs that are done and kept, and grows with them.
+    `saved` is the state it is resumed from; `history` grows with every finished epoch.
     """
 
     plan: TrainingPlan
@@ -96,32 +96,32 @@ class TrainingRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs are done, or the last is as accurate as was asked for."""
+        """Whether all epochs are done, or the last one has reached the target accuracy."""
         return is_finished(self.history, self.plan.settings)
 
     @property
-    def has_reached(self) -> bool:
-        """Whether the last epoch has the validation accuracy that was asked for, if any was."""
+    def has_reached_target(self) -> bool:
+        """Whether the last epoch has reached the target accuracy `until`, if there is one."""
         return has_reached_target(self.history, self.plan.settings.until)
 
 
 @contextmanager
 def start_run(settings: TrainSettings, *, name: str | None, out: Path) -> Iterator[TrainingRun]:
-    """A new run in the directory `out`. Raises what `plan` and `runs.created` raise."""
-    made = make_plan(settings)
-    with create_run(out, name, made.settings) as run:
-        yield TrainingRun(made, run)
+    """A new run in the directory `out`; raises what `make_plan` and `create_run` raise."""
+    plan = make_plan(settings)
+    with create_run(out, name, plan.settings) as run:
+        yield TrainingRun(plan, run)
 
 
 @contextmanager
 def resume_run(name: str, *, changes: Mapping[str, Any], out: Path) -> Iterator[TrainingRun]:
-    """The run called `name` where it was left, with `changes` such as more epochs.
+    """The run called `name` with its saved state, and with `changes` such as more epochs.
 
     Raises:
         DataError: there is no such run, or its records are damaged.
-        SettingsError: one of the changes is none that a run can take up.
+        SettingsError: one of the changes is not possible for a resumed run.
         RunError: another process is training the run, or it cannot be written.
-        DeviceError: its device does not work here.
+        DeviceError: its device does not work on this machine.
     """
     with open_for_resuming(name, out) as run:
         before = read_settings(run)
@@ -131,35 +131,31 @@ def resume_run(name: str, *, changes: Mapping[str, Any], out: Path) -> Iterator[
         if settings.epochs < len(history):
             raise SettingsError(
                 f"--epochs {settings.epochs} is less than {run.path} has.",
-                why=f"It has finished {len(history)} epochs, and none is taken back.",
-                fix=f"Name {len(history) + 1} or more, or leave --epochs out.",
+                why=f"It has finished {len(history)} epochs, which cannot be removed.",
+                fix=f"Use --epochs {len(history) + 1} or more, or leave --epochs out.",
             )
         yield TrainingRun(make_plan(settings), run, is_resumed=True, saved=saved, history=history)
 
 
 def make_plan(settings: TrainSettings) -> TrainingPlan:
-    """Check the budget, and choose the device and the precision.
+    """Check the parameter budget, and choose the device and the precision.
 
     Raises:
         GateError: the network does not fit `max_params`.
         SettingsError: the network does not fit the machine's memory.
-        DeviceError: the wanted device or precision does not work here.
+        DeviceError: the device or the precision of the settings does not work on this machine.
     """
     settings = fit_budget(settings)
     device = pick_device(settings.device)
     num_params = count_parameters(settings.arch, settings.network)
     _check_memory(num_params)
-    dataset = get_dataset(settings.dataset)
+    gains_on_cpu = get_architecture(settings.arch).gains_from_bfloat16
     return TrainingPlan(
         settings=settings,
         num_params=num_params,
         device=device,
-        precision=pick_precision(
-            settings.precision,
-            device.value,
-            gains_on_cpu=get_architecture(settings.arch).gains_from_bfloat16,
-        ),
-        dataset=dataset,
+        precision=pick_precision(settings.precision, device.value, gains_on_cpu=gains_on_cpu),
+        dataset=get_dataset(settings.dataset),
     )
 
 
@@ -170,7 +166,7 @@ def load_training_data(
 
     Raises:
         DataError: the data set is missing or damaged.
-        SettingsError: the split or the batch is too small to train on.
+        SettingsError: there are too few examples, or too few images per batch.
     """
     return split_for_training(plan, load_dataset(plan.dataset, "train", data_dir), group=group)
 
@@ -178,67 +174,65 @@ def load_training_data(
 def split_for_training(
     plan: TrainingPlan, examples: Examples, *, group: ProcessGroup = SINGLE_PROCESS
 ) -> tuple[Examples, Examples]:
-    """What `load` gives, of a training set that is loaded already.
+    """A plan's training and validation examples from a whole training set, on its device.
 
     Raises:
-        SettingsError: the split or the batch is too small to train on.
+        SettingsError: there are too few examples, or too few images per batch.
     """
-    device = torch.device(plan.device.value)
-    settings = plan.settings
+    device, settings = torch.device(plan.device.value), plan.settings
     train, val = split_examples(examples, settings)
-    smallest = min(settings.batch_size, len(train))
-    if smallest < group.world_size:
+    batch_size = min(settings.batch_size, len(train))
+    if batch_size < group.world_size:
         raise SettingsError(
-            f"{group.world_size} processes cannot share {smallest} pictures a step.",
-            why="Each computes a part of every batch.",
+            f"{group.world_size} processes cannot share a batch of {batch_size}.",
+            why="Each process trains on its share of every batch.",
             fix=f"Use a --batch-size of {group.world_size} or more, or fewer processes.",
         )
-    if smallest == 1 and has_batch_norm(settings.arch, settings.network):
+    if batch_size == 1 and has_batch_norm(settings.arch, settings.network):
         raise SettingsError(
-            f"{settings.arch} cannot be trained on one picture a step.",
-            why="Batch norm compares the pictures of a batch.",
-            fix="Use a --batch-size of 2 or more, and a smaller --val-size.",
+            f"{settings.arch} cannot be trained with one image per batch.",
+            why="Batch norm needs at least two images.",
+            fix="Use a --batch-size of 2 or more, or a smaller --val-size.",
         )
     return train.to(device), val.to(device)
 
 
 def train_run(
-    start: TrainingRun,
+    training_run: TrainingRun,
     train: Examples,
     val: Examples,
     *,
     group: ProcessGroup = SINGLE_PROCESS,
     on_step: OnStep | None = None,
 ) -> Iterator[EpochResult]:
-    """Train what is left, and after every epoch write the records and checkpoints of the run.
+    """Train the remaining epochs, and write the run's files after each.
 
-    `last.pth` is always the latest epoch; `best.pth` the one with the highest
-    validation accuracy (of equals, the lowest loss), or the latest where
-    nothing was held out. Of several processes the leader alone writes.
+    `last.pth` has the weights of the last epoch, `best.pth` those of the epoch that
+    `best_epoch` chooses. In a process group only the main process writes.
 
     Raises:
         RunError: the run directory cannot be written, the loss is not finite, or
-            the memory does not suffice.
+            there is not enough memory.
         DataError: the state of a resumed run does not fit its settings.
     """
-    plan, run, history = start.plan, start.run, start.history
+    plan, run, history = training_run.plan, training_run.run, training_run.history
     with translate_errors(plan), translate_lost_process(str(run.path)):
-        state = plan.state(len(train), group=group)
-        if start.saved:
-            _restore_state(state, start.saved, run)
+        state = plan.build_state(len(train), group=group)
+        if training_run.saved:
+            _restore_state(state, training_run.saved, run)
         if group.is_main:
-            _begin(start, state, group)
-        if start.is_finished:
+            _write_first_files(training_run, state)
+        if training_run.is_finished:
             return
         for epoch in fit(state, train, val, plan.normalization, on_step=on_step):
             with defer_interrupts():
                 if group.is_main:
-                    _save(start, state, [*history, epoch])
+                    _save_state(training_run, state, [*history, epoch])
                 history.append(epoch)
                 if group.is_main:
-                    _publish(start, state)
+                    _write_checkpoints(training_run, state)
             yield epoch
-            if start.is_finished:
+            if training_run.is_finished:
                 return
 
 
@@ -246,62 +240,71 @@ def _restore_state(state: TrainState, saved: SavedState, run: Run) -> None:
     try:
         state.load_state_dict(saved.state)
     except DataError as error:
+        settings_file = run.path / "settings.json"
         raise DataError(
-            f"{run.state} does not fit {run.path / 'settings.json'}.",
+            f"{run.state} does not fit {settings_file}.",
             why=error.why,
-            fix=f"Train it anew: mnist train --config {run.path / 'settings.json'}",
+            fix=f"Train again from the start: mnist train --config {settings_file}",
         ) from error
 
 
-def _begin(start: TrainingRun, state: TrainState, group: ProcessGroup) -> None:
-    """Bring the records of a run up to what is known of it, before it is trained."""
-    run, history = start.run, start.history
-    if start.is_resumed:
-        _keep_changes(start)
-    if not start.is_finished:
-        write_environment(run, len(history), _describe_environment(start.plan, group))
-    if history and not _is_published(start):
-        _publish(start, state)
+def _write_first_files(training_run: TrainingRun, state: TrainState) -> None:
+    """Write what is known before the first epoch; a resumed run may have lost files to a crash."""
+    plan, run, history = training_run.plan, training_run.run, training_run.history
+    if training_run.is_resumed:
+        _write_changed_settings(training_run)
+    if not training_run.is_finished:
+        environment = describe_environment(
+            num_params=plan.num_params,
+            num_processes=state.group.world_size,
+            device=asdict(plan.device),
+            precision=asdict(plan.precision),
+        )
+        write_environment(run, len(history), environment)
+    if history and not _has_current_checkpoints(training_run):
+        _write_checkpoints(training_run, state)
 
 
-def _keep_changes(start: TrainingRun) -> None:
-    """Write the settings that a resumed run takes up.
+def _write_changed_settings(training_run: TrainingRun) -> None:
+    """Write the changed settings of a resumed run.
 
-    A finished one keeps its device and its precision: with them it was trained.
+    A finished run keeps the device and the precision that it was trained with.
     """
-    before, settings = read_settings(start.run), start.plan.settings
-    if start.is_finished:
-        when = {"epochs": settings.epochs, "until": settings.until}
-        settings = before.model_copy(update=when)
+    before, settings = read_settings(training_run.run), training_run.plan.settings
+    if training_run.is_finished:
+        changes = {"epochs": settings.epochs, "until": settings.until}
+        settings = before.model_copy(update=changes)
     if settings != before:
-        write_record(start.run, "settings.json", settings.model_dump(mode="json"))
+        write_record(training_run.run, "settings.json", settings.model_dump(mode="json"))
 
 
-def _save(start: TrainingRun, state: TrainState, history: list[EpochResult]) -> None:
-    """Write what the run goes on from; with this an epoch is kept."""
-    saved = SavedState(settings=start.plan.settings, history=history, state=state.state_dict())
-    save_state(start.run, saved)
+def _save_state(training_run: TrainingRun, state: TrainState, history: list[EpochResult]) -> None:
+    """Write what a resumed run continues from: from now on, the last epoch counts as finished."""
+    settings = training_run.plan.settings
+    saved = SavedState(settings=settings, history=history, state=state.state_dict())
+    save_state(training_run.run, saved)
 
 
-def _publish(start: TrainingRun, state: TrainState) -> None:
-    """Write what follows from a saved state: the checkpoints and, last, the metrics."""
-    run, history = start.run, start.history
-    card = start.plan.card(history[-1])
+def _write_checkpoints(training_run: TrainingRun, state: TrainState) -> None:
+    """Write the checkpoints of the last epoch and, at the end, the metrics."""
+    run, history = training_run.run, training_run.history
+    card = training_run.plan.card(history[-1])
     save_checkpoint(run.last, state.eval_model, card)
     if best_epoch(history) is history[-1]:
         save_best(run, state.eval_model, card)
     write_metrics(run, history)
 
 
-def _is_published(start: TrainingRun) -> bool:
+def _has_current_checkpoints(training_run: TrainingRun) -> bool:
     """Whether the checkpoints and the metrics are those of the saved state.
 
-    If so they stay as they are: their times say when they were made, and what
-    was found out about the best checkpoint is still true.
+    Then they are not written again: their times are true, and scores of the best
+    checkpoint remain valid.
     """
-    run = start.run
+    run = training_run.run
     try:
-        return run.last.exists() and run.best.exists() and read_metrics(run) == start.history
+        has_checkpoints = run.last.exists() and run.best.exists()
+        return has_checkpoints and read_metrics(run) == training_run.history
     except DataError:
         return False
 
@@ -309,41 +312,32 @@ def _is_published(start: TrainingRun) -> bool:
 def _check_memory(num_params: int) -> None:
     """Refuse a network whose weights, gradients and two moments exceed the machine's memory.
 
-    Linux promises memory that it does not have and kills the process that uses
-    it, so there would be no error to catch. Windows fails by itself.
+    Linux grants more memory than it has and kills the process that uses it, so there
+    would be no exception to catch. On Windows the allocation fails.
     """
     available_bytes, needed_bytes = memory_bytes(), 4 * 4 * num_params
     if available_bytes is not None and needed_bytes > available_bytes:
         raise SettingsError(
             f"The network's {num_params:,} parameters do not fit in memory.",
-            why=f"To train them takes {needed_bytes / 1e9:,.0f} GB, "
-            f"this machine has {available_bytes / 1e9:,.0f}.",
+            why=f"Training them takes {needed_bytes / 1e9:,.0f} GB; "
+            f"this machine has {available_bytes / 1e9:,.0f} GB.",
             fix="Use smaller layers: --hidden, --channels, --width or --max-params.",
         )
 
 
 @contextmanager
 def translate_errors(plan: TrainingPlan) -> Iterator[None]:
-    """Raise RunError where PyTorch finds too little memory."""
+    """Raise RunError if PyTorch runs out of memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On a CPU PyTorch has no class of its own for it.
-        full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not full and "can't allocate memory" not in str(error):
+        # On a CPU PyTorch has no exception class for it.
+        is_out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if not is_out_of_memory and "can't allocate memory" not in str(error):
             raise
+        batch_size = plan.settings.batch_size
         raise RunError(
-            f"The memory of the {plan.device.value} is full.",
-            why=f"The network has {plan.num_params:,} parameters, "
-            f"a batch {plan.settings.batch_size:,} pictures.",
-            fix=f"Try --batch-size {max(1, plan.settings.batch_size // 4)}, or a smaller network.",
+            f"The {plan.device.value} is out of memory.",
+            why=f"The network has {plan.num_params:,} parameters, a batch {batch_size:,} images.",
+            fix=f"Try --batch-size {max(1, batch_size // 4)}, or a smaller network.",
         ) from error
-
-
-def _describe_environment(plan: TrainingPlan, group: ProcessGroup) -> dict[str, object]:
-    return describe_environment(
-        num_params=plan.num_params,
-        num_processes=group.world_size,
-        device={"value": plan.device.value, "reason": plan.device.reason},
-        precision={"value": plan.precision.value, "reason": plan.precision.reason},
-    )
