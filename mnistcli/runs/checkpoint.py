@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from mnistcli.data.examples import Normalization
+    from mnistcli.data.normalization import Normalization
 
 BUNDLED_CHECKPOINT = Path(__file__).parents[1] / "models" / "weights" / "cnn-small.pth"
 
@@ -66,7 +66,7 @@ class LoadedModel:
     @property
     def normalization(self) -> "Normalization":
         """The normalization it was trained with."""
-        from mnistcli.data.examples import Normalization
+        from mnistcli.data.normalization import Normalization
 
         return Normalization(self.card.mean, self.card.std, self.card.input_px)
 

@@ -131,7 +131,7 @@ def _validate_name(name: str) -> str:
         raise SettingsError(
             f"'{name}' cannot name a run.",
             why="A run's name is the name of one directory, and 'last' means the newest run.",
-            fix="Use letters, digits, dots and dashes; --out DIR chooses the directory of all runs.",
+            fix="Use letters, digits, dots and dashes; --out DIR changes the directory.",
         )
     return name
 
