@@ -18,7 +18,7 @@ def download(
         list[str] | None,
         typer.Option(
             "--mirror",
-            help="Ask this address before the usual mirrors; may be repeated.",
+            help="Try this address before torchvision's mirrors; may be repeated.",
             metavar="URL",
             rich_help_panel=DATA,
         ),
@@ -27,7 +27,7 @@ def download(
         Path | None,
         typer.Option(
             "--from",
-            help="Import the files from this directory instead, as .gz or unpacked.",
+            help="Import the files from this directory instead, packed (.gz) or unpacked.",
             rich_help_panel=DATA,
             file_okay=False,
         ),
@@ -35,15 +35,15 @@ def download(
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Only check what is there (exit 3 if not all of it is right)."
+            "--verify", help="Only verify the files (exit 3 if any is missing or damaged)."
         ),
     ] = False,
     json: Json = False,
     quiet: Annotated[bool, quiet_option("the data directory")] = False,
 ) -> None:
-    """Get a data set, checked against its published checksums.
+    """Download a data set and verify its published checksums.
 
-    What is there and right is not fetched again.
+    Files that are already there and verified are not downloaded again.
 
     Examples:
     $ mnist download
@@ -59,17 +59,17 @@ def download(
     )
     from mnistcli.views.download import download_progress, show_files
 
-    wanted = get_dataset(dataset or "mnist")
-    on_wait = partial(note_wait, wanted)
+    selected = get_dataset(dataset or "mnist")
+    on_wait = partial(note_wait, selected)
     folder = resolve_data_dir(data_dir, os.environ)
     if verify:
-        states = verify_files(wanted, folder)
+        states = verify_files(selected, folder)
     elif source:
-        states = import_files(wanted, folder, source, on_wait=on_wait)
+        states = import_files(selected, folder, source, on_wait=on_wait)
     else:
         with download_progress(quiet=quiet or json) as on_progress:
             states = download_dataset(
-                wanted, folder, mirrors=mirror or (), on_progress=on_progress, on_wait=on_wait
+                selected, folder, mirrors=mirror or (), on_progress=on_progress, on_wait=on_wait
             )
-    show_files(wanted, folder, states, as_json=json, quiet=quiet)
-    require_complete(wanted, states)
+    show_files(selected, folder, states, as_json=json, quiet=quiet)
+    require_complete(selected, states)

@@ -1,4 +1,4 @@
-"""Rows of a CSV file that a person wrote."""
+"""Rows of a CSV file that a user wrote."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mnistcli.errors import MnistError, shorten
 
-# The labels of some 250,000 pictures; a device has no end.
+# The labels of about 250,000 pictures. The limit is for devices, which never end.
 MAX_CHARACTERS = 8_000_000
 
 
@@ -18,13 +18,13 @@ def read_csv_rows(
     refuse: Callable[[str], MnistError],
     comment: str = "",
 ) -> list[dict[str, str]]:
-    """The `columns` of every row, by the names in the first; a cell that is missing is empty.
+    """The `columns` of every row, by the names in the header; a missing cell is empty.
 
-    Lines that begin with `comment` are left out, if there is one. Names may be
-    in capitals, other columns are ignored, and there is at least one row.
+    Lines that begin with `comment` (if any) are skipped, as are other columns;
+    the header's names may be capitalized. There is at least one row.
 
     Raises:
-        MnistError: what `refuse` makes of the reason why the file cannot be used.
+        MnistError: `refuse` of the reason why the file cannot be used.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

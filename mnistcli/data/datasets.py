@@ -1,14 +1,13 @@
-"""Where the data sets come from, their checksums, and loading them as uint8 tensors.
+"""The data sets: their names, checksums and classes, and loading them as uint8 tensors.
 
-A file has its final name only once its checksum is right, and the checksum is
-taken again whenever the file is loaded. Files lie as torchvision lays them
-(`<data dir>/MNIST/raw/…`), so that both can use one directory.
+A file gets its final name only once its checksum is right, and the checksum is
+verified again whenever the file is loaded. The layout is torchvision's
+(`<data dir>/MNIST/raw/…`), so that both can share a directory.
 
 Shapes: N images, H rows, W columns (28).
 """
 
 import gzip
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,15 @@ import numpy as np
 import torch
 
 from mnistcli.config.choices import DataSplit
+from mnistcli.data.checksums import DataFile, checksum_matches, find_file, read_file
 from mnistcli.data.examples import Examples
 from mnistcli.data.idx import read_idx
-from mnistcli.data.mirrors import MAX_FILE_BYTES
 from mnistcli.data.sklearn_digits import load_digits
 from mnistcli.errors import DataError, unknown_name
 
 DIGITS = tuple("0123456789")
-# Test images of MNIST whose label fewer than three of five people chose, by the file
-# mturk/mnist_mturk.json of github.com/cleanlab/label-errors (Northcutt, Athalye and Mueller,
+# Test images of MNIST whose label fewer than three of five people chose, according to
+# mturk/mnist_mturk.json in github.com/cleanlab/label-errors (Northcutt, Athalye and Mueller,
 # "Pervasive Label Errors in Test Sets Destabilize Machine Learning Benchmarks", 2021).
 DOUBTFUL_DIGITS = (
     *(947, 1621, 1901, 2130, 2462, 2597, 2654, 3520),
@@ -34,22 +33,14 @@ DOUBTFUL_DIGITS = (
 
 
 @dataclass(frozen=True)
-class DataFile:
-    """One IDX file: the published MD5 of its `.gz`, and the SHA-256 of its content if known."""
-
-    name: str
-    gz_md5: str
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
 class Dataset:
-    """A set of 28x28 pictures in ten classes.
+    """A set of 28x28 images in ten classes.
 
-    `mean` and `std` are those of a training pixel in 0..1. `folder` is also
-    the name of torchvision's class, which knows the mirrors; a data set
-    without files needs no download. `doubtful` are the test images, by their
-    place, whose label people doubt.
+    `mean` and `std` are those of a training pixel in 0..1. `folder` is also the
+    name of torchvision's class, which knows the mirrors. `files` are the images
+    and labels of the training set, then of the test set; a data set without
+    files needs no download. `doubtful` are the indices of the test images whose
+    label is doubted.
     """
 
     name: str
@@ -107,7 +98,7 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             "fashion-mnist",
-            "60,000 + 10,000 pictures of clothes (Xiao, Rasul, Vollgraf 2017)",
+            "60,000 + 10,000 images of clothes (Xiao, Rasul, Vollgraf 2017)",
             mean=0.2860,
             std=0.3530,
             classes=(
@@ -162,21 +153,21 @@ def get_dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def resolve_data_dir(wanted: Path | None, environ: Mapping[str, str]) -> Path:
-    """The directory for all data sets: `wanted`, `MNIST_DATA_DIR`, or the platform's cache."""
+def resolve_data_dir(data_dir: Path | None, environ: Mapping[str, str]) -> Path:
+    """The directory of all data sets: `data_dir`, `MNIST_DATA_DIR`, or the platform's cache."""
     from platformdirs import user_cache_path
 
-    if wanted:
-        return wanted
+    if data_dir:
+        return data_dir
     from_environment = environ.get("MNIST_DATA_DIR")
     return Path(from_environment) if from_environment else user_cache_path("mnist")
 
 
 def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples:
-    """The training or test examples, checked: images uint8 (N, 28, 28), labels int64 (N,) 0..9.
+    """The training or test examples: images uint8 (N, 28, 28), labels int64 (N,) in 0..9.
 
     Raises:
-        DataError: a file is missing or is not the published one.
+        DataError: a file is missing or its checksum is wrong.
     """
     if not dataset.files:
         return load_digits(split)
@@ -187,20 +178,20 @@ def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples
     if images_NHW.shape[1:] != (28, 28) or labels_N.shape != images_NHW.shape[:1]:
         raise DataError(
             f"The {split} files of {dataset.name} do not fit together.",
-            why=f"They hold arrays of shape {images_NHW.shape} and {labels_N.shape}.",
+            why=f"Their arrays have the shapes {images_NHW.shape} and {labels_N.shape}.",
             fix=download_command(dataset),
         )
     return Examples(torch.from_numpy(images_NHW), torch.from_numpy(labels_N.astype(np.int64)))
 
 
 def has_all_files(dataset: Dataset, data_dir: Path) -> bool:
-    """Whether every file is there; their checksums are taken when they are loaded."""
+    """Whether every file is there; checksums are verified when the data set is loaded."""
     folder = raw_folder(dataset, data_dir)
     return all(find_file(file, folder) for file in dataset.files)
 
 
 def missing_dataset(dataset: Dataset, data_dir: Path) -> DataError:
-    """The error that says what is missing, where, and how to get it."""
+    """The error that names the missing files, their directory and the command to get them."""
     folder = raw_folder(dataset, data_dir)
     names = [f"{file.name}.gz" for file in dataset.files if not find_file(file, folder)]
     return DataError(
@@ -211,49 +202,26 @@ def missing_dataset(dataset: Dataset, data_dir: Path) -> DataError:
 
 
 def raw_folder(dataset: Dataset, data_dir: Path) -> Path:
+    """The directory of a data set's files."""
     return data_dir / dataset.folder / "raw"
 
 
-def find_file(file: DataFile, folder: Path) -> Path | None:
-    """The file as `.gz`, else unpacked where its checksum is known; None if neither is there."""
-    packed, unpacked = folder / f"{file.name}.gz", folder / file.name
-    if packed.is_file():
-        return packed
-    return unpacked if file.sha256 and unpacked.is_file() else None
-
-
-def read_file(path: Path) -> bytes:
-    """The content of a file, up to one byte more than a published one may have."""
-    try:
-        with path.open("rb") as handle:
-            return handle.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise DataError(
-            f"Cannot read {path}.", why=f"{error.strerror}.", fix="Check the file and its rights."
-        ) from error
-
-
-def is_published(path: Path, content: bytes, file: DataFile) -> bool:
-    if path.suffix == ".gz":
-        return hashlib.md5(content, usedforsecurity=False).hexdigest() == file.gz_md5
-    return bool(file.sha256) and hashlib.sha256(content).hexdigest() == file.sha256
-
-
 def _read_verified(file: DataFile, folder: Path, dataset: Dataset) -> bytes:
-    """The unpacked content of a file whose checksum is right."""
+    """The unpacked content of a file, its checksum verified."""
     path = find_file(file, folder)
     if path is None:
         raise missing_dataset(dataset, folder.parents[1])
     content = read_file(path)
-    if not is_published(path, content, file):
+    if not checksum_matches(path, content, file):
         raise DataError(
             f"{path} is damaged.",
-            why="Its checksum is not the published one.",
+            why="Its checksum is wrong.",
             fix=download_command(dataset),
         )
     return gzip.decompress(content) if path.suffix == ".gz" else content
 
 
 def download_command(dataset: Dataset) -> str:
+    """The commands that get a data set, for an error message."""
     option = "" if dataset.name == "mnist" else f" --dataset {dataset.name}"
-    return f"Get it: mnist download{option}   (files at hand: mnist download{option} --from DIR)"
+    return f"Get it: mnist download{option} (or import files: mnist download{option} --from DIR)"

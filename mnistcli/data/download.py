@@ -1,33 +1,47 @@
-"""Getting a data set's files: from mirrors, or from a directory of the user's."""
+"""Getting a data set's files: from mirrors, or from a directory of the user's.
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+Pooch downloads, verifies the checksum and retries; the mirrors, the limits and
+the messages are ours.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
-from mnistcli.data.datasets import (
+from mnistcli.data.checksums import (
+    MAX_FILE_BYTES,
     DataFile,
-    Dataset,
-    download_command,
+    checksum_matches,
     find_file,
-    is_published,
-    raw_folder,
     read_file,
 )
-from mnistcli.data.mirrors import MAX_FILE_BYTES, check_address, fetch
-from mnistcli.errors import DataError
+from mnistcli.data.datasets import Dataset, download_command, raw_folder
+from mnistcli.errors import DataError, SettingsError, first_line, shorten
 from mnistcli.system.files import remove_stale_temporaries, write_atomically
 from mnistcli.system.lock import lock_directory
+from mnistcli.version import __version__
 
-# Called with the file's name, the bytes that have come and, where known, all there are.
+if TYPE_CHECKING:
+    from requests import Response
+
+TIMEOUT_SECONDS = 20.0  # for a connection, and for the next bytes of an answer
+NUM_RETRIES = 1
+CHUNK_BYTES = 1 << 16
+# In a data set's directory: where a file is until its checksum is verified.
+STAGING_FOLDER = ".download"
+
+# Called with the file's name, the bytes received so far and, where announced, their total.
 OnDownloadProgress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
 class FileState:
-    """What became of one file. `source` says where its content came from, if anywhere."""
+    """The state of one file. `source` is the address or path that it was just copied from."""
 
     name: str
     state: Literal["verified", "downloaded", "imported", "missing", "damaged"]
@@ -38,7 +52,7 @@ class FileState:
 def verify_files(dataset: Dataset, data_dir: Path) -> list[FileState]:
     """The state of each file: verified, missing or damaged. Changes nothing."""
     folder = raw_folder(dataset, data_dir)
-    return [_state(file, folder) for file in dataset.files]
+    return [_verify_file(file, folder) for file in dataset.files]
 
 
 def require_complete(dataset: Dataset, states: Sequence[FileState]) -> None:
@@ -55,24 +69,22 @@ def require_complete(dataset: Dataset, states: Sequence[FileState]) -> None:
 def import_files(
     dataset: Dataset, data_dir: Path, source: Path, *, on_wait: Callable[[], None] = lambda: None
 ) -> list[FileState]:
-    """Copy the data set's files from `source`, where they lie as `.gz` or unpacked.
+    """Copy the data set's files, as `.gz` or unpacked, from `source`.
 
-    A file that is already there and right is left alone. One process at a time
-    writes to a data set; `on_wait` is called if that is another one.
+    Files that are already there and verified stay. One process at a time writes
+    to a data set; `on_wait` is called if another one does.
 
     Raises:
-        DataError: a file is not in `source`, is not the published one, or cannot be read or
+        DataError: a file is not in `source`, has a wrong checksum, or cannot be read or
             written.
     """
     if dataset.files and not source.is_dir():
         raise DataError(
-            f"{source} is no directory.",
+            f"{source} is not a directory.",
             why="Files are imported from a directory.",
             fix="Name the directory that holds the four IDX files.",
         )
-    return _repair(
-        dataset, data_dir, lambda file, folder: _import_file(file, folder, source, dataset), on_wait
-    )
+    return _repair(dataset, data_dir, partial(_import_file, dataset, source), on_wait)
 
 
 def download_dataset(
@@ -80,54 +92,50 @@ def download_dataset(
     data_dir: Path,
     *,
     mirrors: Sequence[str] = (),
-    on_progress: OnDownloadProgress | None = None,
+    on_progress: OnDownloadProgress = lambda *_: None,
     on_wait: Callable[[], None] = lambda: None,
 ) -> list[FileState]:
-    """Fetch what is missing or damaged, from `mirrors` and then from torchvision's.
+    """Download the missing and damaged files from `mirrors`, then from torchvision's.
 
-    One process at a time writes to a data set; `on_wait` is called if that is
-    another one. What that one has got is not fetched again.
+    One process at a time writes to a data set; `on_wait` is called if another one
+    does. Files that it has downloaded meanwhile are not downloaded again.
 
     Raises:
-        DataError: no mirror had a file, and of each mirror why; or it cannot be written.
-        SettingsError: a mirror is no http or https address.
+        DataError: every mirror failed for a file, or it cannot be written.
+        SettingsError: a mirror is not an http or https address.
     """
     for mirror in mirrors:
-        check_address(mirror)
+        _check_mirror(mirror)
     return _repair(
-        dataset,
-        data_dir,
-        lambda file, folder: _fetch_file(file, folder, _all_mirrors(dataset, mirrors), on_progress),
-        on_wait,
+        dataset, data_dir, partial(_download_file, dataset, mirrors, on_progress), on_wait
     )
 
 
 def _repair(
     dataset: Dataset,
     data_dir: Path,
-    get: Callable[[DataFile, Path], FileState],
+    get_file: Callable[[DataFile, Path], FileState],
     on_wait: Callable[[], None],
 ) -> list[FileState]:
-    """Let `get` get each file that is not there or not right, while no other process does."""
+    """Call `get_file` for each missing or damaged file, while no other process writes."""
     states = verify_files(dataset, data_dir)
     if all(state.state == "verified" for state in states):
         return states
     folder = raw_folder(dataset, data_dir)
     with _lock_folder(folder, on_wait):
         remove_stale_temporaries(folder)
-        return [_get_unless_verified(file, folder, get) for file in dataset.files]
-
-
-def _get_unless_verified(
-    file: DataFile, folder: Path, get: Callable[[DataFile, Path], FileState]
-) -> FileState:
-    state = _state(file, folder)
-    return state if state.state == "verified" else get(file, folder)
+        try:
+            return [
+                state if state.state == "verified" else get_file(file, folder)
+                for file, state in zip(dataset.files, verify_files(dataset, data_dir), strict=True)
+            ]
+        finally:
+            shutil.rmtree(folder / STAGING_FOLDER, ignore_errors=True)
 
 
 @contextmanager
 def _lock_folder(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """The folder, made if need be, for this process alone."""
+    """Create the folder if necessary and lock it for this process."""
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -152,40 +160,45 @@ def _unwritable_error(folder: Path, error: OSError) -> DataError:
     )
 
 
-def _state(file: DataFile, folder: Path) -> FileState:
+def _verify_file(file: DataFile, folder: Path) -> FileState:
     path = find_file(file, folder)
     if path is None:
         return FileState(file.name, "missing", folder / f"{file.name}.gz")
-    good = is_published(path, read_file(path), file)
-    return FileState(file.name, "verified" if good else "damaged", path)
+    matches = checksum_matches(path, read_file(path), file)
+    return FileState(file.name, "verified" if matches else "damaged", path)
 
 
-def _import_file(file: DataFile, folder: Path, source: Path, dataset: Dataset) -> FileState:
-    places = (source, source / "raw", source / dataset.folder / "raw")
-    names = (f"{file.name}.gz", file.name)
-    found = [place / name for name in names for place in places if (place / name).is_file()]
-    if not found:
+def _import_file(dataset: Dataset, source: Path, file: DataFile, folder: Path) -> FileState:
+    path = _find_import(dataset, source, file)
+    content = read_file(path)
+    if not checksum_matches(path, content, file):
         raise DataError(
-            f"{source} does not hold {file.name}.",
-            why=f"Neither {file.name}.gz nor {file.name} is a file there.",
-            fix="Name the directory that holds the four IDX files.",
-        )
-    content = read_file(found[0])
-    if not is_published(found[0], content, file):
-        raise DataError(
-            f"{found[0]} is not the published file of {dataset.name}.",
-            why=_why_unpublished(found[0], content, file),
+            f"{path} is not the published file of {dataset.name}.",
+            why=_mismatch_reason(path, content, file),
             fix=f"Download it instead: mnist download --dataset {dataset.name}",
         )
-    target = folder / found[0].name
+    target = folder / path.name
     _write(target, content)
     damaged = folder / f"{file.name}.gz"
-    if target != damaged and damaged.is_file():  # it would be preferred to what was imported
+    if target != damaged and damaged.is_file():  # it would be preferred to the imported file
         damaged.unlink()
-    return FileState(file.name, "imported", target, str(found[0]))
+    return FileState(file.name, "imported", target, str(path))
 
 
-def _why_unpublished(path: Path, content: bytes, file: DataFile) -> str:
+def _find_import(dataset: Dataset, source: Path, file: DataFile) -> Path:
+    names = (f"{file.name}.gz", file.name)
+    folders = (source, source / "raw", source / dataset.folder / "raw")
+    for path in (folder / name for name in names for folder in folders):
+        if path.is_file():
+            return path
+    raise DataError(
+        f"{source} does not contain {file.name}.",
+        why=f"Neither {file.name}.gz nor {file.name} is a file there.",
+        fix="Name the directory that holds the four IDX files.",
+    )
+
+
+def _mismatch_reason(path: Path, content: bytes, file: DataFile) -> str:
     if path.suffix != ".gz" and not file.sha256:
         return "Only its .gz has a published checksum."
     if len(content) > MAX_FILE_BYTES:
@@ -193,14 +206,45 @@ def _why_unpublished(path: Path, content: bytes, file: DataFile) -> str:
     return "Its checksum is wrong."
 
 
-def _fetch_file(
-    file: DataFile, folder: Path, mirrors: Iterable[str], on_progress: OnDownloadProgress | None
+def _check_mirror(mirror: str) -> None:
+    try:
+        address = urlsplit(mirror)
+        is_web_address = address.scheme in ("http", "https") and bool(address.hostname)
+    except ValueError:
+        is_web_address = False
+    if not is_web_address:
+        raise SettingsError(
+            f"'{mirror}' is not a mirror.",
+            why="A mirror is an http or https address that holds the .gz files.",
+            fix="For files on this machine: mnist download --from DIR",
+        )
+
+
+def _download_file(
+    dataset: Dataset,
+    mirrors: Sequence[str],
+    on_progress: OnDownloadProgress,
+    file: DataFile,
+    folder: Path,
 ) -> FileState:
+    """Store the file from the first mirror that has it."""
     target = folder / f"{file.name}.gz"
-    note = partial(on_progress, file.name) if on_progress else None
-    fetched = fetch(target.name, mirrors, md5=file.gz_md5, on_progress=note)
-    _write(target, fetched.content)
-    return FileState(file.name, "downloaded", target, fetched.url)
+    failures = []
+    for mirror in _all_mirrors(dataset, mirrors):
+        base_url = f"{mirror.rstrip('/')}/"
+        try:
+            content = _fetch(base_url, file, folder, partial(on_progress, file.name))
+        except _MirrorError as error:
+            failures.append(f"{mirror}: {error}")
+            continue
+        _write(target, content)
+        return FileState(file.name, "downloaded", target, f"{base_url}{target.name}")
+    raise DataError(
+        f"No mirror has provided {target.name}.",
+        why="\n".join(failures),
+        fix="Try again later, name a mirror (mnist download --mirror URL), or import files "
+        "you have (mnist download --from DIR).",
+    )
 
 
 def _all_mirrors(dataset: Dataset, mirrors: Sequence[str]) -> Iterator[str]:
@@ -208,5 +252,88 @@ def _all_mirrors(dataset: Dataset, mirrors: Sequence[str]) -> Iterator[str]:
     # Imported only when the given mirrors have failed: it takes seconds.
     import torchvision.datasets
 
-    usual = getattr(torchvision.datasets, dataset.folder).mirrors
-    yield from (mirror for mirror in usual if mirror not in mirrors)
+    published = getattr(torchvision.datasets, dataset.folder).mirrors
+    yield from (mirror for mirror in published if mirror not in mirrors)
+
+
+class _MirrorError(Exception):
+    """A mirror did not provide a file: a short reason."""
+
+
+def _fetch(
+    base_url: str, file: DataFile, folder: Path, on_progress: Callable[[int, int | None], None]
+) -> bytes:
+    """The file from one mirror, its checksum verified; raises _MirrorError."""
+    # Not needed before something is downloaded: they take 0.3 s to import.
+    import pooch
+    import requests
+
+    def download(url: str, path: str, _: object) -> None:
+        pooch.HTTPDownloader(
+            progressbar=_ProgressBar(on_progress),
+            chunk_size=CHUNK_BYTES,
+            timeout=TIMEOUT_SECONDS,
+            headers={"User-Agent": f"mnistcli/{__version__}", "Accept-Encoding": "identity"},
+            hooks={"response": _keep_gzip},
+        )(url, path, None)
+
+    pooch.get_logger().setLevel("WARNING")
+    name = f"{file.name}.gz"
+    mirror = pooch.Pooch(
+        # Absolute, because pooch would expand a "~".
+        folder.absolute() / STAGING_FOLDER,
+        base_url,
+        registry={name: f"md5:{file.gz_md5}"},
+        retry_if_failed=NUM_RETRIES,
+    )
+    try:
+        return Path(mirror.fetch(name, downloader=download)).read_bytes()
+    except requests.HTTPError as error:
+        status = error.response.status_code  # type: ignore[union-attr] # set by raise_for_status
+        raise _MirrorError(f"HTTP status {status}") from error
+    except requests.RequestException as error:
+        raise _MirrorError(_root_cause(error)) from error
+    except ValueError as error:
+        raise _MirrorError("wrong checksum") from error
+    except OSError as error:
+        raise _unwritable_error(folder, error) from error
+
+
+def _keep_gzip(response: "Response", **_: object) -> None:
+    """Keep the `.gz` of a server that declares it as an encoding, which requests would undo."""
+    response.raw.headers.discard("Content-Encoding")
+
+
+class _ProgressBar:
+    """Called by pooch for each chunk: reports progress, and stops a file that is too large."""
+
+    total = 0  # set by pooch; 0 if the server does not announce it
+
+    def __init__(self, on_progress: Callable[[int, int | None], None]) -> None:
+        self._on_progress = on_progress
+        self._num_bytes = 0
+
+    def update(self, num_bytes: int) -> None:
+        """Count `num_bytes`; pooch passes a whole chunk even for the last one."""
+        self._num_bytes += num_bytes
+        if self._num_bytes > MAX_FILE_BYTES:
+            raise _MirrorError(f"more than {MAX_FILE_BYTES >> 20} MiB")
+        if num_bytes:
+            received = min(self._num_bytes, self.total) if self.total else self._num_bytes
+            self._on_progress(received, self.total or None)
+
+    def reset(self) -> None:
+        """Begin at 0 again: pooch then reports the total once more."""
+        self._num_bytes = 0
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _root_cause(error: BaseException) -> str:
+    """Why a connection failed, without the layers of urllib3 and requests around it."""
+    while error.__context__:
+        error = error.__context__
+    if isinstance(error, OSError):
+        return error.strerror or first_line(error)
+    return shorten(repr(error))

@@ -1,7 +1,6 @@
-"""What `mnist download` shows."""
+"""The output of `mnist download`: progress, files and their states."""
 
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,13 +19,15 @@ from rich.text import Text
 from mnistcli.views.console import plain_table, print_json, print_line, stderr, stdout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from mnistcli.data.datasets import Dataset
     from mnistcli.data.download import FileState, OnDownloadProgress
 
 
 @contextmanager
 def download_progress(*, quiet: bool = False) -> "Iterator[OnDownloadProgress]":
-    """A bar a file on a terminal, a line a file elsewhere."""
+    """Show a progress bar for each file on a terminal, a line for each elsewhere."""
     console = stderr()
     progress = Progress(
         TextColumn("{task.description}", markup=False),
@@ -42,7 +43,7 @@ def download_progress(*, quiet: bool = False) -> "Iterator[OnDownloadProgress]":
         if name not in tasks:
             tasks[name] = progress.add_task(name, total=total_bytes)
             if progress.disable and not quiet:
-                console.print(Text(f"fetching {name}"))
+                console.print(Text(f"downloading {name}"))
         progress.update(tasks[name], completed=num_bytes, total=total_bytes)
 
     with progress:
@@ -52,7 +53,7 @@ def download_progress(*, quiet: bool = False) -> "Iterator[OnDownloadProgress]":
 def show_files(
     dataset: "Dataset", data_dir: Path, states: "Sequence[FileState]", *, as_json: bool, quiet: bool
 ) -> None:
-    """What became of the files of a data set."""
+    """Print the states of a data set's files."""
     if as_json:
         records = [{**asdict(state), "path": str(state.path)} for state in states]
         print_json({"dataset": dataset.name, "data_dir": str(data_dir), "files": records})
@@ -63,7 +64,7 @@ def show_files(
     else:
         table = plain_table("file", "state")
         for state in states:
-            bad = state.state in ("missing", "damaged")
-            table.add_row(Text(state.path.name), Text(state.state, style="red" if bad else "green"))
+            style = "red" if state.state in ("missing", "damaged") else "green"
+            table.add_row(Text(state.path.name), Text(state.state, style=style))
         stdout().print(table)
         stdout().print(Text(f"Directory: {states[0].path.parent}"), soft_wrap=True)

@@ -104,7 +104,8 @@ def _gz_seeds() -> dict[str, list[bytes]]:
 
 def _check_gz(how: str, content: bytes, folder: Path) -> None:
     """A published data set of five pictures, one of whose files was changed after its download."""
-    from mnistcli.data.datasets import DataFile, get_dataset, load_dataset
+    from mnistcli.data.checksums import DataFile
+    from mnistcli.data.datasets import get_dataset, load_dataset
 
     seeds = {name: contents[0] for name, contents in _gz_seeds().items()}
     files = tuple(
