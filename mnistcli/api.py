@@ -17,13 +17,8 @@ from mnistcli.data.corruptions import parse_corruptions
 from mnistcli.data.datasets import get_dataset, load_dataset, resolve_data_dir
 from mnistcli.data.examples import Examples
 from mnistcli.errors import RunError, unknown_name
-from mnistcli.evaluation.evaluate import (
-    EvalOptions,
-    Evaluation,
-    check_comparable,
-    evaluate_models,
-    load_eval_data,
-)
+from mnistcli.evaluation.eval_data import load_eval_data
+from mnistcli.evaluation.evaluate import EvalOptions, Evaluation, check_options, evaluate_models
 from mnistcli.reading.batch import process_picture
 from mnistcli.reading.predict import Prediction, predict_digits
 from mnistcli.runs.checkpoint import LoadedModel, load_checkpoint, model_snapshot
@@ -199,13 +194,15 @@ def judge(
         DeviceError: the device does not work here.
     """
     _check_split(split, ("test", "val"))
-    worse = parse_corruptions(corrupt) if corrupt else ()
-    how = EvalOptions(tta=tta, calibrate=calibrate, corruptions=worse)
+    corruptions = parse_corruptions(corrupt) if corrupt else ()
+    options = EvalOptions(tta=tta, calibrate=calibrate, corruptions=corruptions)
     chosen, name = pick_device(device), dataset or model.card.settings.dataset
-    check_comparable([model], how, dataset=name, split=split)
-    material = load_eval_data([model], how, dataset=name, split=split, data_dir=_data_dir(data_dir))
-    (judged,) = evaluate_models([model], material, how=how, device=chosen.value)
-    return judged
+    check_options([model], options, dataset=name, split=split)
+    data = load_eval_data(
+        [model], dataset=name, split=split, calibrate=calibrate, data_dir=_data_dir(data_dir)
+    )
+    (evaluation,) = evaluate_models([model], data, options=options, device=chosen.value)
+    return evaluation
 
 
 def load_model(name: AnyPath | None = None, *, out: AnyPath = "runs") -> LoadedModel:

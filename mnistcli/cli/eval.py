@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.options import (
+    CheckpointOption,
     DataDir,
     Dataset,
     Device,
@@ -25,42 +26,40 @@ def evaluate(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="A .pth file, a run's directory or name, or `last`; several are compared. "
-            "A series stands for its runs.",
+            help="A run's name or directory, `last`, or a .pth file. Several are compared; a "
+            "multi-run stands for all its runs.",
             metavar="CHECKPOINT…",
             show_default="the bundled cnn-small",
             autocompletion=complete_run,
         ),
     ] = None,
-    split: Split = "test",
-    dataset: Dataset = None,
-    data_dir: DataDir = None,
-    offline: Offline = False,
-    device: Device = "auto",
+    checkpoints: CheckpointOption = None,
     ensemble: Annotated[
         bool,
-        typer.Option("--ensemble", help="Judge the mean of all checkpoints' probabilities too."),
+        typer.Option(
+            "--ensemble", help="Also evaluate the mean of all checkpoints' probabilities."
+        ),
     ] = False,
     tta: Annotated[
         bool,
         typer.Option(
             "--tta",
-            help="Test-time augmentation: average the probabilities over 9 shifts, "
-            "of 0 or 1 px each way. Not kept in the run.",
+            help="Test-time augmentation: average the probabilities over 9 shifts by 0 or 1 "
+            "pixel. Not saved in the run.",
         ),
     ] = False,
     calibrate: Annotated[
         bool,
         typer.Option(
             "--calibrate",
-            help="Fit a temperature on the run's validation split; show what it changes.",
+            help="Fit a temperature on the validation split and show its effect.",
         ),
     ] = False,
     corrupt: Annotated[
         str | None,
         typer.Option(
             "--corrupt",
-            help="Judge on worse pictures too, each at 3 severities: "
+            help="Also evaluate on corrupted images, each at 3 severities: "
             f"{', '.join(values(CorruptionName))} or all.",
             metavar="NAME,…",
             autocompletion=complete_from((*values(CorruptionName), "all")),
@@ -72,24 +71,29 @@ def evaluate(
             "--min-accuracy",
             help="Fail (exit 5) if a checkpoint is below this accuracy in percent.",
             metavar="P",
-            # 0.97 would be a share, and passed by any network.
+            # 0.97, meant as a fraction, would be met by any network.
             min=1,
             max=100,
         ),
     ] = None,
-    out: Out = Path("runs"),
+    device: Device = "auto",
+    split: Split = "test",
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
     json: Json = False,
-    quiet: Annotated[bool, quiet_option("each accuracy in percent")] = False,
+    quiet: Annotated[bool, quiet_option("the accuracies in percent")] = False,
+    out: Out = Path("runs"),
 ) -> None:
-    """Judge checkpoints on the test set: one class by class, several side by side.
+    """Evaluate checkpoints on the test set, or compare several side by side.
 
-    Of one checkpoint it prints the accuracy with its interval, a table of the
-    classes and the confusion matrix; of two, whether one is better (McNemar's
-    test). The result of a run's best checkpoint is kept in the run, where
-    `mnist plot` finds it.
+    One checkpoint gets its accuracy with a 95 % interval, precision, recall and
+    F1 by class, and the confusion matrix; two, whether one is significantly
+    better (McNemar's test). The score of a run's best checkpoint is saved in
+    the run, where `mnist plot` finds it.
 
     Examples:
-    $ mnist eval
+    $ mnist eval last
     $ mnist eval runs/quick runs/slow --ensemble
     $ mnist eval last --corrupt rotate,noise --json
     """
@@ -103,24 +107,24 @@ def evaluate(
     from mnistcli.views.console import print_note
     from mnistcli.views.eval import show_evaluations
 
-    judged_split = parse_split(split)
-    worse = () if corrupt is None else parse_corruptions(corrupt)
-    how = EvalOptions(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=worse)
-    paths = find_checkpoints(names, out)
-    if not names:
-        print_note("No run was named: this is the bundled network.")
-    judged = evaluate_checkpoints(
+    eval_split = parse_split(split)
+    corruptions = () if corrupt is None else parse_corruptions(corrupt)
+    all_names = [*(names or []), *(checkpoints or [])]
+    paths = find_checkpoints(all_names, out)
+    if not all_names:
+        print_note("No checkpoint was named: evaluating the bundled network.")
+    evaluations = evaluate_checkpoints(
         [load_checkpoint(path) for path in paths],
-        how,
+        EvalOptions(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=corruptions),
         dataset=dataset,
-        split=judged_split,
+        split=eval_split,
         data_dir=resolve_data_dir(data_dir, os.environ),
         offline=offline,
         device=device,
     )
-    scores = [each.score for each in judged]
-    show_evaluations(judged, compare_all(scores), as_json=json, quiet=quiet)
-    scores = scores[: len(paths)]  # an ensemble is no checkpoint
+    scores = [evaluation.score for evaluation in evaluations]
+    show_evaluations(evaluations, compare_all(scores), as_json=json, quiet=quiet)
+    scores = scores[: len(paths)]  # without the ensemble
     for score in scores:
         store_score(score)
     require_accuracy(*scores, min_percent=min_accuracy)

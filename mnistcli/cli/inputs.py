@@ -93,11 +93,10 @@ def evaluate_checkpoints(
 ) -> "list[Evaluation]":
     """Evaluate checkpoints on the same images, after downloading what is missing.
 
-    Args:
-        dataset: None for the one that all were trained on.
+    `dataset` is None for the data set that all were trained on.
 
     Raises:
-        SettingsError: there are no such images, or the options make no sense on them.
+        SettingsError: there are no such images, or an option cannot be used on them.
         DataError: a data set is missing or damaged.
         DeviceError: the device does not work here.
     """

@@ -120,11 +120,13 @@ def predict(
     torch.set_num_threads(1)
     models = [load_checkpoint(path) for path in paths]
 
+    from mnistcli.evaluation.eval_data import require_classes
     from mnistcli.reading.pipeline import save_digits
-    from mnistcli.reading.predict import predict_digits, require_same_classes
+    from mnistcli.reading.predict import predict_digits
     from mnistcli.views.predict import PredictReport
 
-    require_same_classes(models)
+    if len(models) > 1:
+        require_classes(models, models[0].card.settings.dataset)
     seen: list[DigitImage] = []
     with PredictReport(
         num_pictures=len(names), style=style, top=top, show=show, labels=known

@@ -8,14 +8,14 @@ import typer
 from mnistcli.cli.options import Json, Out, complete_from, quiet_option
 from mnistcli.config.choices import DatasetName, values
 from mnistcli.config.recipes import RECIPES
-from mnistcli.errors import DataError, SettingsError, unknown_name
+from mnistcli.errors import unknown_name
 from mnistcli.models.registry import ARCHITECTURES
 
 if TYPE_CHECKING:
     from mnistcli.evaluation.run_table import RunEntry
 
 ORDERS = ("date", "accuracy", "params", "time", "name")
-CHOICE = "Which runs"
+FILTERS = "Filters"
 
 
 def list_runs(
@@ -24,8 +24,8 @@ def list_runs(
         typer.Option(
             "--sort",
             "-s",
-            help="date (newest first), accuracy (of validation, highest first), params "
-            "(fewest first), time (shortest first) or name.",
+            help="date (newest first), accuracy (validation, highest first), params (fewest "
+            "first), time (shortest first) or name.",
             metavar="NAME",
             autocompletion=complete_from(ORDERS),
         ),
@@ -34,8 +34,8 @@ def list_runs(
         bool,
         typer.Option(
             "--best",
-            help="Only the one with the highest validation accuracy; with -q its name. "
-            "Runs of other seeds are validated on other images.",
+            help="Only the run with the highest validation accuracy; with -q, its name. "
+            "Each seed holds out other images.",
         ),
     ] = False,
     recipe: Annotated[
@@ -45,7 +45,7 @@ def list_runs(
             "-r",
             help="Only runs of this recipe.",
             metavar="NAME",
-            rich_help_panel=CHOICE,
+            rich_help_panel=FILTERS,
             autocompletion=complete_from(tuple(RECIPES)),
         ),
     ] = None,
@@ -56,7 +56,7 @@ def list_runs(
             "-a",
             help="Only networks of this architecture.",
             metavar="NAME",
-            rich_help_panel=CHOICE,
+            rich_help_panel=FILTERS,
             autocompletion=complete_from(tuple(ARCHITECTURES)),
         ),
     ] = None,
@@ -67,7 +67,7 @@ def list_runs(
             "-d",
             help="Only runs on this data set.",
             metavar="NAME",
-            rich_help_panel=CHOICE,
+            rich_help_panel=FILTERS,
             autocompletion=complete_from(values(DatasetName)),
         ),
     ] = None,
@@ -75,9 +75,9 @@ def list_runs(
         int | None,
         typer.Option(
             "--max-params",
-            help="Only networks of so many parameters or fewer.",
+            help="Only networks with at most this many parameters.",
             metavar="N",
-            rich_help_panel=CHOICE,
+            rich_help_panel=FILTERS,
             min=1,
         ),
     ] = None,
@@ -85,29 +85,34 @@ def list_runs(
         float | None,
         typer.Option(
             "--min-accuracy",
-            help="Only runs of this validation accuracy in percent, or a higher one.",
+            help="Only runs with at least this validation accuracy in percent.",
             metavar="P",
-            rich_help_panel=CHOICE,
+            rich_help_panel=FILTERS,
             min=1,
             max=100,
         ),
     ] = None,
-    out: Out = Path("runs"),
     json: Json = False,
-    quiet: Annotated[bool, quiet_option("the names")] = False,
+    quiet: Annotated[bool, quiet_option("the names of the runs")] = False,
+    out: Out = Path("runs"),
 ) -> None:
-    """Show the runs side by side: how far each has come, and how good it is.
+    """List runs with their progress and accuracy.
 
-    The accuracies are those of validation, in the epoch that is kept and in the
-    last, and that of the test set where `mnist eval` has judged the run. What a
-    terminal has no room for is left out: `--json` has everything.
+    Validation accuracies are of the best and the last epoch; the test accuracy
+    is there after `mnist eval`. A narrow terminal shows fewer columns; `--json`
+    has everything.
 
     Examples:
     $ mnist runs
     $ mnist runs --sort accuracy --max-params 8000
     $ mnist runs --best -q
     """
-    from mnistcli.evaluation.run_table import filter_entries, read_run_entries, sort_entries
+    from mnistcli.evaluation.run_table import (
+        best_entry,
+        filter_entries,
+        read_run_entries,
+        sort_entries,
+    )
     from mnistcli.views.runs import show_damaged, show_runs
 
     if sort not in ORDERS:
@@ -124,14 +129,14 @@ def list_runs(
         min_accuracy=min_accuracy,
     )
     if best:
-        shown = [_best(shown, out)]
+        shown = [best_entry(shown, out)]
     show_runs(shown, problems, out=out, num_runs=len(entries), as_json=json, quiet=quiet)
 
 
 def _check_names(
     entries: "list[RunEntry]", *, recipe: str | None, arch: str | None, dataset: str | None
 ) -> None:
-    """Raise SettingsError for a name that is neither a run's nor this tool's."""
+    """Raise SettingsError for a name that no run has and this version does not know."""
     recipes = {*RECIPES, *(entry.settings.recipe for entry in entries)}
     for kind, name, known in (
         ("recipe", recipe, recipes),
@@ -140,23 +145,3 @@ def _check_names(
     ):
         if name is not None and name not in known:
             raise unknown_name(kind, name, known)
-
-
-def _best(entries: "list[RunEntry]", out: Path) -> "RunEntry":
-    from mnistcli.evaluation.run_table import best_entry
-
-    sets = sorted({each.settings.dataset for each in entries if each.accuracy is not None})
-    if len(sets) > 1:
-        raise SettingsError(
-            f"No run in {out} is the best of all.",
-            why=f"They were validated on several data sets: {', '.join(sets)}.",
-            fix=f"Say which: --dataset {sets[0]}",
-        )
-    best = best_entry(entries)
-    if best is None:
-        raise DataError(
-            f"No run in {out} is the best.",
-            why="None of those asked for has a validation accuracy.",
-            fix="Train one: mnist train",
-        )
-    return best

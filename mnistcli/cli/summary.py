@@ -10,6 +10,7 @@ from mnistcli.cli.options import (
     Arch,
     BatchNorm,
     Channels,
+    CheckpointOption,
     Dropout,
     Hidden,
     Json,
@@ -30,9 +31,20 @@ from mnistcli.errors import SettingsError
 
 def summary(
     ctx: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run's name or directory, `last`, or a .pth file.",
+            metavar="CHECKPOINT",
+            show_default="all recipes",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    checkpoint: CheckpointOption = None,
     arch: Arch = None,
     recipe: Recipe = None,
     max_params: MaxParams = None,
+    width: Width = None,
     hidden: Hidden = None,
     channels: Channels = None,
     kernel_size: KernelSize = None,
@@ -40,52 +52,59 @@ def summary(
     pool: Pool = None,
     batch_norm: BatchNorm = None,
     dropout: Dropout = None,
-    width: Width = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--checkpoint",
-            "-c",
-            help="Describe this .pth file or run.",
-            metavar="PATH",
-            autocompletion=complete_run,
-        ),
-    ] = None,
-    out: Out = Path("runs"),
     json: Json = False,
     quiet: Annotated[bool, quiet_option("the number of parameters")] = False,
+    out: Out = Path("runs"),
 ) -> None:
-    """Show a network layer by layer, or all of them side by side.
+    """Show a network layer by layer, or all recipes side by side.
 
-    Needs no data and allocates no weights: a network of any size is described
-    at once.
+    Needs no data and allocates no weights, whatever the size of the network.
 
     Examples:
     $ mnist summary
-    $ mnist summary --arch ann
-    $ mnist summary --arch ann --hidden 12288 6144 6144 3072
+    $ mnist summary --arch cnn-small --max-params 2000
+    $ mnist summary last
     """
+    from mnistcli.config.recipes import RECIPES
     from mnistcli.config.resolve import fit_budget, resolve_settings
-    from mnistcli.models.summary import summarize_network, summarize_recipes
+    from mnistcli.models.summary import summarize_network
     from mnistcli.runs.checkpoint import load_checkpoint
     from mnistcli.runs.find import find_checkpoint
-    from mnistcli.views.summary import show_network, show_registry
+    from mnistcli.views.summary import show_network, show_recipes
 
-    flags = given_settings(ctx)
-    if checkpoint and flags:
-        raise SettingsError(
-            "A checkpoint knows its own architecture and settings.",
-            why=f"--checkpoint was given with {', '.join(flags)}.",
-            fix="Leave out one or the other.",
-        )
-    if checkpoint:
-        loaded = load_checkpoint(find_checkpoint(checkpoint, out))
-        described = summarize_network(loaded.card.settings)
-        show_network(described, loaded=loaded, as_json=json, quiet=quiet)
+    checkpoints, flags = [*filter(None, [name]), *(checkpoint or [])], given_settings(ctx)
+    _check_one_network(checkpoints, list(flags))
+    path = None
+    if checkpoints:
+        path = find_checkpoint(checkpoints[0], out)
+        settings = load_checkpoint(path).card.settings
     elif flags:
         warn_misspelled_variables()
-        resolved = resolve_settings(flags, environ=os.environ)
-        described = summarize_network(fit_budget(resolved.settings))
-        show_network(described, as_json=json, quiet=quiet)
+        settings = fit_budget(resolve_settings(flags, environ=os.environ).settings)
     else:
-        show_registry(summarize_recipes(), as_json=json, quiet=quiet)
+        recipes = [
+            fit_budget(resolve_settings({"recipe": name}, environ={}).settings) for name in RECIPES
+        ]
+        networks = {
+            each.recipe: (each, summarize_network(each.arch, each.network)) for each in recipes
+        }
+        show_recipes(networks, as_json=json, quiet=quiet)
+        return
+    network = summarize_network(settings.arch, settings.network)
+    show_network(settings, network, checkpoint=path, as_json=json, quiet=quiet)
+
+
+def _check_one_network(checkpoints: list[str], flags: list[str]) -> None:
+    """Raise SettingsError for several checkpoints, or settings for the network in one."""
+    if len(checkpoints) > 1:
+        raise SettingsError(
+            "mnist summary describes one checkpoint.",
+            why=f"{' and '.join(checkpoints)} were named.",
+            fix="Name one of them.",
+        )
+    if checkpoints and flags:
+        raise SettingsError(
+            "A checkpoint has its own architecture and settings.",
+            why=f"{checkpoints[0]} was named together with {', '.join(flags)}.",
+            fix="Leave out one or the other.",
+        )

@@ -1,1 +1,1 @@
-"""The figures of trained networks, and comparisons between them."""
+"""Evaluation: predictions, metrics, scores, and comparisons of checkpoints and runs."""

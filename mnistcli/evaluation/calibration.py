@@ -1,7 +1,7 @@
-"""Whether probabilities are what they say, and the temperature that makes them so. No torch.
+"""How well probabilities match accuracy: the calibration error (ECE) and temperature scaling.
 
 Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks"
-(ICML 2017, arXiv 1706.04599).
+(ICML 2017, arXiv 1706.04599). No torch.
 
 Shapes: N images, K classes.
 """
@@ -14,20 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_BINS = 15
-# Between these a temperature is looked for. Where no image is misread, lower is always better.
+# The range in which a temperature is searched. Without errors, lower is always better.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-# 20 / 0.05 halved as often in its logarithm: nine digits.
+# Halving the logarithm of 20 / 0.05 as often gives nine digits.
 NUM_BISECTIONS = 40
-# What float32 may have rounded to 0 is taken for its smallest number: 87 nats.
+# Stands for probabilities that float32 has rounded to 0: a loss of 87 nats.
 MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """The images of which a network was equally sure, all means in 0..1, and 0 without images.
+    """Images of similar confidence: their accuracy and mean confidence, in 0..1, 0 without images.
 
-    Of M bins, bin m holds those whose highest probability lies in (m/M, (m+1)/M];
-    `confidence` is its mean.
+    The confidence is the highest probability. Of M bins, bin m (from 0) has
+    the images with a confidence in (m/M, (m+1)/M].
     """
 
     num_images: int
@@ -37,10 +37,10 @@ class ConfidenceBin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, fitted on `num_fitted` images, and what it makes of the ones judged.
+    """A temperature, fitted on `num_fitted` held-out images, and its effect on the evaluated ones.
 
-    `loss` is their mean cross-entropy in nats, and `bins` are their confidences,
-    after division by the temperature.
+    `loss` is their mean cross-entropy in nats and `bins` are their confidences,
+    both after the logits have been divided by the temperature.
     """
 
     temperature: float
@@ -52,42 +52,43 @@ class Calibration:
 def confidence_bins(
     probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.int64], *, num_bins: int = NUM_BINS
 ) -> list[ConfidenceBin]:
-    """The images sorted by the highest of their probabilities into bins of equal width."""
+    """The images sorted by confidence into bins of equal width."""
     confidence_N = probabilities_NK.max(axis=1).astype(np.float64)
-    right_N = probabilities_NK.argmax(axis=1) == labels_N
+    is_correct_N = probabilities_NK.argmax(axis=1) == labels_N
     bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
-    counts, rights, sums = (
-        np.bincount(bin_N, weights=each_N, minlength=num_bins).tolist()
-        for each_N in (None, right_N, confidence_N)
+    nums_images, nums_correct, confidence_sums = (
+        np.bincount(bin_N, weights=weights_N, minlength=num_bins).tolist()
+        for weights_N in (None, is_correct_N, confidence_N)
     )
     return [
         # Rounding may leave a mean of ones above 1.
-        ConfidenceBin(num, num_correct / max(num, 1), min(1.0, total / max(num, 1)))
-        for num, num_correct, total in zip(counts, rights, sums, strict=True)
+        ConfidenceBin(num, num_correct / max(num, 1), min(1.0, confidence_sum / max(num, 1)))
+        for num, num_correct, confidence_sum in zip(
+            nums_images, nums_correct, confidence_sums, strict=True
+        )
     ]
 
 
 def expected_calibration_error(bins: Sequence[ConfidenceBin]) -> float:
-    """The expected calibration error (ECE), in 0..1: by how much confidence misses accuracy.
+    """The expected calibration error (ECE), in 0..1 (Guo et al. 2017, eq. 3).
 
-    The mean of the bins' differences, weighted by their images (Guo et al. 2017, eq. 3).
-    There must be an image.
+    The mean difference between confidence and accuracy of the bins, weighted by
+    their images; there must be at least one.
     """
-    gaps = [each.num_images * abs(each.accuracy - each.confidence) for each in bins]
-    return sum(gaps) / sum(each.num_images for each in bins)
+    gaps = [bin_.num_images * abs(bin_.accuracy - bin_.confidence) for bin_ in bins]
+    return sum(gaps) / sum(bin_.num_images for bin_ in bins)
 
 
 def cross_entropy(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> float:
-    """The mean negative logarithm of the labels' probabilities, in nats."""
-    found_N = probabilities_NK[np.arange(len(labels_N)), labels_N].astype(np.float64)
-    return float(-np.log(np.maximum(found_N, MIN_PROBABILITY)).mean())
+    """The mean negative log probability of the labels, in nats."""
+    label_probabilities_N = probabilities_NK[np.arange(len(labels_N)), labels_N].astype(np.float64)
+    return float(-np.log(np.maximum(label_probabilities_N, MIN_PROBABILITY)).mean())
 
 
 def fit_temperature(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np.int64]) -> float:
     """The temperature with the lowest cross-entropy on these images, within the bounds above.
 
-    In 1/T the cross-entropy is convex, so that its slope has one zero at most,
-    which bisection cannot miss.
+    In 1/T the cross-entropy is convex: bisection finds the only zero of its slope.
     """
     logits_NK = _logits(probabilities_NK)
     label_logits_N = logits_NK[np.arange(len(labels_N)), labels_N]
@@ -95,7 +96,7 @@ def fit_temperature(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np
     for _ in range(NUM_BISECTIONS):
         middle = math.sqrt(low * high)
         expected_N = (_softmax(logits_NK / middle) * logits_NK).sum(axis=1)
-        if (expected_N - label_logits_N).mean() > 0:  # too sure: the optimum is hotter
+        if (expected_N - label_logits_N).mean() > 0:  # overconfident: a higher temperature
             low = middle
         else:
             high = middle
@@ -105,15 +106,15 @@ def fit_temperature(probabilities_NK: NDArray[np.floating], labels_N: NDArray[np
 def apply_temperature(
     probabilities_NK: NDArray[np.floating], temperature: float
 ) -> NDArray[np.float64]:
-    """The probabilities (N, K) of logits divided by `temperature`: above 1 less sure, below surer.
+    """The probabilities (N, K) after dividing the logits by `temperature`.
 
-    The order of the classes stays, and with it every prediction.
+    Above 1 the confidence falls, below 1 it rises; predictions do not change.
     """
     return _softmax(_logits(probabilities_NK) / temperature)
 
 
 def _logits(probabilities_NK: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Logits up to a constant an image, which no softmax sees."""
+    """Logits up to a constant per image, which softmax ignores."""
     return np.log(np.maximum(probabilities_NK.astype(np.float64), MIN_PROBABILITY))
 
 

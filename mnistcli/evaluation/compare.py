@@ -1,4 +1,4 @@
-"""Two checkpoints on the same images: which is better, if that can be told. No torch."""
+"""Two checkpoints on the same images: is one significantly better (McNemar's test)? No torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from itertools import accumulate, combinations
 from mnistcli.errors import SettingsError
 from mnistcli.evaluation.scores import Score
 
-# Below it a difference is said to be one: the usual bound.
+# A difference with a smaller p counts as significant.
 SIGNIFICANCE_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two checkpoints by the images that one alone, or both, misread.
+    """Two checkpoints and the numbers of images that only one of them, or both, misclassify.
 
-    `p` (0..1) is how often two equally good networks would differ at least as
-    much by chance.
+    `p` (0..1) is the probability that two equally good networks differ at least
+    as much by chance.
     """
 
     first: str
@@ -27,38 +27,36 @@ class Comparison:
     p: float
 
     def in_words(self, first: str = "", second: str = "") -> str:
-        """Which of the two is better, in a sentence; called as given, else by their names here."""
-        first, second = first or self.first, second or self.second
+        """A sentence that says which is better, if either; names replace the checkpoints'."""
+        sides = [
+            (self.num_only_first, first or self.first),
+            (self.num_only_second, second or self.second),
+        ]
         p = "p < 0.0001" if self.p < 0.0001 else f"p = {self.p:.2g}"
         if not self.num_only_first + self.num_only_second:
-            return f"No difference can be told: both misread the same images, {p}."
-        if self.p >= SIGNIFICANCE_LEVEL:
-            return (
-                f"No difference can be told: {_count_images(self.num_only_first)} misread by {first} "
-                f"only, {self.num_only_second:,} by {second} only, {p}."
-            )
-        sides = sorted([(self.num_only_first, first), (self.num_only_second, second)])
-        (fewer, better), (more, worse) = sides
+            return f"No significant difference: both misclassify the same images, {p}."
+        verdict = "No significant difference"
+        if self.p < SIGNIFICANCE_LEVEL:
+            sides.sort()
+            verdict = f"{sides[0][1]} is better"
+        (num, name), (other_num, other_name) = sides
+        images = "1 image is" if num == 1 else f"{num:,} images are"
         return (
-            f"{better} is better: {_count_images(fewer)} misread by it only, "
-            f"{more:,} by {worse} only, {p}."
+            f"{verdict}: {images} misclassified by {name} only, "
+            f"{other_num:,} by {other_name} only, {p}."
         )
 
 
-def _count_images(num: int) -> str:
-    return "1 image is" if num == 1 else f"{num:,} images are"
-
-
 def compare_all(scores: Sequence[Score]) -> list[Comparison]:
-    """Every two of several scores on the same images, compared."""
+    """The comparison of every pair of scores on the same images."""
     return [compare(first, second) for first, second in combinations(scores, 2)]
 
 
 def compare(first: Score, second: Score) -> Comparison:
-    """Two scores on the same images, compared image by image.
+    """Compare two scores on the same images, image by image.
 
     Raises:
-        SettingsError: they are not on the same images, as far as scores tell.
+        SettingsError: the scores show that their images differ.
     """
     _check_same_images(first, second)
     wrong_first, wrong_second = (
@@ -76,29 +74,31 @@ def compare(first: Score, second: Score) -> Comparison:
 
 
 def _check_same_images(first: Score, second: Score) -> None:
-    """By their data set and split, the images of every class, and the labels of the misread."""
-    one, other = (
+    """Compare data set, split, images per class, and the labels of misclassified images."""
+    sources = [
         (score.dataset, score.split, [each.num_images for each in score.classes])
         for score in (first, second)
-    )
+    ]
     labels = {mistake.index: mistake.label for mistake in first.mistakes}
-    agrees = all(labels.get(each.index, each.label) == each.label for each in second.mistakes)
-    if one != other or not agrees:
+    have_same_labels = all(
+        labels.get(mistake.index, mistake.label) == mistake.label for mistake in second.mistakes
+    )
+    if sources[0] != sources[1] or not have_same_labels:
         raise SettingsError(
             f"{first.checkpoint} and {second.checkpoint} cannot be compared.",
-            why="They were not judged on the same images.",
-            fix="Judge both on the same data set and split; a validation split changes with seed, "
-            "val_size and fold.",
+            why="They were evaluated on different images.",
+            fix="Evaluate both on the same data set and split; the validation split depends on "
+            "seed, val_size and fold.",
         )
 
 
 def mcnemar_p_value(num_only_first: int, num_only_second: int) -> float:
     """The two-sided p of McNemar's test (1947), exact: a binomial test of the discordant pairs.
 
-    Were both networks equally good, each image that only one of them misreads
-    would be the one's or the other's like the toss of a coin. In whole numbers
-    up to the last division, so that no count is too large.
+    If both networks were equally good, each image that only one of them
+    misclassifies would be either's with probability 1/2. Whole numbers up to
+    the last division, so that any count works.
     """
     num, fewest = num_only_first + num_only_second, min(num_only_first, num_only_second)
-    ways = accumulate(range(fewest), lambda before, k: before * (num - k) // (k + 1), initial=1)
-    return min(1.0, 2 * sum(ways) / (1 << num))
+    binomials = accumulate(range(fewest), lambda last, k: last * (num - k) // (k + 1), initial=1)
+    return min(1.0, 2 * sum(binomials) / (1 << num))

@@ -1,12 +1,8 @@
-"""What a checkpoint is judged on, and the figures of what it answers there.
+"""The images that checkpoints are evaluated on: a test set, or what training held out."""
 
-Shapes: N images, K classes.
-"""
-
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mnistcli.config.choices import EvalSplit
 from mnistcli.config.settings import TrainSettings
@@ -14,99 +10,97 @@ from mnistcli.data.datasets import get_dataset, load_dataset
 from mnistcli.data.examples import Examples
 from mnistcli.data.splits import split_examples
 from mnistcli.errors import SettingsError
-from mnistcli.evaluation.calibration import confidence_bins
-from mnistcli.evaluation.inference import Predictions
-from mnistcli.evaluation.metrics import class_scores, confusion_matrix, wilson_interval
-from mnistcli.evaluation.scores import Mistake, Score
 from mnistcli.runs.checkpoint import LoadedModel
 
 
-def check_classes(loaded: LoadedModel, dataset: str) -> None:
-    """Raise SettingsError unless a checkpoint tells the classes of `dataset` apart."""
-    if get_dataset(dataset).classes != loaded.card.classes:
-        trained_on = loaded.card.settings.dataset
+@dataclass(frozen=True)
+class EvalData:
+    """Examples to evaluate checkpoints on, from the `split` of `dataset`, on the CPU.
+
+    `held_out` are those that each checkpoint's training held out, to calibrate
+    it with; empty without calibration.
+    """
+
+    dataset: str
+    split: EvalSplit
+    examples: Examples
+    held_out: tuple[Examples, ...] = ()
+
+
+def common_dataset(models: Sequence[LoadedModel]) -> str:
+    """The data set that all networks were trained on; raises SettingsError if they differ."""
+    names = sorted({loaded.card.settings.dataset for loaded in models})
+    if len(names) > 1:
         raise SettingsError(
-            f"{loaded.path} cannot be judged on {dataset}.",
-            why=f"It was trained on {trained_on}, whose classes are others.",
-            fix=f"Judge it on --dataset {trained_on}",
+            "The checkpoints were trained on different data sets.",
+            why=f"They are {' and '.join(names)}; only scores on the same images compare.",
+            fix=f"Choose one: --dataset {names[0]}",
         )
+    return names[0]
+
+
+def require_classes(models: Sequence[LoadedModel], dataset: str) -> None:
+    """Raise SettingsError unless all networks were trained on the classes of `dataset`."""
+    classes = get_dataset(dataset).classes
+    for loaded in models:
+        if loaded.card.classes != classes:
+            trained_on = loaded.card.settings.dataset
+            raise SettingsError(
+                f"{loaded.path} does not know the classes of {dataset}.",
+                why=f"It was trained on {trained_on}, which has other classes.",
+                fix=f"Leave it out, or evaluate it alone: "
+                f"mnist eval {loaded.path} --dataset {trained_on}",
+            )
+
+
+def load_eval_data(
+    models: Sequence[LoadedModel],
+    *,
+    dataset: str,
+    split: EvalSplit,
+    calibrate: bool = False,
+    data_dir: Path,
+) -> EvalData:
+    """The examples to evaluate on and, to `calibrate`, those that each training held out.
+
+    Raises:
+        SettingsError: there is no such validation split, or its classes are others.
+        DataError: a data set is missing or damaged.
+    """
+    examples = load_eval_split(models[0], dataset=dataset, split=split, data_dir=data_dir)
+    held_out = tuple(
+        load_eval_split(
+            loaded, dataset=loaded.card.settings.dataset, split="val", data_dir=data_dir
+        )
+        for loaded in models
+        if calibrate
+    )
+    return EvalData(dataset, split, examples, held_out)
 
 
 def load_eval_split(
     loaded: LoadedModel, *, dataset: str, split: EvalSplit, data_dir: Path
 ) -> Examples:
-    """The examples to judge a checkpoint on; "val" is what its training held out.
+    """The test examples of `dataset`, or for "val" those that the network's training held out.
 
     Raises:
         SettingsError: there is no such validation split, or its classes are others.
         DataError: the data set is missing or damaged.
     """
-    source = get_dataset(dataset)
-    settings = loaded.card.settings
-    check_classes(loaded, dataset)
+    require_classes([loaded], dataset)
+    source, settings = get_dataset(dataset), loaded.card.settings
     if split == "test":
         return load_dataset(source, "test", data_dir)
     if dataset != settings.dataset or not settings.holds_out:
         raise SettingsError(
             f"{loaded.path} has no validation split of {dataset}.",
             why=f"It was trained on {settings.dataset} with {_describe_held_out(settings)}.",
-            fix="Judge it on the test set: --split test",
+            fix="Evaluate it on the test set: --split test",
         )
-    examples = load_dataset(source, "train", data_dir)
-    return split_examples(examples, settings)[1]
+    return split_examples(load_dataset(source, "train", data_dir), settings)[1]
 
 
 def _describe_held_out(settings: TrainSettings) -> str:
     if settings.fold:
         return f"fold {settings.fold.number} of {settings.fold.of} held out"
     return f"--val-size {settings.val_size:g}"
-
-
-def score_predictions(
-    answer: Predictions,
-    classes: tuple[str, ...],
-    *,
-    checkpoint: str,
-    dataset: str,
-    split: EvalSplit,
-    tta: bool = False,
-) -> Score:
-    """The figures of what was answered to the images of a split."""
-    probabilities_NK = answer.probabilities_NK.numpy()
-    labels_N, predicted_N = answer.labels_N.numpy(), probabilities_NK.argmax(axis=1)
-    confusion_KK = confusion_matrix(labels_N, predicted_N, num_classes=len(classes))
-    num_correct = int(np.trace(confusion_KK))
-    return Score(
-        checkpoint=checkpoint,
-        dataset=dataset,
-        split=split,
-        num_images=len(labels_N),
-        num_errors=len(labels_N) - num_correct,
-        loss=answer.loss,
-        accuracy=num_correct / len(labels_N),
-        interval=wilson_interval(num_correct, len(labels_N)),
-        classes=class_scores(confusion_KK, classes),
-        confusion=confusion_KK.tolist(),
-        mistakes=_mistakes(labels_N, predicted_N, probabilities_NK),
-        bins=confidence_bins(probabilities_NK, labels_N),
-        tta=tta,
-    )
-
-
-def _mistakes(
-    labels_N: NDArray[np.int64],
-    predicted_N: NDArray[np.int64],
-    probabilities_NK: NDArray[np.float32],
-) -> list[Mistake]:
-    """Every misread image, the most confident first."""
-    found = [
-        Mistake(
-            index=int(i),
-            label=int(labels_N[i]),
-            predicted=int(predicted_N[i]),
-            probability=float(probabilities_NK[i, predicted_N[i]]),
-            label_probability=float(probabilities_NK[i, labels_N[i]]),
-        )
-        for i in np.flatnonzero(labels_N != predicted_N)
-    ]
-    return sorted(found, key=lambda mistake: mistake.probability, reverse=True)

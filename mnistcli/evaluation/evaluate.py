@@ -1,17 +1,13 @@
-"""Checkpoints judged on the same split: as they are, averaged, calibrated, on worse pictures.
+"""Evaluate checkpoints on the same images: alone, as an ensemble, calibrated, on corrupted images.
 
 Shapes: N images, H rows, W columns, K classes.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
-from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from mnistcli.config.choices import EvalSplit
 from mnistcli.config.settings import TrainSettings
@@ -26,19 +22,18 @@ from mnistcli.evaluation.calibration import (
     cross_entropy,
     fit_temperature,
 )
-from mnistcli.evaluation.eval_data import check_classes, load_eval_split, score_predictions
+from mnistcli.evaluation.ensemble import average_predictions
+from mnistcli.evaluation.eval_data import EvalData, require_classes
 from mnistcli.evaluation.inference import Predictions, evaluate_network
-from mnistcli.evaluation.scores import CorruptedScore, Score
+from mnistcli.evaluation.scores import CorruptedScore, Score, score_predictions
+from mnistcli.evaluation.tta import evaluate_with_tta
 from mnistcli.models.registry import count_parameters
 from mnistcli.runs.checkpoint import LoadedModel
-
-# How far down and across pictures are shifted for test-time augmentation.
-SHIFTS_PX = tuple(product((0, -1, 1), repeat=2))
 
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """In which ways to judge, beside every checkpoint as it is."""
+    """What to evaluate besides every checkpoint alone."""
 
     tta: bool = False
     ensemble: bool = False
@@ -47,24 +42,12 @@ class EvalOptions:
 
 
 @dataclass(frozen=True)
-class EvalData:
-    """What checkpoints are judged on: examples on the CPU, the `split` of `dataset`.
-
-    `held_out` are those to calibrate with, for every checkpoint its own.
-    """
-
-    dataset: str
-    split: EvalSplit
-    examples: Examples
-    held_out: tuple[Examples, ...] = ()
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """All that is said of a checkpoint, or of the ensemble of several.
+    """The results of one checkpoint, or of the ensemble of all.
 
-    An ensemble has `members`, the parameters of all of them and no settings.
-    `doubtful` are the images of the split whose label people doubt.
+    An ensemble has `members` (their checkpoints), the sum of their parameters
+    and no settings. `doubtful` are the indices of the split's images with a
+    doubtful label.
     """
 
     score: Score
@@ -82,194 +65,132 @@ class Evaluation:
 
     @property
     def num_doubtful_errors(self) -> int:
-        """How many of the misread images have a doubtful label."""
+        """The number of misclassified images with a doubtful label."""
         return sum(mistake.index in self.doubtful for mistake in self.score.mistakes)
 
 
-def common_dataset(models: Sequence[LoadedModel]) -> str:
-    """The data set that all were trained on; raises SettingsError where there are several."""
-    names = sorted({loaded.card.settings.dataset for loaded in models})
-    if len(names) == 1:
-        return names[0]
-    are_alike = len({loaded.card.classes for loaded in models}) == 1
-    raise SettingsError(
-        "The checkpoints were trained on different data sets.",
-        why=f"{' and '.join(names)}: they can be compared on the same images only.",
-        fix=f"Say on which: --dataset {names[0]}" if are_alike else "Judge them one by one.",
-    )
-
-
-def check_comparable(
-    models: Sequence[LoadedModel], how: EvalOptions, *, dataset: str, split: EvalSplit
+def check_options(
+    models: Sequence[LoadedModel], options: EvalOptions, *, dataset: str, split: EvalSplit
 ) -> None:
-    """Raise SettingsError unless all can be judged on the same images, and in these ways."""
-    for loaded in models:
-        check_classes(loaded, dataset)
+    """Raise SettingsError unless all checkpoints can be evaluated this way on the same images."""
+    require_classes(models, dataset)
     settings = [loaded.card.settings for loaded in models]
-    splits = {(each.dataset, each.division) for each in settings}
-    if split == "val" and len(splits) > 1:
+    if split == "val" and len({(each.dataset, each.split_key) for each in settings}) > 1:
         raise SettingsError(
             "The checkpoints have no validation split in common.",
-            why="They were trained with another --dataset, --val-size, fold or --seed.",
-            fix="Judge them on the test set: --split test",
+            why="They differ in --dataset, --val-size, fold or --seed.",
+            fix="Evaluate them on the test set: --split test",
         )
-    if how.ensemble and len(models) < 2:
+    if options.ensemble and len(models) < 2:
         raise SettingsError(
             "An ensemble needs two checkpoints or more.",
-            why="--ensemble averages what they answer.",
-            fix="Name more checkpoints, or leave --ensemble out.",
+            why="--ensemble averages their probabilities.",
+            fix="Name more checkpoints, or leave out --ensemble.",
         )
-    if how.calibrate:
-        _check_calibration(models, how, split)
+    if options.calibrate:
+        _check_calibration(models, options, split)
 
 
-def _check_calibration(models: Sequence[LoadedModel], how: EvalOptions, split: EvalSplit) -> None:
-    """Raise SettingsError unless every checkpoint held out images that say something of others."""
-    without = [loaded for loaded in models if not loaded.card.settings.holds_out]
-    if without:
-        raise SettingsError(
-            f"{without[0].path} cannot be calibrated.",
-            why="It was trained with --val-size 0: it held out no images to fit a temperature on.",
-            fix="Leave --calibrate out, or train anew with images held out: --val-size 0.1",
-        )
+def _check_calibration(
+    models: Sequence[LoadedModel], options: EvalOptions, split: EvalSplit
+) -> None:
+    """Raise SettingsError unless every checkpoint has unseen images to fit a temperature on."""
+    for loaded in models:
+        if not loaded.card.settings.holds_out:
+            raise SettingsError(
+                f"{loaded.path} cannot be calibrated.",
+                why="It was trained with --val-size 0: no images were held out to fit a "
+                "temperature on.",
+                fix="Leave out --calibrate, or train with images held out: --val-size 0.1",
+            )
     if split == "val":
         raise SettingsError(
-            "--calibrate is not judged on the validation split.",
-            why="The temperature is fitted there, and would look better than it is.",
-            fix="Judge it on the test set: --split test",
+            "--calibrate cannot be evaluated on the validation split.",
+            why="The temperature is fitted there, so the result would be optimistically biased.",
+            fix="Evaluate it on the test set: --split test",
         )
-    if how.ensemble:
+    if options.ensemble:
         raise SettingsError(
-            "--calibrate and --ensemble do not go together.",
-            why="What one checkpoint held out, another may have been trained on.",
+            "--calibrate and --ensemble cannot be combined.",
+            why="One checkpoint may have been trained on the images that another held out.",
             fix="Use one of them.",
         )
 
 
-def load_eval_data(
-    models: Sequence[LoadedModel],
-    how: EvalOptions,
-    *,
-    dataset: str,
-    split: EvalSplit,
-    data_dir: Path,
-) -> EvalData:
-    """The examples to judge on; and, to calibrate, those that each checkpoint held out.
-
-    Raises:
-        DataError: a data set is missing or damaged.
-    """
-    examples = load_eval_split(models[0], dataset=dataset, split=split, data_dir=data_dir)
-    held_out = tuple(
-        load_eval_split(
-            loaded, dataset=loaded.card.settings.dataset, split="val", data_dir=data_dir
-        )
-        for loaded in models
-        if how.calibrate
-    )
-    return EvalData(dataset, split, examples, held_out)
-
-
 def evaluate_models(
     models: Sequence[LoadedModel],
-    material: EvalData,
+    data: EvalData,
     *,
-    how: EvalOptions | None = None,
+    options: EvalOptions | None = None,
     device: str = "cpu",
 ) -> list[Evaluation]:
-    """What is said of checkpoints on the same material; an ensemble comes last."""
-    how, target = how or EvalOptions(), torch.device(device)
-    examples = material.examples
+    """Evaluate checkpoints on the same images; the ensemble, if asked for, comes last."""
+    options, target = options or EvalOptions(), torch.device(device)
     # Copies, since a loaded network stays on the CPU.
     models = [
         replace(loaded, network=copy.deepcopy(loaded.network).to(target)) for loaded in models
     ]
-    rows = [(loaded,) for loaded in models] + ([tuple(models)] if how.ensemble else [])
-    answers = _predict_all(models, examples.to(target), how)
-    fitted: list[Calibration | None] = [None] * len(rows)
-    if how.calibrate:
-        fitted = [
-            _calibration(answer, _predict(loaded, each.to(target), how))
-            for answer, loaded, each in zip(answers, models, material.held_out, strict=True)
-        ]
-    corrupted = list(zip(*_corrupted_scores(models, examples, how, target), strict=True))
+    groups = [(loaded,) for loaded in models] + ([tuple(models)] if options.ensemble else [])
+    predictions = _predict_all(models, data.examples.to(target), options)
+    corrupted = _score_corrupted(models, data.examples, options, target)
+    evaluations = [
+        replace(_evaluation(group, predicted, data, tta=options.tta), corrupted=tuple(scores))
+        for group, predicted, scores in zip(groups, predictions, corrupted, strict=True)
+    ]
+    if not options.calibrate:
+        return evaluations
     return [
         replace(
-            _evaluation(row, answer, material, tta=how.tta),
-            calibration=calibration,
-            corrupted=scores,
+            evaluation,
+            calibration=_calibrate(predicted, _predict(loaded, held_out.to(target), options)),
         )
-        for row, answer, calibration, scores in zip(
-            rows,
-            answers,
-            fitted,
-            corrupted or [()] * len(rows),
-            strict=True,
+        for evaluation, loaded, predicted, held_out in zip(
+            evaluations, models, predictions, data.held_out, strict=True
         )
     ]
 
 
 def _evaluation(
-    row: tuple[LoadedModel, ...], answer: Predictions, material: EvalData, *, tta: bool
+    group: tuple[LoadedModel, ...], predictions: Predictions, data: EvalData, *, tta: bool
 ) -> Evaluation:
-    names = tuple(str(loaded.path) for loaded in row)
-    is_one, classes = len(row) == 1, row[0].card.classes
-    name = names[0] if is_one else "ensemble"
-    dataset, split = material.dataset, material.split
-    settings = [loaded.card.settings for loaded in row]
+    """The evaluation of one checkpoint, or of several as an ensemble."""
+    names, settings = [str(each.path) for each in group], [each.card.settings for each in group]
+    is_ensemble = len(group) > 1
+    score = score_predictions(
+        predictions,
+        group[0].card.classes,
+        checkpoint="ensemble" if is_ensemble else names[0],
+        dataset=data.dataset,
+        split=data.split,
+        tta=tta,
+    )
     return Evaluation(
-        score_predictions(answer, classes, checkpoint=name, dataset=dataset, split=split, tta=tta),
-        settings=settings[0] if is_one else None,
+        score,
+        settings=None if is_ensemble else settings[0],
         num_params=sum(count_parameters(each.arch, each.network) for each in settings),
-        doubtful=get_dataset(dataset).doubtful if split == "test" else (),
-        members=() if is_one else names,
+        doubtful=get_dataset(data.dataset).doubtful if data.split == "test" else (),
+        members=tuple(names) if is_ensemble else (),
     )
 
 
 def _predict_all(
-    models: Sequence[LoadedModel], examples: Examples, how: EvalOptions
+    models: Sequence[LoadedModel], examples: Examples, options: EvalOptions
 ) -> list[Predictions]:
-    """What every checkpoint answers, and last the ensemble if it is asked for."""
-    answers = [_predict(loaded, examples, how) for loaded in models]
-    return [*answers, _mean_predictions(answers)] if how.ensemble else answers
+    """The predictions of every checkpoint and last, if asked for, of the ensemble."""
+    predictions = [_predict(loaded, examples, options) for loaded in models]
+    return [*predictions, average_predictions(predictions)] if options.ensemble else predictions
 
 
-def _predict(loaded: LoadedModel, examples: Examples, how: EvalOptions) -> Predictions:
-    if not how.tta:
-        return evaluate_network(loaded.network, examples, loaded.normalization)
-    return _mean_predictions(
-        [
-            evaluate_network(
-                loaded.network,
-                Examples(_shifted(examples.images_NHW, down_px, across_px), examples.labels_N),
-                loaded.normalization,
-            )
-            for down_px, across_px in SHIFTS_PX
-        ]
-    )
+def _predict(loaded: LoadedModel, examples: Examples, options: EvalOptions) -> Predictions:
+    predict = evaluate_with_tta if options.tta else evaluate_network
+    return predict(loaded.network, examples, loaded.normalization)
 
 
-def _shifted(images_NHW: Tensor, down_px: int, across_px: int) -> Tensor:
-    """The pictures moved by at most a pixel, with background where nothing comes in."""
-    height, width = images_NHW.shape[1:]
-    padded_NHW = F.pad(images_NHW, (1, 1, 1, 1))
-    top, left = 1 - down_px, 1 - across_px
-    return padded_NHW[:, top : top + height, left : left + width]
-
-
-def _mean_predictions(answers: Sequence[Predictions]) -> Predictions:
-    """The mean of the probabilities of several answers to the same images."""
-    probabilities_NK = torch.stack([each.probabilities_NK for each in answers]).mean(dim=0)
-    labels_N = answers[0].labels_N
-    loss = cross_entropy(probabilities_NK.numpy(), labels_N.numpy())
-    return Predictions(loss, probabilities_NK, labels_N)
-
-
-def _calibration(answer: Predictions, held_out: Predictions) -> Calibration:
-    """The temperature that suits the images held out, and what it makes of those judged."""
+def _calibrate(predictions: Predictions, held_out: Predictions) -> Calibration:
+    """Fit a temperature on the held-out images and apply it to the predictions."""
     temperature = fit_temperature(held_out.probabilities_NK.numpy(), held_out.labels_N.numpy())
-    labels_N = answer.labels_N.numpy()
-    probabilities_NK = apply_temperature(answer.probabilities_NK.numpy(), temperature)
+    labels_N = predictions.labels_N.numpy()
+    probabilities_NK = apply_temperature(predictions.probabilities_NK.numpy(), temperature)
     return Calibration(
         temperature=temperature,
         num_fitted=len(held_out.labels_N),
@@ -278,22 +199,25 @@ def _calibration(answer: Predictions, held_out: Predictions) -> Calibration:
     )
 
 
-def _corrupted_scores(
-    models: Sequence[LoadedModel], examples: Examples, how: EvalOptions, target: torch.device
-) -> Iterator[list[CorruptedScore]]:
-    """For every corruption and severity the scores of all checkpoints, and of the ensemble."""
-    for corruption in how.corruptions:
+def _score_corrupted(
+    models: Sequence[LoadedModel], examples: Examples, options: EvalOptions, target: torch.device
+) -> list[list[CorruptedScore]]:
+    """The scores of every checkpoint and of the ensemble on all corruptions and severities."""
+    scores: list[list[CorruptedScore]] = [[] for _ in range(len(models) + options.ensemble)]
+    for corruption in options.corruptions:
         for severity, amount in enumerate(corruption.amounts, start=1):
-            worse_NHW = corrupt(examples.images_NHW, corruption, amount)
-            worse = Examples(worse_NHW, examples.labels_N).to(target)
-            accuracies = [answer.accuracy for answer in _predict_all(models, worse, how)]
-            yield [
-                CorruptedScore(
-                    corruption=corruption.name,
-                    severity=severity,
-                    amount=corruption.describe(amount),
-                    num_errors=len(worse) - round(accuracy * len(worse)),
-                    accuracy=accuracy,
+            images_NHW = corrupt(examples.images_NHW, corruption, amount)
+            corrupted = Examples(images_NHW, examples.labels_N).to(target)
+            predictions = _predict_all(models, corrupted, options)
+            for row, predicted in zip(scores, predictions, strict=True):
+                accuracy = predicted.accuracy
+                row.append(
+                    CorruptedScore(
+                        corruption=corruption.name,
+                        severity=severity,
+                        amount=corruption.describe(amount),
+                        num_errors=len(corrupted) - round(accuracy * len(corrupted)),
+                        accuracy=accuracy,
+                    )
                 )
-                for accuracy in accuracies
-            ]
+    return scores

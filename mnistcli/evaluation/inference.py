@@ -1,4 +1,4 @@
-"""The predictions of a network for examples, in float32.
+"""The predictions of a network: its forward pass over examples, in float32.
 
 Shapes: N images, K classes.
 """
@@ -24,7 +24,7 @@ class Predictions:
 
     @property
     def accuracy(self) -> float:
-        """The share of images whose most probable class is their label, in 0..1."""
+        """The share of correct predictions, in 0..1."""
         predicted_N = self.probabilities_NK.argmax(dim=1)
         return int((predicted_N == self.labels_N).sum()) / len(self.labels_N)
 
@@ -33,10 +33,10 @@ class Predictions:
 def evaluate_network(
     model: nn.Module, examples: Examples, normalization: Normalization
 ) -> Predictions:
-    """Judge `model` on `examples`, both on one device, in float32 and without dropout.
+    """The predictions of `model` for `examples`, both on one device, without dropout.
 
     Uses no randomness and leaves the model in the mode it was in. Float32 on
-    every device, so that a count of errors means the same everywhere.
+    every device, so that numbers of errors can be compared.
     """
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""What training and evaluation are judged by. Pure functions of arrays; no torch.
+"""Accuracy intervals, confusion matrix, precision, recall and F1. Pure functions, no torch.
 
 Shapes: N images, K classes.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fares; all but the counts lie in 0..1, and are 0 where undefined."""
+    """Precision, recall and F1 of one class, each in 0..1, and 0 where undefined."""
 
     name: str
     num_images: int
@@ -25,11 +25,11 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Spread:
-    """Accuracies (0..1) of several networks: their mean, and their sample's standard deviation.
+    """The accuracies (0..1) of several networks: mean and sample standard deviation.
 
-    `deviation` is None of a single one. `num_errors` of `num_images` are those
-    of all networks together, `interval` the 95 % Wilson interval of that share,
-    as an accuracy. It assumes that no two networks were judged on the same image.
+    `deviation` is None for a single network. `num_errors` and `num_images` are
+    the sums over all networks; `interval` is the 95 % Wilson interval of the
+    accuracy that they give, which treats the networks' errors as independent.
     """
 
     mean: float
@@ -42,7 +42,7 @@ class Spread:
 def confusion_matrix(
     labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], *, num_classes: int
 ) -> NDArray[np.int64]:
-    """Counts int64 (K, K): row the true class, column the predicted one."""
+    """Counts int64 (K, K); rows are true classes, columns predicted ones."""
     cells_N = labels_N * num_classes + predicted_N
     counts = np.bincount(cells_N, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes).astype(np.int64)
@@ -50,9 +50,9 @@ def confusion_matrix(
 
 def class_scores(confusion_KK: NDArray[np.int64], names: tuple[str, ...]) -> list[ClassScore]:
     """Precision, recall and F1 of every class from a confusion matrix."""
-    right_K = np.diag(confusion_KK).astype(float)
-    precision_K = _divide_or_zero(right_K, confusion_KK.sum(axis=0))
-    recall_K = _divide_or_zero(right_K, confusion_KK.sum(axis=1))
+    correct_K = np.diag(confusion_KK).astype(float)
+    precision_K = _divide_or_zero(correct_K, confusion_KK.sum(axis=0))
+    recall_K = _divide_or_zero(correct_K, confusion_KK.sum(axis=1))
     f1_K = _divide_or_zero(2 * precision_K * recall_K, precision_K + recall_K)
     return [
         ClassScore(name, int(num), float(precision), float(recall), float(f1))
@@ -63,7 +63,7 @@ def class_scores(confusion_KK: NDArray[np.int64], names: tuple[str, ...]) -> lis
 
 
 def macro_mean(classes: Sequence[ClassScore]) -> ClassScore:
-    """The mean of the classes' figures, each class weighing the same; its F1 is macro F1."""
+    """The unweighted mean over the classes; its F1 is the macro F1."""
     return ClassScore(
         "mean",
         sum(each.num_images for each in classes),
@@ -78,8 +78,8 @@ def wilson_interval(
 ) -> tuple[float, float]:
     """The score interval of a proportion, in 0..1 (Wilson 1927).
 
-    Unlike the textbook's p ± z·SE it stays inside 0..1 and keeps its coverage
-    near 1, where the accuracies of this tool lie.
+    Unlike the usual p ± z·SE it stays within 0..1 and keeps its coverage near
+    1, where the accuracies are.
 
     Raises:
         ValueError: there are no images.
@@ -88,21 +88,21 @@ def wilson_interval(
         raise ValueError("an interval needs at least one image")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     p, z2_n = num_correct / num_all, z * z / num_all
-    centre = (p + z2_n / 2) / (1 + z2_n)
+    center = (p + z2_n / 2) / (1 + z2_n)
     half = z * math.sqrt(p * (1 - p) / num_all + z2_n / (4 * num_all)) / (1 + z2_n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def sample_sd(values: Sequence[float]) -> float | None:
-    """The sample's standard deviation; None of a single value, which has none."""
+    """The sample standard deviation; None for a single value."""
     return stdev(values) if len(values) > 1 else None
 
 
-def summarize_spread(judged: Sequence[tuple[float, int]]) -> Spread:
-    """The spread of accuracies (0..1), each with its number of images. There must be one."""
-    accuracies = [accuracy for accuracy, _ in judged]
-    num_images = sum(num for _, num in judged)
-    num_correct = sum(round(accuracy * num) for accuracy, num in judged)
+def summarize_spread(results: Sequence[tuple[float, int]]) -> Spread:
+    """The spread of accuracies (0..1), each with its number of images; at least one."""
+    accuracies = [accuracy for accuracy, _ in results]
+    num_images = sum(num for _, num in results)
+    num_correct = sum(round(accuracy * num) for accuracy, num in results)
     return Spread(
         mean=fmean(accuracies),
         deviation=sample_sd(accuracies),

@@ -1,4 +1,7 @@
-"""The runs of a directory side by side: how far each has come, and how good it is. No torch."""
+"""The runs of a directory as a table: their progress and accuracy, sorted, filtered, the best.
+
+No torch.
+"""
 
 import math
 import re
@@ -9,11 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnistcli.config.settings import TrainSettings
-from mnistcli.errors import DataError
+from mnistcli.errors import DataError, SettingsError
 from mnistcli.evaluation.scores import Score, read_score
 from mnistcli.runs.directory import Run, read_record, read_settings
 from mnistcli.runs.find import all_runs, last_trained_ns, started_runs
-from mnistcli.runs.history import EpochResult, best_epoch, is_finished, meets_accuracy, read_metrics, training_seconds
+from mnistcli.runs.history import (
+    EpochResult,
+    best_epoch,
+    is_finished,
+    meets_accuracy,
+    read_metrics,
+    training_seconds,
+)
 from mnistcli.system.lock import is_locked
 
 RunState = Literal["finished", "unfinished", "training"]
@@ -21,12 +31,12 @@ RunState = Literal["finished", "unfinished", "training"]
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run as its records tell it.
+    """A run and what its files record.
 
-    `name` is what `runs.find` takes. There are no epochs before the first is
-    done. `num_params` is None where the run was made before it was recorded,
-    `score` where `mnist eval` has not judged the run on its test set. `written`
-    is when the newest record was, in seconds since 1970.
+    `name` is what `runs.find.find_run` takes. `num_params` is None in runs of
+    versions that did not record it, `score` before `mnist eval` has evaluated
+    the run on its test set. `written` is when its newest file was, in seconds
+    since 1970.
     """
 
     name: str
@@ -41,36 +51,36 @@ class RunEntry:
 
     @property
     def best(self) -> EpochResult | None:
-        """The epoch that is kept."""
+        """The best epoch; None before the first is finished."""
         return best_epoch(self.epochs) if self.epochs else None
 
     @property
     def last(self) -> EpochResult | None:
-        """The epoch that was done last."""
+        """The last finished epoch."""
         return self.epochs[-1] if self.epochs else None
 
     @property
     def accuracy(self) -> float | None:
-        """The validation accuracy of the epoch that is kept, in 0..1."""
+        """The validation accuracy of the best epoch, in 0..1."""
         return self.best.val_accuracy if self.best else None
 
     @property
     def seconds(self) -> float:
-        """How long it has been trained."""
+        """The training time."""
         return training_seconds(self.epochs)
 
 
 def read_run_entries(out: Path) -> tuple[list[RunEntry], list[DataError]]:
-    """Every run in `out` and in its series, as `runs.all_runs`; and what is wrong with records.
+    """Every run in `out` and in its multi-runs, and what is wrong with damaged files.
 
-    A run without sound settings and metrics is left out; one whose other
-    records are damaged is there without what they would tell.
+    A run with damaged settings or metrics is left out; other damaged files
+    leave their columns empty.
     """
     entries: list[RunEntry] = []
     problems: list[DataError] = []
-    # Those that have begun, and those that have lost their settings.
-    found = {*started_runs(out), *all_runs(out)}
-    for run in sorted(found, key=lambda run: run.path):
+    # Runs without an epoch yet, and runs without settings.
+    runs = {*started_runs(out), *all_runs(out)}
+    for run in sorted(runs, key=lambda run: run.path):
         with _collect_errors(problems):
             entries.append(_read_entry(run.path.relative_to(out).as_posix(), run, problems))
     return entries, problems
@@ -78,7 +88,6 @@ def read_run_entries(out: Path) -> tuple[list[RunEntry], list[DataError]]:
 
 @contextmanager
 def _collect_errors(problems: list[DataError]) -> Iterator[None]:
-    """Put what is wrong with a record to the `problems`, and go on."""
     try:
         yield
     except DataError as error:
@@ -115,18 +124,18 @@ def _state(run: Run, settings: TrainSettings, epochs: Sequence[EpochResult]) -> 
 
 
 def _by_accuracy(entry: RunEntry) -> tuple[float, float]:
-    """The highest validation accuracy first, of equals the lowest loss, as `metrics.best`."""
+    """Highest validation accuracy first, then lowest loss, as `history.best_epoch`."""
     loss = entry.best.val_loss if entry.best else None
     return -(entry.accuracy or 0), math.inf if loss is None else loss
 
 
 def _by_name(entry: RunEntry) -> list[tuple[int, str]]:
-    """Numbers in names by their size: seed-2 before seed-10."""
+    """Numbers in names by their value: seed-2 before seed-10."""
     parts = re.split(r"([0-9]+)", entry.name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-# What is not known comes last.
+# Unknown values come last.
 SORT_KEYS: dict[str, Callable[[RunEntry], Any]] = {
     "date": lambda entry: -entry.written,
     "accuracy": _by_accuracy,
@@ -137,15 +146,33 @@ SORT_KEYS: dict[str, Callable[[RunEntry], Any]] = {
 
 
 def sort_entries(entries: Sequence[RunEntry], order: str) -> list[RunEntry]:
-    """The entries in one of `ORDERS`; of equals the newest first."""
-    newest_first = sorted(entries, key=lambda entry: -entry.written)
+    """The entries in an order of `SORT_KEYS`; among equals, the newest first."""
+    newest_first = sorted(entries, key=SORT_KEYS["date"])
     return sorted(newest_first, key=SORT_KEYS[order])
 
 
-def best_entry(entries: Sequence[RunEntry]) -> RunEntry | None:
-    """The entry with the highest validation accuracy; None where none has any."""
-    judged = [entry for entry in entries if entry.accuracy is not None]
-    return sort_entries(judged, "accuracy")[0] if judged else None
+def best_entry(entries: Sequence[RunEntry], out: Path) -> RunEntry:
+    """The entry with the highest validation accuracy, among equals with the lowest loss.
+
+    Raises:
+        SettingsError: the runs were validated on different data sets.
+        DataError: none has a validation accuracy.
+    """
+    validated = [entry for entry in entries if entry.accuracy is not None]
+    datasets = sorted({entry.settings.dataset for entry in validated})
+    if len(datasets) > 1:
+        raise SettingsError(
+            f"No run in {out} is the best of all.",
+            why=f"They were validated on different data sets: {', '.join(datasets)}.",
+            fix=f"Choose one: --dataset {datasets[0]}",
+        )
+    if not validated:
+        raise DataError(
+            f"No run in {out} is the best.",
+            why="None of the selected runs has a validation accuracy.",
+            fix="Train one: mnist train",
+        )
+    return sort_entries(validated, "accuracy")[0]
 
 
 def filter_entries(
@@ -157,7 +184,7 @@ def filter_entries(
     max_params: int | None = None,
     min_accuracy: float | None = None,
 ) -> list[RunEntry]:
-    """The entries that meet every condition given; `min_accuracy` is of validation, in %."""
+    """The entries that meet every condition; `min_accuracy` is a validation accuracy in %."""
     return [
         entry
         for entry in entries

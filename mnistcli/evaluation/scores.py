@@ -1,30 +1,44 @@
-"""The score of a checkpoint on a split, and its record in a run."""
+"""The score of a checkpoint on a split: computed from predictions, saved in its run, read back.
+
+No torch. Shapes: N images, K classes.
+"""
 
 import itertools
 import math
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import (
-    TypeAdapter,
-    ValidationError,
-)
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from mnistcli.config.choices import EvalSplit
 from mnistcli.config.validate import first_problem
 from mnistcli.errors import GateError
-from mnistcli.evaluation.calibration import ConfidenceBin
-from mnistcli.evaluation.metrics import ClassScore
+from mnistcli.evaluation.calibration import ConfidenceBin, confidence_bins
+from mnistcli.evaluation.metrics import (
+    ClassScore,
+    class_scores,
+    confusion_matrix,
+    wilson_interval,
+)
 from mnistcli.runs.directory import Run, damaged_file, read_record, write_record
 from mnistcli.runs.find import run_of_best_checkpoint
 from mnistcli.runs.history import meets_accuracy
 from mnistcli.version import SCHEMA_VERSION
 
+if TYPE_CHECKING:
+    from mnistcli.evaluation.inference import Predictions
+
+# More than any data set has; a record with more is damaged.
+MAX_IMAGES = 10**7
+
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that was misread: its place in the split, what it is, what it was taken for.
+    """A misclassified image: its index in the split, its true class and the predicted one.
 
     The probabilities (0..1) are those of the predicted and of the true class.
     """
@@ -38,12 +52,13 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Score:
-    """How a checkpoint fares on a split.
+    """The figures of a checkpoint on a split.
 
-    `loss` is the mean cross-entropy in nats, `interval` the 95 % Wilson
-    interval of the accuracy; `confusion` has a row a true class. Mistakes come
-    most confident first. `bins` are empty in scores that older versions kept;
-    `tta` says that the probabilities are means over shifted copies.
+    `loss` is the mean cross-entropy in nats and `interval` the 95 % Wilson
+    interval of the accuracy (0..1). Rows of `confusion` are true classes.
+    `mistakes` are sorted by probability, highest first. `bins` are empty in
+    records of older versions. `tta`: the probabilities are means over shifted
+    copies of each image.
     """
 
     checkpoint: str
@@ -63,9 +78,9 @@ class Score:
 
 @dataclass(frozen=True)
 class CorruptedScore:
-    """How a checkpoint fares on a split whose every image was made worse by `amount`.
+    """The accuracy (0..1) of a checkpoint on a split with one corruption of every image.
 
-    Severities count from 1, the mildest; the accuracy lies in 0..1.
+    Severities count from 1, the mildest; `amount` describes them.
     """
 
     corruption: str
@@ -73,6 +88,56 @@ class CorruptedScore:
     amount: str
     num_errors: int
     accuracy: float
+
+
+def score_predictions(
+    predictions: "Predictions",
+    classes: tuple[str, ...],
+    *,
+    checkpoint: str,
+    dataset: str,
+    split: EvalSplit,
+    tta: bool = False,
+) -> Score:
+    """The score that predictions for the images of a split give."""
+    probabilities_NK = predictions.probabilities_NK.numpy()
+    labels_N, predicted_N = predictions.labels_N.numpy(), probabilities_NK.argmax(axis=1)
+    confusion_KK = confusion_matrix(labels_N, predicted_N, num_classes=len(classes))
+    num_correct = int(np.trace(confusion_KK))
+    return Score(
+        checkpoint=checkpoint,
+        dataset=dataset,
+        split=split,
+        num_images=len(labels_N),
+        num_errors=len(labels_N) - num_correct,
+        loss=predictions.loss,
+        accuracy=num_correct / len(labels_N),
+        interval=wilson_interval(num_correct, len(labels_N)),
+        classes=class_scores(confusion_KK, classes),
+        confusion=confusion_KK.tolist(),
+        mistakes=_mistakes(labels_N, predicted_N, probabilities_NK),
+        bins=confidence_bins(probabilities_NK, labels_N),
+        tta=tta,
+    )
+
+
+def _mistakes(
+    labels_N: NDArray[np.int64],
+    predicted_N: NDArray[np.int64],
+    probabilities_NK: NDArray[np.float32],
+) -> list[Mistake]:
+    """Every misclassified image, the most confident mistake first."""
+    mistakes = [
+        Mistake(
+            index=int(i),
+            label=int(labels_N[i]),
+            predicted=int(predicted_N[i]),
+            probability=float(probabilities_NK[i, predicted_N[i]]),
+            label_probability=float(probabilities_NK[i, labels_N[i]]),
+        )
+        for i in np.flatnonzero(labels_N != predicted_N)
+    ]
+    return sorted(mistakes, key=lambda mistake: mistake.probability, reverse=True)
 
 
 def require_accuracy(*scores: Score, min_percent: float | None) -> None:
@@ -84,22 +149,18 @@ def require_accuracy(*scores: Score, min_percent: float | None) -> None:
         return
     worst = min(missed, key=lambda score: score.accuracy)
     what = f"The accuracy is {100 * worst.accuracy:.2f} %, below {min_percent:g} %."
-    why = f"{worst.num_errors:,} of {worst.num_images:,} images were misread."
+    why = f"{worst.num_errors:,} of {worst.num_images:,} images were misclassified."
     if len(scores) > 1:
         what = f"{len(missed)} of {len(scores)} checkpoints are below {min_percent:g} %."
-        why = f"The worst, {worst.checkpoint}, reaches {100 * worst.accuracy:.2f} %: {why}"
+        why = f"The lowest accuracy is {100 * worst.accuracy:.2f} %, of {worst.checkpoint}: {why}"
     fix = "Train longer (--epochs), with --augment, or another --arch."
     raise GateError(what, why=why, fix=fix)
 
 
-# No data set has as many.
-MAX_IMAGES = 10**7
-
-
 def write_score(score: Score) -> Path | None:
-    """Write a score into the run whose best checkpoint it judged; None if it is no run's.
+    """Save a score in the run whose best checkpoint it is of; None if there is no such run.
 
-    A score with `tta` is not kept: it is not the network's alone.
+    Scores with TTA are not saved: a run's score is that of its network alone.
 
     Raises:
         RunError: the run directory cannot be written.
@@ -107,18 +168,18 @@ def write_score(score: Score) -> Path | None:
     run = run_of_best_checkpoint(Path(score.checkpoint))
     if score.tta or run is None:
         return None
-    name = _score_name(score.dataset, score.split)
+    name = _file_name(score.dataset, score.split)
     write_record(run, name, {"schema_version": SCHEMA_VERSION, **asdict(score)})
     return run.path / name
 
 
 def read_score(run: Run, dataset: str, split: EvalSplit) -> Score | None:
-    """The score that `keep_score` wrote, or None if it has not.
+    """The score that `write_score` saved in a run; None if there is none.
 
     Raises:
         DataError: the record is damaged.
     """
-    name = _score_name(dataset, split)
+    name = _file_name(dataset, split)
     if not (run.path / name).exists():
         return None
     record = read_record(run, name)
@@ -128,43 +189,47 @@ def read_score(run: Run, dataset: str, split: EvalSplit) -> Score | None:
     except ValidationError as error:
         raise damaged_file(run.path / name, first_problem(error)) from error
     if not _is_consistent(score):
-        raise damaged_file(run.path / name, "its figures make no sense")
+        raise damaged_file(run.path / name, "its figures contradict each other")
     return score
 
 
 @cache
 def _score_adapter() -> TypeAdapter[Score]:
-    """What checks a score. To make it takes longer than to read one."""
+    """Made once, when needed: making it takes longer than reading a score."""
     return TypeAdapter(Score)
 
 
 def _is_consistent(score: Score) -> bool:
-    """Whether the figures of a score are in their bounds and agree with each other."""
+    """Whether the figures of a score are within their bounds and agree with each other."""
     num_classes, counts = len(score.classes), list(itertools.chain(*score.confusion))
     if not num_classes or [len(row) for row in score.confusion] != [num_classes] * num_classes:
         return False
     num_correct = sum(score.confusion[k][k] for k in range(num_classes))
+    bin_sizes = [each.num_images for each in score.bins]
     shares = [score.accuracy, *score.interval]
-    shares += [
-        share for each in score.mistakes for share in (each.probability, each.label_probability)
-    ]
-    shares += [share for each in score.classes for share in (each.precision, each.recall, each.f1)]
-    shares += [share for each in score.bins for share in (each.accuracy, each.confidence)]
-    binned = [each.num_images for each in score.bins]
-    places = [place for each in score.mistakes for place in (each.label, each.predicted)]
+    for mistake in score.mistakes:
+        shares += [mistake.probability, mistake.label_probability]
+    for class_ in score.classes:
+        shares += [class_.precision, class_.recall, class_.f1]
+    for bin_ in score.bins:
+        shares += [bin_.accuracy, bin_.confidence]
     return (
         1 <= sum(counts) == score.num_images <= MAX_IMAGES
         and min(counts) >= 0
         and num_correct == score.num_images - score.num_errors
-        and (not binned or (sum(binned) == score.num_images and min(binned) >= 0))
+        and (not bin_sizes or (sum(bin_sizes) == score.num_images and min(bin_sizes) >= 0))
         and not score.tta
         and all(0 <= share <= 1 for share in shares)
         and score.interval[0] <= score.interval[1]
         and 0 <= score.loss < math.inf
-        and all(0 <= place < num_classes for place in places)
-        and all(0 <= each.index < score.num_images for each in score.mistakes)
+        and all(
+            0 <= mistake.index < score.num_images
+            and 0 <= mistake.label < num_classes
+            and 0 <= mistake.predicted < num_classes
+            for mistake in score.mistakes
+        )
     )
 
 
-def _score_name(dataset: str, split: EvalSplit) -> str:
+def _file_name(dataset: str, split: EvalSplit) -> str:
     return f"eval-{dataset}-{split}.json"

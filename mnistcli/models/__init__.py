@@ -1,1 +1,1 @@
-"""The architectures, one file each, their registry and their summary."""
+"""The architectures, one file each, their registry and the summary of a network."""

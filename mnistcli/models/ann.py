@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
-class Ann(nn.Module):
-    """Hidden layers of linear, batch norm, ReLU and dropout on a 64x64 picture.
+class ANN(nn.Module):
+    """Hidden layers of linear, batch norm, ReLU and dropout on a 64x64 image.
 
-    The linear layers have no bias, because batch norm subtracts it again.
-    Hidden sizes (1024, 512, 256) make 4,855,818 parameters; the original's
-    (12288, 6144, 6144, 3072) make 182,538,250.
+    The linear layers have no bias, since batch norm would subtract it again.
+    Hidden sizes (1024, 512, 256) make 4,855,818 parameters; (12288, 6144,
+    6144, 3072), as published, make 182,538,250.
     """
 
     def __init__(self, *, hidden: Sequence[int], dropout: float, input_px: int = 64) -> None:
@@ -32,7 +32,6 @@ class Ann(nn.Module):
         self.classify = nn.Linear(sizes[-1], 10)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalized float pictures of shape (N, 1, H, W)."""
-        h_ND = self.hidden(x_NCHW)
-        logits_NK: Tensor = self.classify(h_ND)
+        """Logits of shape (N, 10) for normalized float images of shape (N, 1, H, W)."""
+        logits_NK: Tensor = self.classify(self.hidden(x_NCHW))
         return logits_NK

@@ -1,4 +1,4 @@
-"""The classic: convolution and pooling stages, then linear layers.
+"""Stages of convolution and pooling, then linear layers.
 
 Shapes: N images, C channels (1), H rows, W columns, D features, K classes.
 """
@@ -8,25 +8,25 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
-class Cnn(nn.Module):
-    """Stages of convolution, 2x2 max pooling and ReLU; then hidden linear layers.
+class CNN(nn.Module):
+    """Stages of convolution, 2x2 max pooling and ReLU, then hidden linear layers.
 
-    `pool` is "each" for a pooling in every stage, "last" for one after the
-    last convolution. It comes before the ReLU: both in either order give the
-    same numbers and gradients, and a quarter of the pixels is left to do.
+    `pool` is "each" for a pooling in every stage, "last" for one after the last
+    convolution only. It comes before the ReLU: results and gradients are the
+    same, and the ReLU processes a quarter of the pixels.
 
     With `batch_norm` every convolution is normalized over the batch, after the
-    pooling too, which makes its bias needless.
+    pooling too, and has no bias.
 
     Dropout acts on the flattened features and after every hidden layer.
     Channels (8, 16) with a padded 3x3 kernel and 32 hidden units make 26,698
     parameters; (6, 12) with 24 make 15,106; (32, 64) with an unpadded 5x5
     kernel and no hidden layer make 62,346; (10, 20) with 50 make 21,840.
     The network of PyTorch's own MNIST example, (32, 64) with an unpadded 3x3
-    kernel, pooled at last, and 128 hidden units, has 1,199,882.
+    kernel, one pooling and 128 hidden units, has 1,199,882.
 
     Raises:
-        ValueError: the stages leave no pixel to look at.
+        ValueError: the stages leave no pixel.
     """
 
     def __init__(
@@ -70,8 +70,6 @@ class Cnn(nn.Module):
         self.classify = nn.Linear(sizes[-1], 10)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalized float pictures of shape (N, 1, H, W)."""
-        h_NCHW = self.stages(x_NCHW)
-        h_ND = self.hidden(h_NCHW)
-        logits_NK: Tensor = self.classify(h_ND)
+        """Logits of shape (N, 10) for normalized float images of shape (N, 1, H, W)."""
+        logits_NK: Tensor = self.classify(self.hidden(self.stages(x_NCHW)))
         return logits_NK

@@ -1,4 +1,4 @@
-"""A deep convolutional network on a 64x64 picture.
+"""A deep convolutional network on a 64x64 image.
 
 Shapes: N images, C channels (1), H rows, W columns, D features, K classes.
 """
@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
-class CnnDeep(nn.Module):
-    """Stages of two 3x3 convolutions with batch norm and ReLU, 2x2 pooling and dropout.
+class DeepCNN(nn.Module):
+    """Stages of two 3x3 convolutions with batch norm and ReLU, 2x2 max pooling and dropout.
 
-    Each stage halves the picture; the mean over what is left feeds one linear
-    layer. Channels (16, 32, 64, 128) make eight convolutions and 295,002
-    parameters; (64, 256, 512, 1024) make 18,487,114, about the original's size.
+    Each stage halves the side of the image; global average pooling and one
+    linear layer follow. Channels (16, 32, 64, 128) make eight convolutions and
+    295,002 parameters; (64, 256, 512, 1024), about as many as published, make
+    18,487,114.
 
     Raises:
-        ValueError: the stages leave no pixel to look at.
+        ValueError: the stages leave no pixel.
     """
 
     def __init__(self, *, channels: Sequence[int], dropout: float, input_px: int = 64) -> None:
@@ -39,14 +40,13 @@ class CnnDeep(nn.Module):
         self.classify = nn.Linear(num_in, 10)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalized float pictures of shape (N, 1, H, W)."""
-        h_ND = self.stages(x_NCHW)
-        logits_NK: Tensor = self.classify(h_ND)
+        """Logits of shape (N, 10) for normalized float images of shape (N, 1, H, W)."""
+        logits_NK: Tensor = self.classify(self.stages(x_NCHW))
         return logits_NK
 
 
 def _convolution(num_in: int, num_out: int) -> tuple[nn.Module, ...]:
-    """A 3x3 convolution that keeps the size; batch norm makes its bias needless."""
+    """A 3x3 convolution that keeps the image's size; batch norm makes a bias superfluous."""
     return (
         nn.Conv2d(num_in, num_out, 3, padding=1, bias=False),
         nn.BatchNorm2d(num_out),

@@ -1,4 +1,4 @@
-"""A small perceptron on the 784 pixels.
+"""A small multilayer perceptron on the 784 pixels.
 
 Shapes: N images, C channels (1), H rows, W columns, D features, K classes.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
-class Mlp(nn.Module):
+class MLP(nn.Module):
     """Hidden layers of linear, ReLU and dropout.
 
     Hidden sizes (120, 84) make 105,214 parameters, (50, 50) make 42,310.
@@ -25,7 +25,6 @@ class Mlp(nn.Module):
         self.classify = nn.Linear(sizes[-1], 10)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalized float pictures of shape (N, 1, H, W)."""
-        h_ND = self.hidden(x_NCHW)
-        logits_NK: Tensor = self.classify(h_ND)
+        """Logits of shape (N, 10) for normalized float images of shape (N, 1, H, W)."""
+        logits_NK: Tensor = self.classify(self.hidden(x_NCHW))
         return logits_NK

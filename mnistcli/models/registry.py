@@ -1,10 +1,7 @@
-"""The five architectures and the recipes, as plain data.
+"""The five architectures by name, the networks built from them, and how many parameters those have.
 
-An architecture is a parametric family of networks, named by the class that
-builds it; nothing is imported until `build` is called. A recipe is one member
-of a family with the settings that train it. Eleven are of published descriptions,
-the sprints our own. `docs/results.md` holds what each was claimed to reach and
-what it reaches here.
+Importing this loads no network and no torch: an architecture names its class, which is
+imported when a network is built.
 """
 
 import functools
@@ -20,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family of networks.
+    """A parametric family of networks.
 
-    `factory` is "module:class", `input_px` the side of the square picture the
-    network sees, `default_recipe` what `--arch` alone trains, and
-    `budget_setting` the setting that `--max-params` may choose (None where the
-    size is fixed by the recipe). `gains_from_bfloat16` says whether a CPU with
-    the instructions trains it faster in bfloat16 (`docs/performance.md`).
+    `factory` is "module:class", `input_px` the side of the square image that
+    the network takes, `default_recipe` the recipe of `--arch` alone, and
+    `budget_setting` the model setting that `--max-params` chooses (None where
+    the settings fix the size). `gains_from_bfloat16`: whether a CPU with
+    bfloat16 instructions trains it faster that way (`docs/performance.md`).
     """
 
     name: str
@@ -43,15 +40,15 @@ ARCHITECTURES: dict[str, Architecture] = {
     for architecture in (
         Architecture(
             "ann",
-            "deep fully connected net on 64x64 pixels",
-            "mnistcli.models.ann:Ann",
+            "deep fully connected network on 64x64 pixels",
+            "mnistcli.models.ann:ANN",
             input_px=64,
             default_recipe="ann",
         ),
         Architecture(
             "mlp",
             "small perceptron on the 784 pixels",
-            "mnistcli.models.mlp:Mlp",
+            "mnistcli.models.mlp:MLP",
             input_px=28,
             default_recipe="mlp-120-84",
             gains_from_bfloat16=False,
@@ -59,21 +56,21 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(
             "cnn",
             "two convolution stages, then linear layers",
-            "mnistcli.models.cnn:Cnn",
+            "mnistcli.models.cnn:CNN",
             input_px=28,
             default_recipe="cnn-26k",
         ),
         Architecture(
             "cnn-deep",
             "eight convolutions on 64x64 pixels",
-            "mnistcli.models.cnn_deep:CnnDeep",
+            "mnistcli.models.cnn_deep:DeepCNN",
             input_px=64,
             default_recipe="cnn-deep",
         ),
         Architecture(
             "cnn-small",
-            "the widest net that fits --max-params",
-            "mnistcli.models.cnn_small:CnnSmall",
+            "the widest network that fits --max-params",
+            "mnistcli.models.cnn_small:SmallCNN",
             input_px=28,
             default_recipe="cnn-small",
             budget_setting="width",
@@ -90,33 +87,33 @@ def get_architecture(name: str) -> Architecture:
 
 
 def build_network(arch: str, model: Mapping[str, object]) -> "nn.Module":
-    """A freshly initialised network on the CPU, from the global random generator.
+    """A newly initialized network on the CPU, from PyTorch's global random generator.
 
-    `model` holds the family's settings (`hidden`, `channels`, `width` …).
+    `model` holds the settings of the architecture (`hidden`, `channels`, `width` …).
 
     Raises:
-        SettingsError: the settings leave no network that can see a picture.
+        SettingsError: the settings leave no pixel of the image.
     """
     from importlib import import_module
 
     module_name, class_name = get_architecture(arch).factory.split(":")
-    network = getattr(import_module(module_name), class_name)
+    network_class = getattr(import_module(module_name), class_name)
     try:
-        built: nn.Module = network(**model)
+        network: nn.Module = network_class(**model)
     except ValueError as error:
         raise SettingsError(
             f"This {arch} cannot be built.",
             why=f"{error}.",
             fix="Use fewer stages, a smaller --kernel-size or more --padding.",
         ) from error
-    return built
+    return network
 
 
 def build_on_meta(arch: str, model: Mapping[str, object]) -> "nn.Module":
-    """The network on PyTorch's "meta" device: all shapes, no memory.
+    """The network on PyTorch's "meta" device: shapes without values, and no memory.
 
     Raises:
-        SettingsError: the settings leave no network that can see a picture.
+        SettingsError: the settings leave no pixel of the image.
     """
     import torch
 
@@ -125,7 +122,7 @@ def build_on_meta(arch: str, model: Mapping[str, object]) -> "nn.Module":
 
 
 def has_batch_norm(arch: str, model: Mapping[str, object]) -> bool:
-    """Whether a network can only be trained on more than one picture a batch."""
+    """Whether a network has batch norm, which cannot train on batches of one image."""
     from torch import nn
 
     norms = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -133,13 +130,13 @@ def has_batch_norm(arch: str, model: Mapping[str, object]) -> bool:
 
 
 def count_parameters(arch: str, model: Mapping[str, object]) -> int:
-    """The number of trainable parameters, counted without allocating them."""
+    """The number of trainable parameters; allocates no memory for them."""
     return sum(parameter.numel() for parameter in build_on_meta(arch, model).parameters())
 
 
 @functools.cache
 def widest_fitting(arch: str, max_params: int) -> int:
-    """The largest `budget_setting` whose network has at most `max_params` parameters.
+    """The largest `budget_setting` with which a network has at most `max_params` parameters.
 
     Raises:
         GateError: not even the narrowest fits.
@@ -151,10 +148,11 @@ def widest_fitting(arch: str, max_params: int) -> int:
         return count_parameters(arch, {setting: width}) <= max_params
 
     if not fits(1):
+        fewest = count_parameters(arch, {setting: 1})
         raise GateError(
             f"No {arch} fits {max_params:,} parameters.",
-            why=f"The narrowest has {count_parameters(arch, {setting: 1}):,}.",
-            fix=f"Raise the budget: --max-params {count_parameters(arch, {setting: 1})}",
+            why=f"The narrowest has {fewest:,}.",
+            fix=f"Raise the budget: --max-params {fewest}",
         )
     low, high = 1, 2
     while fits(high):

@@ -1,24 +1,22 @@
-"""What a network is made of: its layers, their sizes and their cost."""
+"""The layers of a network: output shapes, parameters and multiply-accumulates (MACs)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from mnistcli.config.recipes import RECIPES
-from mnistcli.config.resolve import fit_budget, resolve_settings
-from mnistcli.config.settings import TrainSettings
 from mnistcli.models.registry import build_on_meta, get_architecture
 
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer as the picture passes it.
+    """One application of a layer to one image.
 
-    `output_shape` is of one picture, without the batch. `num_macs` counts
-    multiply-accumulates for one picture, of convolutions and linear layers
-    only; a layer passed twice stands twice, its parameters counted once.
+    `output_shape` is without the batch. `num_macs` counts convolutions and
+    linear layers only. A layer that is applied twice is listed twice; its
+    parameters are counted the first time.
     """
 
     name: str
@@ -30,9 +28,8 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """A network described: its settings, and its layers in the order a picture passes them."""
+    """A network's input size and its layers in the order of the forward pass."""
 
-    settings: TrainSettings
     input_px: int
     layers: list[LayerSummary]
 
@@ -43,7 +40,7 @@ class NetworkSummary:
 
     @property
     def num_macs(self) -> int:
-        """Multiply-accumulates for one picture."""
+        """Multiply-accumulates per image."""
         return sum(layer.num_macs for layer in self.layers)
 
     @property
@@ -52,41 +49,34 @@ class NetworkSummary:
         return 4 * self.num_params
 
 
-def summarize_network(settings: TrainSettings) -> NetworkSummary:
-    """The network that these settings train; a budget must have been filled in."""
-    network = build_on_meta(settings.arch, settings.network)
-    input_px = get_architecture(settings.arch).input_px
-    return NetworkSummary(settings, input_px, trace_layers(network, input_px=input_px))
+def summarize_network(arch: str, model: Mapping[str, object]) -> NetworkSummary:
+    """The summary of a network by its architecture and model settings, as for `build_network`.
 
-
-def summarize_recipes() -> list[NetworkSummary]:
-    """The networks of all recipes, in the registry's order."""
-    return [
-        summarize_network(fit_budget(resolve_settings({"recipe": name}, environ={}).settings))
-        for name in RECIPES
-    ]
+    Raises:
+        SettingsError: the settings leave no pixel of the image.
+    """
+    input_px = get_architecture(arch).input_px
+    return NetworkSummary(input_px, trace_layers(build_on_meta(arch, model), input_px=input_px))
 
 
 def trace_layers(network: nn.Module, *, input_px: int) -> list[LayerSummary]:
-    """The layers of a network on the "meta" device, in the order a picture passes them.
+    """The layers of a network on the "meta" device, in the order of the forward pass.
 
-    Nothing is computed or allocated: only shapes flow, so a network of any size
-    takes no memory.
+    Only shapes are computed, so that a network of any size needs no memory.
     """
-    found: list[LayerSummary] = []
+    layers: list[LayerSummary] = []
     counted: set[nn.Module] = set()
 
-    def note(name: str, module: nn.Module, output: Tensor) -> None:
-        params = 0 if module in counted else sum(p.numel() for p in module.parameters())
-        counted.add(module)
+    def record(name: str, module: nn.Module, output: Tensor) -> None:
         shape = tuple(output.shape[1:])
-        found.append(
-            LayerSummary(name, type(module).__name__, shape, params, _num_macs(module, shape))
-        )
+        num_params = 0 if module in counted else sum(p.numel() for p in module.parameters())
+        counted.add(module)
+        kind = type(module).__name__
+        layers.append(LayerSummary(name, kind, shape, num_params, _count_macs(module, shape)))
 
     hooks = [
         module.register_forward_hook(
-            lambda module, _inputs, output, name=name: note(name, module, output)
+            lambda module, _inputs, output, name=name: record(name, module, output)
         )
         for name, module in network.named_modules()
         if not any(module.children())
@@ -94,10 +84,10 @@ def trace_layers(network: nn.Module, *, input_px: int) -> list[LayerSummary]:
     network.eval()(torch.empty(1, 1, input_px, input_px, device="meta"))
     for hook in hooks:
         hook.remove()
-    return found
+    return layers
 
 
-def _num_macs(module: nn.Module, output_shape: tuple[int, ...]) -> int:
+def _count_macs(module: nn.Module, output_shape: tuple[int, ...]) -> int:
     if isinstance(module, nn.Conv2d):
         taps = prod(module.kernel_size) * module.in_channels // module.groups
         return prod(output_shape) * taps

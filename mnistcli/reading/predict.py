@@ -1,43 +1,41 @@
-"""From the digits in pictures and checkpoints to predictions.
+"""Digits and networks -> class probabilities, and which segmentation is right.
 
 Shapes: N images, M networks, K classes.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistcli.data.batches import evaluation_batches
-from mnistcli.data.normalization import normalize
-from mnistcli.errors import SettingsError
+from mnistcli.data.examples import evaluation_batches, normalize
+from mnistcli.reading.digit import DigitImage, Segmentation, Segmentations
 from mnistcli.reading.normalize import stroke_width_px
-from mnistcli.reading.pipeline import DigitImage, Segmentations
 from mnistcli.runs.checkpoint import LoadedModel
 
-# The two most probable classes are closer than this: the reading is a guess.
+# If the two most probable classes are closer than this, the prediction is in doubt.
 DOUBTFUL_MARGIN = 0.5
-# By how much the least of the pieces' log-sum-exps must exceed that of the whole before
-# ink counts as several digits that touch. Of 2,000 of MNIST's training digits 6 exceed it, 3 of
-# them by 2; of 200 strings of overlapping ones 80 % are read right with 0 and 69 % with 4.
+# By how much the smallest log-sum-exp of the pieces must exceed that of the uncut ink before
+# it counts as several digits that touch. Of 2,000 of MNIST's training digits 6 exceed it, 3 of
+# them by 2; of 200 strings of overlapping digits 80 % are read correctly with 0, 69 % with 4.
 CUT_GAIN = 2.5
-# Of MNIST's training digits, 99.9 % have between these means of ink (0..1), and strokes
-# between these widths, as `images.stroke_width_px` measures them.
+# 99.9 % of MNIST's training digits have a mean ink (0..1) and a stroke width
+# (`stroke_width_px`) within these bounds.
 USUAL_INK, USUAL_STROKE_PX = (0.033, 0.305), (1.26, 5.36)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a digit was read as: every class's probability (0..1, sum 1), and the digit itself."""
+    """Each class's probability (0..1, sum 1) for a digit."""
 
     probabilities: dict[str, float]
     digit: DigitImage
 
     def top(self, num: int) -> list[tuple[str, float]]:
-        """The `num` most probable classes, most probable first."""
+        """The `num` most probable classes with their probabilities, most probable first."""
         return sorted(self.probabilities.items(), key=lambda item: -item[1])[:num]
 
     @property
@@ -47,12 +45,12 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """The probability of the predicted class."""
+        """The probability of the most probable class."""
         return self.probabilities[self.label]
 
     @property
     def doubt(self) -> str | None:
-        """Why the reading may be wrong, in words; None where nothing speaks against it."""
+        """Why the prediction may be wrong; None if there is no reason to doubt it."""
         (first, most), (second, next_most) = self.top(2)
         if most - next_most < DOUBTFUL_MARGIN:
             return f"unsure: it may be {first} or {second}"
@@ -65,67 +63,65 @@ class Prediction:
 
 
 def predictions_to_text(predictions: Sequence[Prediction]) -> str:
-    """The digits of a picture as they are read, its lines of writing parted by spaces."""
-    lines = itertools.groupby(predictions, key=lambda each: each.digit.line)
-    return " ".join("".join(each.label for each in line) for _, line in lines)
-
-
-def require_same_classes(models: Sequence[LoadedModel]) -> None:
-    """Raise SettingsError unless all networks tell the same classes apart."""
-    first = models[0]
-    for other in models[1:]:
-        if other.card.classes != first.card.classes:
-            raise SettingsError(
-                f"{first.path} and {other.path} cannot be averaged.",
-                why="They were trained on different classes.",
-                fix="Name checkpoints that were trained on the same data set.",
-            )
+    """The digits of a picture in the order of reading; a space between lines of writing."""
+    lines = itertools.groupby(predictions, key=lambda prediction: prediction.digit.line)
+    return " ".join("".join(prediction.label for prediction in line) for _, line in lines)
 
 
 def predict_digits(
     models: Sequence[LoadedModel], pictures: Sequence[Sequence[Segmentations]]
 ) -> list[list[Prediction]]:
-    """The predictions for every picture's digits, computed on the CPU.
+    """The predictions for each picture's digits, computed on the CPU.
 
-    The probabilities are the mean over the networks. Ink that may be several
-    digits is cut where that makes them more like digits: the log-sum-exp of the
-    logits is high for what the network was trained on (Liu et al. 2020,
-    Energy-based out-of-distribution detection), which softmax does not show.
+    The probabilities are the mean over the networks. Ink that may be several digits
+    is cut where that makes its pieces more typical digits: the log-sum-exp of the
+    logits is high for what the network was trained on (Liu et al. 2020, Energy-based
+    out-of-distribution detection), which softmax does not show.
     """
-    digits = [digit for found in pictures for ways in found for way in ways for digit in way]
-    unique = list({id(digit): digit for digit in digits}.values())
-    if not unique:
+    flatten = itertools.chain.from_iterable
+    digits = list(dict.fromkeys(flatten(flatten(flatten(pictures)))))
+    if not digits:
         return [[] for _ in pictures]
-    probabilities_NK, typical_N = _run_networks(
-        models, np.stack([digit.pixels_HW for digit in unique])
+    probabilities_NK, typicality_N = _run_networks(
+        models, np.stack([digit.pixels_HW for digit in digits])
     )
-    row = {id(digit): number for number, digit in enumerate(unique)}
     classes = models[0].card.classes
-
-    def predicted(digit: DigitImage) -> Prediction:
-        values_K = probabilities_NK[row[id(digit)]].tolist()
-        return Prediction(dict(zip(classes, values_K, strict=True)), digit)
-
-    def typical(way: tuple[DigitImage, ...]) -> float:
-        # Not to cut is preferred.
-        least = min(float(typical_N[row[id(digit)]]) for digit in way)
-        return least + CUT_GAIN if len(way) == 1 else least
-
+    predictions = {
+        digit: Prediction(dict(zip(classes, values_K, strict=True)), digit)
+        for digit, values_K in zip(digits, probabilities_NK.tolist(), strict=True)
+    }
+    typicality = dict(zip(digits, typicality_N.tolist(), strict=True))
     return [
-        [predicted(digit) for ways in found for digit in max(ways, key=typical)]
-        for found in pictures
+        [
+            predictions[digit]
+            for segmentations in picture
+            for digit in pick_segmentation(segmentations, typicality)
+        ]
+        for picture in pictures
     ]
+
+
+def pick_segmentation(
+    segmentations: Segmentations, typicality: Mapping[DigitImage, float]
+) -> Segmentation:
+    """The segmentation with the most typical least typical digit; uncut ink is preferred."""
+
+    def score(segmentation: Segmentation) -> float:
+        least = min(typicality[digit] for digit in segmentation)
+        return least + CUT_GAIN if len(segmentation) == 1 else least
+
+    return max(segmentations, key=score)
 
 
 @torch.inference_mode()
 def _run_networks(
     models: Sequence[LoadedModel], images_NHW: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The mean of the networks' probabilities (N, K), and of the log-sum-exps of their logits."""
-    parts = evaluation_batches(torch.from_numpy(images_NHW))
+    """The mean over the networks of the probabilities (N, K) and of the log-sum-exps (N,)."""
+    batches = evaluation_batches(torch.from_numpy(images_NHW))
     logits_MNK = torch.stack(
         [
-            torch.cat([model.network(normalize(part, model.normalization)) for part in parts])
+            torch.cat([model.network(normalize(batch, model.normalization)) for batch in batches])
             for model in models
         ]
     )

@@ -1,4 +1,4 @@
-"""What `mnist eval` shows: one checkpoint class by class, or several side by side."""
+"""The output of `mnist eval`: one checkpoint class by class, or several side by side."""
 
 import math
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from rich.text import Text
 from mnistcli.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
+    ConfidenceBin,
     expected_calibration_error,
 )
 from mnistcli.evaluation.compare import Comparison
@@ -35,125 +36,136 @@ from mnistcli.views.console import (
 
 
 def show_evaluations(
-    judged: Sequence[Evaluation], pairs: Sequence[Comparison], *, as_json: bool, quiet: bool
+    evaluations: Sequence[Evaluation],
+    comparisons: Sequence[Comparison],
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Checkpoints judged on the same images, and every two of them compared."""
+    """The evaluations of checkpoints on the same images; quiet: their accuracies in percent."""
     if as_json:
-        print_json(_record_of(judged, pairs))
+        print_json(_json_record(evaluations, comparisons))
     elif quiet:
-        print_line("\n".join(f"{100 * each.score.accuracy:.2f}" for each in judged))
+        print_line("\n".join(f"{100 * each.score.accuracy:.2f}" for each in evaluations))
     else:
-        _print(judged, pairs)
+        _print_evaluations(evaluations, comparisons)
 
 
-def _print(judged: Sequence[Evaluation], pairs: Sequence[Comparison]) -> None:
-    names = checkpoint_names([each.score.checkpoint for each in judged])
-    if len(judged) == 1:
-        _print_one(judged[0])
-    else:
-        _print_several(judged, names, pairs)
-    if judged[0].calibration:
-        _print_calibrations(judged, names)
-    if judged[0].corrupted:
-        _print_corrupted(judged, names)
-
-
-def _record_of(judged: Sequence[Evaluation], pairs: Sequence[Comparison]) -> dict[str, Any]:
-    if len(judged) == 1:
-        return _record(judged[0])
-    first = judged[0].score
+def _json_record(
+    evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]
+) -> dict[str, Any]:
+    if len(evaluations) == 1:
+        return _evaluation_record(evaluations[0])
+    score, spread = evaluations[0].score, _spread_of_repetitions(evaluations)
     return {
-        "dataset": first.dataset,
-        "split": first.split,
-        "num_images": first.num_images,
-        "judgements": [_record(each) for each in judged],
-        "spread": (found := _spread_of_repetitions(judged)) and asdict(found),
-        "pairs": [asdict(pair) for pair in pairs],
+        "dataset": score.dataset,
+        "split": score.split,
+        "num_images": score.num_images,
+        "judgements": [_evaluation_record(evaluation) for evaluation in evaluations],
+        "spread": spread and asdict(spread),
+        "pairs": [asdict(comparison) for comparison in comparisons],
     }
 
 
-def _record(each: Evaluation) -> dict[str, Any]:
-    found = each.calibration
+def _evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
+    score, calibration = evaluation.score, evaluation.calibration
     return {
-        **asdict(each.score),
-        "macro_f1": macro_mean(each.score.classes).f1,
-        "ece": expected_calibration_error(each.score.bins),
-        "recipe": each.recipe,
-        "num_params": each.num_params,
-        "members": list(each.members),
-        "doubtful": list(each.doubtful),
-        "num_doubtful_errors": each.num_doubtful_errors,
-        "calibration": found and {**asdict(found), "ece": expected_calibration_error(found.bins)},
-        "corrupted": [asdict(score) for score in each.corrupted],
-        "mean_corrupted_accuracy": _mean_corrupted(each) if each.corrupted else None,
+        **asdict(score),
+        "macro_f1": macro_mean(score.classes).f1,
+        "ece": expected_calibration_error(score.bins),
+        "recipe": evaluation.recipe,
+        "num_params": evaluation.num_params,
+        "members": list(evaluation.members),
+        "doubtful": list(evaluation.doubtful),
+        "num_doubtful_errors": evaluation.num_doubtful_errors,
+        "calibration": calibration
+        and {**asdict(calibration), "ece": expected_calibration_error(calibration.bins)},
+        "corrupted": [asdict(corrupted) for corrupted in evaluation.corrupted],
+        "mean_corrupted_accuracy": _mean_corrupted_accuracy(evaluation)
+        if evaluation.corrupted
+        else None,
     }
 
 
-def _spread_of_repetitions(judged: Sequence[Evaluation]) -> Spread | None:
-    """Of checkpoints that differ in seed or fold, and in nothing else; None of others."""
-    checkpoints = [(each.score, each.settings) for each in judged if each.settings]
-    (first, *others) = group_repetitions([settings for _, settings in checkpoints])
+def _spread_of_repetitions(evaluations: Sequence[Evaluation]) -> Spread | None:
+    """The spread of checkpoints that differ in seed or fold only; None for any others."""
+    checkpoints = [(each.score, each.settings) for each in evaluations if each.settings]
+    first, *others = group_repetitions([settings for _, settings in checkpoints])
     if others or len(first) < len(checkpoints):
         return None
     return summarize_spread([(score.accuracy, score.num_images) for score, _ in checkpoints])
 
 
-def _mean_corrupted(each: Evaluation) -> float:
-    return fmean(score.accuracy for score in each.corrupted)
+def _mean_corrupted_accuracy(evaluation: Evaluation) -> float:
+    return fmean(corrupted.accuracy for corrupted in evaluation.corrupted)
 
 
-def _print_one(each: Evaluation) -> None:
-    score, console = each.score, stdout()
-    console.print(Text(f"{score.checkpoint} ({each.recipe})", style="dim"), soft_wrap=True)
-    console.print(Text.assemble((f"Accuracy {format_percent(score.accuracy)}", "bold"), _on(score)))
+def _print_evaluations(
+    evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]
+) -> None:
+    names = checkpoint_names([evaluation.score.checkpoint for evaluation in evaluations])
+    if len(evaluations) == 1:
+        _print_one(evaluations[0])
+    else:
+        _print_side_by_side(evaluations, names, comparisons)
+    if evaluations[0].calibration:
+        _print_calibrations(evaluations, names)
+    if evaluations[0].corrupted:
+        _print_corrupted(evaluations, names)
+
+
+def _print_one(evaluation: Evaluation) -> None:
+    score, console = evaluation.score, stdout()
+    console.print(Text(f"{score.checkpoint} ({evaluation.recipe})", style="dim"), soft_wrap=True)
+    accuracy = f"Accuracy {format_percent(score.accuracy)}"
+    console.print(Text.assemble((accuracy, "bold"), f" on {_describe_images(score)}"))
     console.print(
-        f"95 % interval {_interval(score)} % (Wilson), {score.num_errors:,} errors, "
-        f"loss {score.loss:.4f}, ECE {format_percent(expected_calibration_error(score.bins))}"
+        f"95 % interval {_format_interval(score.interval)} % (Wilson), "
+        f"{score.num_errors:,} errors, loss {score.loss:.4f}, ECE {_format_ece(score.bins)}"
     )
-    if each.doubtful:
-        console.print(_doubtful([each]))
+    if evaluation.doubtful:
+        console.print(_describe_doubtful([evaluation]))
     console.print()
-    console.print(_class_table(score))
-    console.print(Text("\nRows: the true class. Columns: what was read."))
-    console.print(_confusion_table(score))
+    print_table(_class_table(score))
+    console.print("\nRows: the true class. Columns: the prediction.")
+    print_table(_confusion_table(score))
 
 
-def _doubtful(judged: Sequence[Evaluation]) -> str:
-    counts = [each.num_doubtful_errors for each in judged]
-    among = f"among the {len(judged[0].doubtful)} images whose label is doubtful"
-    verb = "is" if counts == [1] else "are"
-    return f"Of the errors, {', '.join(map(str, counts))} {verb} {among}"
+def _describe_images(score: Score) -> str:
+    tta = ", mean of 9 shifts (TTA)" if score.tta else ""
+    return f"{score.num_images:,} {score.split} images of {score.dataset}{tta}"
 
 
-def _on(score: Score) -> str:
-    """On what a score was taken, and how."""
-    how = ", mean of 9 shifts (TTA)" if score.tta else ""
-    return f" on {score.num_images:,} {score.split} images of {score.dataset}{how}"
+def _describe_doubtful(evaluations: Sequence[Evaluation]) -> str:
+    counts = ", ".join(str(evaluation.num_doubtful_errors) for evaluation in evaluations)
+    return f"Errors on the {len(evaluations[0].doubtful)} images with a doubtful label: {counts}"
 
 
-def _interval(score: Score) -> str:
-    low, high = score.interval
+def _format_interval(interval: tuple[float, float]) -> str:
+    low, high = interval
     return f"{100 * low:.2f} to {100 * high:.2f}"
+
+
+def _format_ece(bins: Sequence[ConfidenceBin]) -> str:
+    return format_percent(expected_calibration_error(bins))
 
 
 def _class_table(score: Score) -> Table:
     table = plain_table("class", *map(number_column, ("images", "precision", "recall", "F1")))
-    for each in score.classes:
-        table.add_row(*_class_row(each))
-    table.add_row(*_class_row(macro_mean(score.classes)))
+    for class_score in (*score.classes, macro_mean(score.classes)):
+        table.add_row(*_class_row(class_score))
     return table
 
 
-def _class_row(each: ClassScore) -> tuple[Text | str, ...]:
-    figures = (each.precision, each.recall, each.f1)
-    return Text(each.name), f"{each.num_images:,}", *map(format_percent, figures)
+def _class_row(score: ClassScore) -> tuple[Text | str, ...]:
+    figures = (score.precision, score.recall, score.f1)
+    return Text(score.name), f"{score.num_images:,}", *map(format_percent, figures)
 
 
 def _confusion_table(score: Score) -> Table:
-    names = [each.name for each in score.classes]
+    names = [class_score.name for class_score in score.classes]
     table = plain_table("", *(number_column(escape(name[:4])) for name in names))
-    for row, name in enumerate(names):
-        counts = score.confusion[row]
+    for row, (name, counts) in enumerate(zip(names, score.confusion, strict=True)):
         cells = [
             Text(str(count) if count else ".", style=_cell_style(row == column, count))
             for column, count in enumerate(counts)
@@ -168,88 +180,93 @@ def _cell_style(is_diagonal: bool, count: int) -> str:
     return "red" if count else "dim"
 
 
-def _print_several(
-    judged: Sequence[Evaluation], names: Sequence[str], pairs: Sequence[Comparison]
+def _print_side_by_side(
+    evaluations: Sequence[Evaluation], names: Sequence[str], comparisons: Sequence[Comparison]
 ) -> None:
-    console, first = stdout(), judged[0]
-    num_checkpoints = sum(not each.members for each in judged)
-    console.print(Text.assemble((f"{num_checkpoints} checkpoints", "bold"), _on(first.score), "\n"))
-    print_table(_side_by_side(judged, names))
-    if found := _spread_of_repetitions(judged):
-        console.print(f"\n{_describe_spread(found)}", soft_wrap=True)
+    console, first = stdout(), evaluations[0]
+    num_checkpoints = sum(not evaluation.members for evaluation in evaluations)
+    title = (f"{num_checkpoints} checkpoints", "bold")
+    console.print(Text.assemble(title, f" on {_describe_images(first.score)}\n"))
+    print_table(_side_by_side_table(evaluations, names))
+    if spread := _spread_of_repetitions(evaluations):
+        console.print(f"\n{_describe_spread(spread)}", soft_wrap=True)
     if first.doubtful:
-        console.print(f"\n{_doubtful(judged)}", soft_wrap=True)
+        console.print(f"\n{_describe_doubtful(evaluations)}", soft_wrap=True)
     if num_checkpoints == 2:
-        sentence = pairs[0].in_words(names[0], names[1])
+        sentence = comparisons[0].in_words(names[0], names[1])
         console.print(Text(f"\n{sentence}", style="bold"), soft_wrap=True)
 
 
-def _describe_spread(found: Spread) -> str:
-    low, high = found.interval
-    return (
-        f"Mean {format_percent(found.mean)}, SD {format_percent(found.deviation)}; all errors together, "
-        f"as if on other images each: {100 * low:.2f} to {100 * high:.2f} %"
-    )
-
-
-def _side_by_side(judged: Sequence[Evaluation], names: Sequence[str]) -> Table:
+def _side_by_side_table(evaluations: Sequence[Evaluation], names: Sequence[str]) -> Table:
     headers = ("parameters", "accuracy", "95 % interval", "errors", "loss", "ECE")
-    table = plain_table(Column("checkpoint", overflow="fold"), *map(number_column, headers))
-    for each, name in zip(judged, names, strict=True):
+    table = _table_of_checkpoints(headers)
+    for evaluation, name in zip(evaluations, names, strict=True):
+        score = evaluation.score
         table.add_row(
             Text(name),
-            f"{each.num_params:,}",
-            format_percent(each.score.accuracy),
-            _interval(each.score),
-            f"{each.score.num_errors:,}",
-            f"{each.score.loss:.4f}",
-            format_percent(expected_calibration_error(each.score.bins)),
+            f"{evaluation.num_params:,}",
+            format_percent(score.accuracy),
+            _format_interval(score.interval),
+            f"{score.num_errors:,}",
+            f"{score.loss:.4f}",
+            _format_ece(score.bins),
         )
     return table
 
 
+def _table_of_checkpoints(headers: Sequence[str]) -> Table:
+    return plain_table(Column("checkpoint", overflow="fold"), *map(number_column, headers))
+
+
+def _describe_spread(spread: Spread) -> str:
+    return (
+        f"Mean {format_percent(spread.mean)}, SD {format_percent(spread.deviation)}; 95 % interval "
+        f"{_format_interval(spread.interval)} % (Wilson, treats the runs' errors as independent)"
+    )
+
+
 def checkpoint_names(checkpoints: Sequence[str]) -> list[str]:
-    """What runs are called for their best checkpoints; the paths of other files."""
-    found = [run_of_best_checkpoint(Path(each)) for each in checkpoints]
-    names = iter(display_names([run for run in found if run]))
-    shown = [
-        next(names) if run else checkpoint
-        for checkpoint, run in zip(checkpoints, found, strict=True)
+    """Display names: a run's name for its best checkpoint, else the path."""
+    runs = [run_of_best_checkpoint(Path(checkpoint)) for checkpoint in checkpoints]
+    run_names = iter(display_names([run for run in runs if run]))
+    return [
+        printable(next(run_names) if run else checkpoint)
+        for checkpoint, run in zip(checkpoints, runs, strict=True)
     ]
-    return [printable(each) for each in shown]
 
 
-def _print_calibrations(judged: Sequence[Evaluation], names: Sequence[str]) -> None:
-    headers = ("temperature", "held out", "loss", "after", "ECE", "after")
-    table = plain_table(Column("checkpoint", overflow="fold"), *map(number_column, headers))
-    found = [each.calibration for each in judged if each.calibration]
-    for each, name, calibration in zip(judged, names, found, strict=True):
+def _print_calibrations(evaluations: Sequence[Evaluation], names: Sequence[str]) -> None:
+    headers = ("temperature", "held out", "loss", "calibrated", "ECE", "calibrated")
+    table = _table_of_checkpoints(headers)
+    calibrations = [each.calibration for each in evaluations if each.calibration]
+    for evaluation, name, calibration in zip(evaluations, names, calibrations, strict=True):
         table.add_row(
             Text(name),
             f"{calibration.temperature:.3f}",
             f"{calibration.num_fitted:,}",
-            f"{each.score.loss:.4f}",
+            f"{evaluation.score.loss:.4f}",
             f"{calibration.loss:.4f}",
-            format_percent(expected_calibration_error(each.score.bins)),
-            format_percent(expected_calibration_error(calibration.bins)),
+            _format_ece(evaluation.score.bins),
+            _format_ece(calibration.bins),
         )
     console = stdout()
     console.print()
     print_table(table)
     for bound, kind in ((MIN_TEMPERATURE, "lowest"), (MAX_TEMPERATURE, "highest")):
-        if any(math.isclose(each.temperature, bound, rel_tol=1e-6) for each in found):
-            console.print(f"\n{bound:g} is the {kind} temperature tried: the best lies beyond it.")
+        if any(math.isclose(each.temperature, bound, rel_tol=1e-6) for each in calibrations):
+            console.print(
+                f"\n{bound:g} is the {kind} temperature tried; the best is outside this range."
+            )
 
 
-def _print_corrupted(judged: Sequence[Evaluation], names: Sequence[str]) -> None:
+def _print_corrupted(evaluations: Sequence[Evaluation], names: Sequence[str]) -> None:
     headers = names if len(names) > 1 else ["accuracy"]
-    columns = [Column(escape(name), justify="right", overflow="fold") for name in headers]
-    table = plain_table("corruption", "by", *columns)
-    for row in zip(*(each.corrupted for each in judged), strict=True):
-        first = row[0]
-        name = first.corruption if first.severity == 1 else ""
-        table.add_row(name, first.amount, *(format_percent(each.accuracy) for each in row))
-    table.add_row("mean", "", *(format_percent(_mean_corrupted(each)) for each in judged))
-    console = stdout()
-    console.print()
+    columns = [Column(escape(header), justify="right", overflow="fold") for header in headers]
+    table = plain_table("corruption", "amount", *columns)
+    for row in zip(*(evaluation.corrupted for evaluation in evaluations), strict=True):
+        name = row[0].corruption if row[0].severity == 1 else ""
+        table.add_row(name, row[0].amount, *(format_percent(score.accuracy) for score in row))
+    means = (format_percent(_mean_corrupted_accuracy(each)) for each in evaluations)
+    table.add_row("mean", "", *means)
+    stdout().print()
     print_table(table)

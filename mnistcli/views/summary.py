@@ -1,92 +1,107 @@
-"""What `mnist summary` shows."""
+"""The output of `mnist summary`: the layers of a network, or all architectures and recipes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
 from mnistcli.config.recipes import RECIPES
+from mnistcli.config.settings import TrainSettings
 from mnistcli.models.registry import ARCHITECTURES
-from mnistcli.views.console import number_column, plain_table, print_json, print_line, stdout
-
-if TYPE_CHECKING:
-    from mnistcli.models.summary import NetworkSummary
-    from mnistcli.runs.checkpoint import LoadedModel
+from mnistcli.models.summary import NetworkSummary
+from mnistcli.views.console import (
+    number_column,
+    plain_table,
+    print_json,
+    print_line,
+    print_table,
+    stdout,
+)
 
 
 def show_network(
-    described: "NetworkSummary", *, loaded: "LoadedModel | None" = None, as_json: bool, quiet: bool
+    settings: TrainSettings,
+    network: NetworkSummary,
+    *,
+    checkpoint: Path | None = None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """The layers of a network and their totals."""
-    chosen = described.settings
+    """The layers of a network and their totals; quiet: the number of parameters."""
     if as_json:
-        print_json(_network_record(described))
-        return
-    if quiet:
-        print_line(str(described.num_params))
-        return
-    table = plain_table(
-        "layer", "kind", number_column("output"), number_column("parameters"), number_column("MACs")
-    )
-    for layer in described.layers:
-        shape = " x ".join(map(str, layer.output_shape))
-        params = f"{layer.num_params:,}" if layer.num_params else ""
-        macs = f"{layer.num_macs:,}" if layer.num_macs else ""
-        table.add_row(layer.name, layer.kind, shape, params, macs)
-    console = stdout()
-    title = f"{chosen.arch} (recipe {chosen.recipe})"
-    console.print(
-        Text(f"{loaded.path}: {title}" if loaded else title, style="bold"), soft_wrap=True
-    )
-    side = described.input_px
-    console.print(f"Sees one grey picture of {side} x {side} pixels.\n")
-    console.print(table)
-    console.print(
-        f"\n{described.num_params:,} parameters, {described.num_bytes / 1000:,.1f} KB as float32; "
-        f"{described.num_macs:,} MACs (multiply-accumulates) a picture"
-    )
+        print_json(_network_record(settings, network))
+    elif quiet:
+        print_line(str(network.num_params))
+    else:
+        _print_network(settings, network, checkpoint)
 
 
-def _network_record(described: "NetworkSummary") -> dict[str, Any]:
+def _network_record(settings: TrainSettings, network: NetworkSummary) -> dict[str, Any]:
     return {
-        "recipe": described.settings.recipe,
-        "model": described.settings.model.model_dump(mode="json"),
-        "input_px": described.input_px,
-        "num_params": described.num_params,
-        "num_bytes": described.num_bytes,
-        "num_macs": described.num_macs,
-        "layers": [asdict(layer) for layer in described.layers],
+        "recipe": settings.recipe,
+        "model": settings.model.model_dump(mode="json"),
+        "input_px": network.input_px,
+        "num_params": network.num_params,
+        "num_bytes": network.num_bytes,
+        "num_macs": network.num_macs,
+        "layers": [asdict(layer) for layer in network.layers],
     }
 
 
-def show_registry(networks: "Sequence[NetworkSummary]", *, as_json: bool, quiet: bool) -> None:
-    """The architectures and the recipes side by side; quiet: the recipes' names."""
-    if as_json:
-        print_json({"recipes": [_network_record(each) for each in networks]})
-        return
-    by_recipe = {each.settings.recipe: each for each in networks}
-    if quiet:
-        print_line("\n".join(by_recipe))
-        return
-    architectures = plain_table("architecture", "what it is", number_column("parameters"))
-    for each in ARCHITECTURES.values():
-        num_params = by_recipe[each.default_recipe].num_params
-        architectures.add_row(each.name, each.summary, f"{num_params:,}")
-    recipes = plain_table(
-        "recipe", "arch", "what it trains", number_column("parameters"), number_column("MACs")
-    )
-    for name, described in by_recipe.items():
-        recipe = RECIPES[name]
-        recipes.add_row(
-            name,
-            recipe.arch,
-            recipe.summary,
-            f"{described.num_params:,}",
-            f"{described.num_macs / 1e6:,.1f} M",
+def _print_network(
+    settings: TrainSettings, network: NetworkSummary, checkpoint: Path | None
+) -> None:
+    numbers = map(number_column, ("output", "parameters", "MACs"))
+    table = plain_table("layer", "kind", *numbers)
+    for layer in network.layers:
+        table.add_row(
+            layer.name,
+            layer.kind,
+            " x ".join(map(str, layer.output_shape)),
+            f"{layer.num_params:,}" if layer.num_params else "",
+            f"{layer.num_macs:,}" if layer.num_macs else "",
         )
+    console, side = stdout(), network.input_px
+    title = f"{settings.arch} (recipe {settings.recipe})"
+    if checkpoint:
+        title = f"{checkpoint}: {title}"
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(f"Input: one gray image of {side} x {side} pixels\n")
+    print_table(table)
+    console.print(
+        f"\n{network.num_params:,} parameters, {network.num_bytes / 1000:,.1f} KB as float32; "
+        f"{network.num_macs:,} MACs (multiply-accumulates) per image",
+        soft_wrap=True,
+    )
+
+
+def show_recipes(
+    networks: Mapping[str, tuple[TrainSettings, NetworkSummary]], *, as_json: bool, quiet: bool
+) -> None:
+    """All architectures and the networks of all recipes; quiet: the names of the recipes."""
+    if as_json:
+        print_json({"recipes": [_network_record(*network) for network in networks.values()]})
+    elif quiet:
+        print_line("\n".join(networks))
+    else:
+        _print_recipes({name: network for name, (_, network) in networks.items()})
+
+
+def _print_recipes(networks: Mapping[str, NetworkSummary]) -> None:
+    architectures = plain_table("architecture", "description", number_column("parameters"))
+    for arch in ARCHITECTURES.values():
+        num_params = networks[arch.default_recipe].num_params
+        architectures.add_row(arch.name, arch.summary, f"{num_params:,}")
+    numbers = map(number_column, ("parameters", "MACs"))
+    recipes = plain_table("recipe", "arch", "description", *numbers)
+    for name, network in networks.items():
+        recipe = RECIPES[name]
+        figures = f"{network.num_params:,}", f"{network.num_macs / 1e6:,.1f} M"
+        recipes.add_row(name, recipe.arch, recipe.summary, *figures)
     console = stdout()
-    console.print(architectures)
+    print_table(architectures)
     console.print()
-    console.print(recipes)
+    print_table(recipes)
     console.print("\nLayer by layer: mnist summary --arch NAME, or --recipe NAME")

@@ -18,14 +18,12 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from mnistcli.data.datasets import get_dataset, load_dataset
-from mnistcli.errors import SettingsError
 from mnistcli.reading.decode import decode_picture
 from mnistcli.reading.pipeline import DigitImage, Segmentations, read_digits
 from mnistcli.reading.predict import (
     Prediction,
     predict_digits,
     predictions_to_text,
-    require_same_classes,
 )
 from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT, LoadedModel, load_checkpoint
 
@@ -146,25 +144,6 @@ def test_pictures_are_read_together_as_they_are_alone(bundled: LoadedModel) -> N
 def test_nothing_to_read_gives_no_predictions(bundled: LoadedModel) -> None:
     assert predict_digits([bundled], []) == []
     assert predict_digits([bundled], [[], []]) == [[], []]
-
-
-def test_networks_of_the_same_classes_may_be_averaged(
-    bundled: LoadedModel, other: LoadedModel
-) -> None:
-    require_same_classes([bundled])
-    require_same_classes([bundled, other, bundled])
-
-
-def test_networks_of_other_classes_are_not_averaged(bundled: LoadedModel) -> None:
-    letters = replace(
-        bundled,
-        path=Path("letters.pth"),
-        card=bundled.card.model_copy(update={"classes": tuple("abcdefghij")}),
-    )
-    with pytest.raises(SettingsError) as caught:
-        require_same_classes([bundled, bundled, letters])
-    assert "letters.pth" in caught.value.what
-    assert "classes" in caught.value.why
 
 
 def strokes(*boxes: tuple[int, int, int, int]) -> NDArray[np.uint8]:
