@@ -1,4 +1,4 @@
-"""`mnist train`: what it writes, what it says, what it refuses."""
+"""`mnist train`: what it writes, prints and refuses."""
 
 import csv
 import json
@@ -17,57 +17,67 @@ from mnistcli.config.recipes import RECIPES
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.runs.checkpoint import load_checkpoint
 from mnistcli.training.trainer import load_training_data, start_run, train_run
-from tests.helpers.cli import Mnist
+from tests.helpers.cli import Mnist, shell_code
 from tests.helpers.processes import ForkServer
 
 QUICK = ("--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "2")
 
 
-def test_a_run_is_made_and_said_where(mnist: Mnist) -> None:
+def weights(path: str) -> dict[str, torch.Tensor]:
+    content: dict[str, dict[str, torch.Tensor]] = torch.load(path, weights_only=True)
+    return content["weights"]
+
+
+def assert_same_weights(first: str, second: str) -> None:
+    ours, theirs = weights(f"runs/{first}/last.pth"), weights(f"runs/{second}/last.pth")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def num_epochs(run: str) -> int:
+    return len(Path("runs", run, "metrics.csv").read_text().splitlines()) - 1
+
+
+def test_a_run_is_saved_and_the_next_commands_named(mnist: Mnist) -> None:
     result = mnist("train", *QUICK, "--name", "one")
     assert result.exit_code == 0
-    assert "Kept in runs/one" in result.stdout
     assert "mnist eval runs/one\n" in result.stdout
-    for words in (
-        "mlp: 42,310 parameters",
-        "digits: 1,293 to train on, 144 to validate",
-        "runs/one",
-    ):
-        assert words in result.stderr
+    assert "mnist plot runs/one\n" in result.stdout
+    for text in ("mlp: 42,310 parameters", "digits: 1,293 to train on, 144 to validate"):
+        assert text in result.stderr
     assert len(re.findall(r"^ +\d/2 ", result.stderr, re.MULTILINE)) == 2
     assert "\x1b" not in result.stdout + result.stderr
     assert "\r" not in result.stderr
 
 
-def test_the_next_command_names_the_same_data(mnist: Mnist) -> None:
+def test_the_next_command_names_the_data_directory(mnist: Mnist) -> None:
     result = mnist("train", *QUICK, "--data-dir", "my data", "--name", "one")
     assert "mnist eval runs/one --data-dir 'my data'\n" in result.stdout
 
 
-def test_a_run_without_a_name_is_called_after_recipe_and_time(mnist: Mnist) -> None:
-    path = mnist("train", *QUICK, "-q").stdout.strip()
-    assert re.fullmatch(r"runs/mlp-50-50-\d{8}-\d{6}", path)
-    assert Path(path, "best.pth").is_file()
+def test_quiet_prints_only_the_directory_named_after_recipe_and_time(mnist: Mnist) -> None:
+    results = [mnist("train", *QUICK, "--epochs", "1", "-q") for _ in range(2)]
+    paths = [result.stdout.strip() for result in results]
+    for path, result in zip(paths, results, strict=True):
+        assert re.fullmatch(r"runs/mlp-50-50-\d{8}-\d{6}(-\d+)?", path)
+        assert (result.stderr, Path(path, "best.pth").is_file()) == ("", True)
+    assert paths[0] != paths[1]
 
 
-def test_quiet_prints_the_directory_only(mnist: Mnist) -> None:
-    result = mnist("train", *QUICK, "-q", "--name", "one")
-    assert (result.stdout, result.stderr) == ("runs/one\n", "")
-
-
-def test_json_says_everything_and_nothing_else(mnist: Mnist) -> None:
+def test_json_has_everything_and_is_alone(mnist: Mnist) -> None:
     result = mnist("train", *QUICK, "--json", "--name", "one")
     record = json.loads(result.stdout)
     assert not result.stderr
-    assert record["schema_version"] == 1
+    assert set(record) == {
+        *("schema_version", "run", "checkpoint", "num_params", "device", "precision", "settings"),
+        *("best", "command_seconds", "epochs"),
+    }
     assert record["run"] == "runs/one"
     assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
     assert record["best"] in record["epochs"]
-    assert record["num_params"] == 42_310
     assert record["precision"]["reason"]
 
 
-def test_flags_end_up_in_the_settings(mnist: Mnist) -> None:
+def test_flags_become_settings(mnist: Mnist) -> None:
     flags = "--lr 0.02 --batch-size 50 --optimizer sgd --momentum 0.5 --schedule cosine --seed 7"
     flags += " --weight-decay 0.001 --label-smoothing 0.1 --augment --ema 0.9 --val-size 100"
     flags += " --hidden 20 30 --dropout 0.1 --precision float32 --device cpu --max-params 50000"
@@ -94,16 +104,10 @@ def test_flags_end_up_in_the_settings(mnist: Mnist) -> None:
     assert {name: settings[name] for name in expected} == expected
 
 
-def weights(path: str) -> dict[str, torch.Tensor]:
-    content: dict[str, dict[str, torch.Tensor]] = torch.load(path, weights_only=True)
-    return content["weights"]
-
-
-def test_settings_json_replays_to_the_same_bits(mnist: Mnist) -> None:
+def test_settings_json_replays_to_the_same_weights(mnist: Mnist) -> None:
     mnist("train", "--recipe", "cnn-15k", "--dataset", "digits", "-e", "2", "--augment", "-n", "a")
     mnist("train", "--config", "runs/a/settings.json", "--name", "b")
-    first, second = weights("runs/a/last.pth"), weights("runs/b/last.pth")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_weights("a", "b")
     assert Path("runs/a/settings.json").read_text() == Path("runs/b/settings.json").read_text()
 
 
@@ -114,25 +118,21 @@ def test_another_seed_gives_other_weights(mnist: Mnist) -> None:
     assert not any(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_best_is_the_epoch_with_the_highest_validation_accuracy(mnist: Mnist) -> None:
+def test_the_best_checkpoint_has_the_highest_validation_accuracy(mnist: Mnist) -> None:
     mnist("train", *QUICK, "--epochs", "6", "--lr", "0.05", "--name", "one")
-    with Path("runs/one/metrics.csv").open() as handle:
-        rows = list(csv.DictReader(handle))
+    with Path("runs/one/metrics.csv").open() as file:
+        accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
     best = load_checkpoint(Path("runs/one/best.pth")).card
-    last = load_checkpoint(Path("runs/one/last.pth")).card
-    assert best.val_accuracy == max(float(row["val_accuracy"]) for row in rows)
-    assert last.epoch == 6
-    assert float(rows[best.epoch - 1]["val_accuracy"]) == best.val_accuracy
+    assert best.val_accuracy == max(accuracies) == accuracies[best.epoch - 1]
+    assert load_checkpoint(Path("runs/one/last.pth")).card.epoch == 6
 
 
-def test_without_validation_the_last_epoch_is_kept(mnist: Mnist) -> None:
-    result = mnist("train", *QUICK, "--val-size", "0", "--name", "one")
-    assert result.exit_code == 0
-    assert "nothing was held out" in result.stdout
+def test_without_a_validation_split_the_last_epoch_is_kept(mnist: Mnist) -> None:
+    assert mnist("train", *QUICK, "--val-size", "0", "--name", "one").exit_code == 0
     assert load_checkpoint(Path("runs/one/best.pth")).card.epoch == 2
 
 
-def test_a_dry_run_shows_values_and_sources_and_writes_nothing(
+def test_a_dry_run_shows_settings_and_sources_and_writes_nothing(
     mnist: Mnist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MNIST_EPOCHS", "4")
@@ -140,145 +140,98 @@ def test_a_dry_run_shows_values_and_sources_and_writes_nothing(
     record = json.loads(result.stdout)
     assert record["settings"]["model"] == {"arch": "cnn-small", "width": 73}
     assert record["settings"]["epochs"] == 4
-    assert record["sources"]["epochs"] == "environment"
-    assert record["sources"]["lr"] == "flag"
-    assert record["sources"]["ema"] == "recipe cnn-small"
-    assert not list(Path().iterdir())
+    sources = {name: record["sources"][name] for name in ("epochs", "lr", "ema")}
+    assert sources == {"epochs": "environment", "lr": "flag", "ema": "recipe cnn-small"}
     assert "environment" in mnist("train", "--dry-run").stdout
-    quietly = mnist("train", "--dry-run", "-q")
-    assert (quietly.exit_code, quietly.stdout, quietly.stderr) == (0, "", "")
-    assert json.loads(mnist("train", "--dry-run", "-q", "--json").stdout)["settings"]
+    quiet = mnist("train", "--dry-run", "-q")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert not list(Path().iterdir())
 
 
-def test_a_misspelt_variable_is_noted(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
-    others = {"MNIST_DATA_DIR": "data", "MNIST_ROOT": "data", "MNIST_LR": "0.5"}
-    for name, value in {"MNIST_EPOCH": "4", "MNIST_SEEDS": "5", **others}.items():
-        monkeypatch.setenv(name, value)
-    told = [
-        "MNIST_SEEDS sets nothing. Did you mean --seeds?",
-        "MNIST_EPOCH sets nothing. Did you mean MNIST_EPOCHS?",
-    ]
+def test_a_misspelled_variable_is_noted(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MNIST_EPOCH", "MNIST_SEEDS", "MNIST_ROOT", "MNIST_LR"):
+        monkeypatch.setenv(name, "0.5")
     for command in (["train", "--dry-run", "-q"], ["summary", "--arch", "mlp", "-q"]):
-        assert mnist(*command).stderr.splitlines() == told
+        lines = mnist(*command).stderr.splitlines()
+        assert [line.split()[0] for line in lines] == ["MNIST_SEEDS", "MNIST_EPOCH"]
+        assert "--seeds" in lines[0]
+        assert "MNIST_EPOCHS" in lines[1]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "exit_code", "words"),
+    ("arguments", "exit_code", "named"),
     [
-        (["--arch", "cnn-smal"], 2, "Did you mean cnn-small?"),
-        (["--recipe", "cnn26k"], 2, "Did you mean cnn-26k?"),
-        (["--arch", "mlp", "--recipe", "cnn-26k"], 2, "The recipe cnn-26k is no mlp."),
-        (["--epochs", "0"], 2, "--epochs: 0 will not do"),
-        (["--epochs", "-3"], 2, "at least 1 and at most 10,000"),
-        (["--epochs", "many"], 2, "--epochs: many will not do"),
-        (["--lr", "0"], 2, "above 0 and at most 100"),
-        (["--lr", "nan"], 2, "--lr: nan will not do"),
-        (["--batch-size", "1e9"], 2, "--batch-size"),
-        (["--optimizer", "lion"], 2, "one of sgd, adam, adamw"),
-        (["--dataset", "mnits"], 2, "--dataset: mnits will not do"),
-        (["--width", "3", "--arch", "mlp"], 2, "the architecture mlp has no such setting"),
-        (["--hidden", "0", "--arch", "mlp"], 2, "whole numbers from 1 to 65,536"),
-        (["--loss", "nll", "--label-smoothing", "0.1"], 2, "label_smoothing needs"),
-        (["--val-size", "5000"], 2, "leaves nothing to train on"),
-        (["--config", "none.json"], 2, "No such file"),
-        (["--name", "../up"], 2, "cannot name a run"),
-        (["--arch", "cnn", "--max-params", "100"], 5, "26,698 parameters, more than 100"),
-        (["--arch", "cnn-small", "--max-params", "45"], 5, "No cnn-small fits 45 parameters."),
-        (["--arch", "ann", "--batch-size", "1"], 2, "cannot be trained on one picture"),
-        (["--val-size", "0.0001"], 2, "leaves nothing to validate on"),
-        (["--val-size", "2.5"], 2, "is no whole number of pictures"),
-        (["--arch", "mlp", "--hidden", *["65536"] * 8], 2, "do not fit in memory"),
-        (["--device", "cuda"], 4, "--device auto"),
-        (["--precision", "float16", "--device", "cpu"], 4, "bfloat16, float32 or auto"),
+        ("--arch cnn-smal", 2, "cnn-small"),
+        ("--recipe cnn26k", 2, "cnn-26k"),
+        ("--epochs 0 --lr -1", 2, "--lr"),
+        ("--dataset mnits", 2, "mnits"),
+        ("--width 3 --arch mlp", 2, "--width"),
+        ("--val-size 5000", 2, "--val-size"),
+        ("--val-size 0.0001", 2, "--val-size"),
+        ("--val-size 2.5", 2, "--val-size"),
+        ("--config none.json", 2, "none.json"),
+        ("--name ../up", 2, "../up"),
+        ("--arch ann --batch-size 1", 2, "--batch-size"),
+        ("--until 90 --val-size 0", 2, "until"),
+        (f"--arch mlp --hidden {'65536 ' * 8}", 2, "--hidden"),
+        ("--arch cnn --max-params 100", 5, "26,698"),
+        ("--arch cnn-small --max-params 45", 5, "--max-params"),
+        ("--device cuda", 4, "--device auto"),
+        ("--precision float16 --device cpu", 4, "bfloat16"),
+        ("--out file", 1, "--out DIR"),
     ],
 )
-def test_wrong_settings_end_in_a_message_and_leave_nothing(
-    mnist: Mnist, arguments: list[str], exit_code: int, words: str
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
+    mnist: Mnist, arguments: str, exit_code: int, named: str
 ) -> None:
-    if arguments[-1] == "cuda" and torch.cuda.is_available():
+    if arguments == "--device cuda" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    result = mnist("train", "--dataset", "digits", *arguments)
+    Path("file").write_text("")
+    result = mnist("train", "--dataset", "digits", *arguments.split())
     assert result.exit_code == exit_code
-    assert words in result.stderr
+    assert named in result.stderr
     assert "Traceback" not in result.stderr
     assert not result.stdout
     assert not list(Path().glob("runs/*"))
 
 
-def test_several_wrong_settings_are_named_together(mnist: Mnist) -> None:
-    result = mnist("train", "--epochs", "0", "--lr", "-1")
-    assert "2 settings are wrong" in result.stderr
-    assert "--epochs: 0" in result.stderr
-    assert "--lr: -1" in result.stderr
-
-
-@pytest.mark.parametrize("text", ['{"epoch": 3}', "{", "[1]", '{"epochs": "x"}'])
-def test_a_wrong_config_file_is_named(mnist: Mnist, text: str) -> None:
-    Path("my.json").write_text(text)
-    result = mnist("train", "--config", "my.json")
-    assert result.exit_code == 2
-    assert "my.json" in result.stderr
-
-
-def test_a_name_that_is_taken_costs_no_training(mnist: Mnist) -> None:
+def test_a_run_is_never_overwritten(mnist: Mnist) -> None:
     mnist("train", *QUICK, "--name", "one")
     before = Path("runs/one/last.pth").stat().st_mtime_ns
     result = mnist("train", *QUICK, "--name", "one")
     assert result.exit_code == 2
-    assert "runs/one already" in result.stderr
+    assert "--resume runs/one" in result.stderr
     assert Path("runs/one/last.pth").stat().st_mtime_ns == before
-
-
-def test_an_output_place_that_is_a_file_is_an_error(mnist: Mnist) -> None:
-    Path("file").write_text("")
-    result = mnist("train", *QUICK, "--out", "file")
-    assert result.exit_code == 1
-    assert "--out DIR" in result.stderr
 
 
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="no directory here refuses even root")
 def test_a_read_only_output_directory_is_an_error(fork_server: ForkServer) -> None:
     result = fork_server.run("train", *QUICK, "--out", "/sys")
     assert result.exit_code == 1
-    assert "Cannot write /sys/" in result.stderr
+    assert "/sys/" in result.stderr
     assert "--out DIR" in result.stderr
 
 
-def test_runs_without_a_name_never_collide(mnist: Mnist) -> None:
-    paths = [mnist("train", *QUICK, "--epochs", "1", "-q").stdout.strip() for _ in range(3)]
-    assert len(set(paths)) == 3
-    assert all(Path(path, "best.pth").is_file() for path in paths)
-
-
-def test_missing_data_with_offline_says_which_command_gets_it(mnist: Mnist, tmp_path: Path) -> None:
+def test_missing_data_with_offline_names_the_command_that_gets_it(
+    mnist: Mnist, tmp_path: Path
+) -> None:
     result = mnist("train", "--offline", "--data-dir", tmp_path / "data")
     assert result.exit_code == 3
     assert "mnist download" in result.stderr
-    assert "train-images-idx3-ubyte.gz" in result.stderr
     assert not list(Path().glob("runs/*"))
 
 
-def shell_code(returncode: int) -> int:
-    """The exit code as a shell reports it, 128 + n for a process that ended by signal n.
-
-    Python ends itself by SIGINT at the very end, whatever it was told to exit with, if Ctrl-C
-    came while it ran code from a string, as dataclasses do when a module is imported.
-    """
-    return 128 - returncode if returncode < 0 else returncode
-
-
+@pytest.mark.slow
 def test_a_run_interrupted_in_its_first_epoch_leaves_nothing(fork_server: ForkServer) -> None:
     recipe = "train --recipe cnn-deep --dataset digits --channels 256 512 --name one"
-    child = fork_server.start(*recipe.split())
-    deadline = time.monotonic() + 120
-    while not Path("runs/one/environment.json").exists():
-        assert time.monotonic() < deadline, "training has not begun"
-        time.sleep(0.05)
-    child.kill(signal.SIGINT)
-    assert child.wait().exit_code == 130
+    process = fork_server.start(*recipe.split())
+    wait_for(Path("runs/one/environment.json"))
+    process.kill(signal.SIGINT)
+    assert process.wait().exit_code == 130
     assert not list(Path("runs").iterdir())
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_last_epoch_and_exits_130() -> None:
     command = "-m mnistcli train --recipe cnn-26k --dataset digits --epochs 10000 --name one"
     process = subprocess.Popen(
@@ -287,55 +240,39 @@ def test_ctrl_c_keeps_the_last_epoch_and_exits_130() -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while not Path("runs/one/metrics.csv").exists():
-        assert time.monotonic() < deadline, "no epoch was finished"
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_for(Path("runs/one/metrics.csv"))
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert shell_code(process.returncode) == 130
-    assert re.search(r"Interrupted after epoch \d+ of 10000\.\nGo on: mnist train --resume", stderr)
+    assert "mnist train --resume runs/one" in stderr
     assert "Traceback" not in stderr
     assert load_checkpoint(Path("runs/one/last.pth")).card.epoch >= 1
     assert not list(Path("runs/one").glob(".*.tmp"))
 
 
-# Whose epoch takes but seconds, and how much of the validation set they read after it at least:
-# after one epoch of SGD the slowest has just begun to read.
-QUICK_RECIPES = {"mlp-50-50": 0.9, "mlp-120-84": 0.9, "mlp-nll-sgd": 0.6, "cnn-15k": 0.9}
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 300
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} was not written"
+        time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
-@pytest.mark.parametrize("recipe", QUICK_RECIPES)
-def test_a_recipe_trains_an_epoch_on_real_mnist_and_reads_a_seven(
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_learns_real_mnist_and_reads_a_seven(
     recipe: str, mnist: Mnist, mnist_dir: Path
 ) -> None:
-    arguments = ("train", "--recipe", recipe, "--epochs", "1", "--name", recipe, "--json")
-    result = mnist(*arguments, "--data-dir", mnist_dir)
-    assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["best"]["val_accuracy"] > QUICK_RECIPES[recipe]
-    answer = mnist("predict", draw_a_seven(Path("seven.png")), "-c", recipe, "-q")
-    assert (answer.exit_code, answer.stdout) == (0, "7\n")
-
-
-@pytest.mark.mnist
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in QUICK_RECIPES])
-def test_a_slower_recipe_trains_on_real_mnist_and_reads_a_seven(
-    recipe: str, mnist: Mnist, mnist_dir: Path
-) -> None:
-    """On the first images: an epoch of all of them takes up to minutes."""
-    # Its pictures have five times the pixels, its recipe sixteen channels and more.
-    is_deep = recipe == "cnn-deep"
-    num, smaller = (9_600, {"channels": [8, 16, 32, 64]}) if is_deep else (12_800, {})
+    """On the first images, of which SGD needs more; `cnn-deep` in a smaller version."""
+    num_images = {"mlp-nll-sgd": 54_000, "cnn-deep": 9_600}.get(recipe, 12_800)
+    smaller = {"channels": [8, 16, 32, 64]} if recipe == "cnn-deep" else {}
     settings = resolve_settings({"recipe": recipe, "epochs": 1, **smaller}, environ={}).settings
-    with start_run(settings, name="slow", out=Path("runs")) as start:
-        train, val = load_training_data(start.plan, mnist_dir)
-        some = (train.take(torch.arange(num)), val.take(torch.arange(500)))
-        (epoch,) = train_run(start, *some)
+    with start_run(settings, name="some", out=Path("runs")) as run:
+        train, val = load_training_data(run.plan, mnist_dir)
+        (epoch,) = train_run(run, train.take(torch.arange(num_images)), val.take(torch.arange(500)))
     assert epoch.val_accuracy is not None
-    assert epoch.val_accuracy > 0.9
-    answer = mnist("predict", draw_a_seven(Path("seven.png")), "-c", "slow", "-q")
+    assert epoch.val_accuracy > 0.6  # after one epoch of SGD learning has just begun
+    answer = mnist("predict", draw_a_seven(Path("seven.png")), "-c", "some", "-q")
     assert (answer.exit_code, answer.stdout) == (0, "7\n")
 
 
@@ -348,89 +285,66 @@ def draw_a_seven(path: Path) -> Path:
     return path
 
 
-def test_until_stops_at_the_first_epoch_that_is_accurate_enough(mnist: Mnist) -> None:
-    whole = json.loads(mnist("train", *QUICK[:-1], "8", "--json", "--name", "whole").stdout)
-    accuracies = [round(100 * epoch["val_accuracy"], 9) for epoch in whole["epochs"]]
-    result = mnist("train", *QUICK[:-1], "8", "--until", str(accuracies[2]), "--name", "part")
-    assert re.search(r"Reached [\d.]+ % after \d+\.\d s, start-up included\.", result.stdout)
-    first = next(index for index, each in enumerate(accuracies) if each >= accuracies[2])
-    assert len(Path("runs/part/metrics.csv").read_text().splitlines()) == first + 2
+def test_until_stops_at_the_first_epoch_that_reaches_the_accuracy(mnist: Mnist) -> None:
+    epochs = json.loads(mnist("train", *QUICK[:-1], "8", "--json").stdout)["epochs"]
+    accuracies = [round(100 * epoch["val_accuracy"], 9) for epoch in epochs]
+    target = accuracies[2]
+    result = mnist("train", *QUICK[:-1], "8", "--until", str(target), "--name", "part")
+    assert re.search(r"Reached [\d.]+ % after \d+\.\d s", result.stdout)
+    assert num_epochs("part") == 1 + next(i for i, each in enumerate(accuracies) if each >= target)
 
 
-def test_until_that_is_not_reached_trains_all_epochs_and_says_so(mnist: Mnist) -> None:
-    result = mnist("train", *QUICK, "--until", "99.9")
+def test_a_target_that_is_not_reached_is_reported(mnist: Mnist) -> None:
+    result = mnist("train", *QUICK, "--until", "99.9", "--name", "one")
     assert result.exit_code == 0
-    assert "Did not reach 99.9 %: " in result.stdout
-    assert len(re.findall(r"^ +\d/2 ", result.stderr, re.MULTILINE)) == 2
+    assert "Did not reach 99.9 %" in result.stdout
+    assert num_epochs("one") == 2
 
 
-def test_a_run_that_stopped_early_goes_on_when_more_is_asked(mnist: Mnist) -> None:
+def test_a_run_that_stopped_early_continues_with_a_higher_target(mnist: Mnist) -> None:
     schedule = ("--schedule", "constant")
     mnist("train", *QUICK, *schedule, "--until", "10", "--name", "one")
-    assert len(Path("runs/one/metrics.csv").read_text().splitlines()) == 2
-    again = mnist("train", "--resume", "one")
-    assert "It has reached 10 %; to train on: --until 100" in again.stderr
+    assert num_epochs("one") == 1
+    assert "--until 100" in mnist("train", "--resume", "one").stderr
     mnist("train", "--resume", "one", "--until", "100")
     mnist("train", *QUICK, *schedule, "--name", "whole")
-    one, whole = weights("runs/one/last.pth"), weights("runs/whole/last.pth")
-    assert all(torch.equal(one[name], whole[name]) for name in whole)
+    assert_same_weights("one", "whole")
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (
-            ("--until", "101"),
-            "--until: 101 will not do; it must be a number at least 1 and at most",
-        ),
-        (("--until", "90", "--val-size", "0"), "until needs a val_size above 0"),
-    ],
-)
-def test_until_must_be_something_that_can_be_reached(
-    mnist: Mnist, flags: tuple[str, ...], words: str
-) -> None:
-    result = mnist("train", *QUICK, *flags)
-    assert result.exit_code == 2
-    assert words in result.stderr
-
-
-def with_retired_settings(settings: dict[str, Any], teacher: tuple[str, ...]) -> dict[str, Any]:
-    """Settings as version 0.1.0 wrote them."""
+def add_retired_settings(settings: dict[str, Any], teachers: tuple[str, ...]) -> dict[str, Any]:
+    """Settings as earlier versions wrote them."""
     table = {"weight": 0.9, "temperature": 2.0}
-    return {**settings, "compile": False, "teacher": list(teacher), "distillation": table}
+    return {**settings, "compile": False, "teacher": list(teachers), "distillation": table}
 
 
-def of_an_earlier_version(run: Path, teacher: str | None = None) -> None:
-    """Give the files of a run the settings that have been removed since."""
-    teachers = (teacher,) if teacher else ()
+def make_old(run: Path, *teachers: str) -> None:
+    """Turn the files of a run into those of an earlier version."""
     path = run / "settings.json"
-    settings = with_retired_settings(json.loads(path.read_text()), teachers)
-    path.write_text(json.dumps(settings))
+    path.write_text(json.dumps(add_retired_settings(json.loads(path.read_text()), teachers)))
     for name in ("best.pth", "last.pth"):
         content = torch.load(run / name, weights_only=True)
-        content["card"]["settings"] = with_retired_settings(content["card"]["settings"], teachers)
+        content["card"]["settings"] = add_retired_settings(content["card"]["settings"], teachers)
         torch.save(content, run / name)
     state = torch.load(run / "state.pth", weights_only=True)
-    state["settings"] = with_retired_settings(state["settings"], teachers)
-    state["state"]["teacher"] = teacher and "digest"
+    state["settings"] = add_retired_settings(state["settings"], teachers)
+    state["state"]["teacher"] = "digest" if teachers else None
     torch.save(state, run / "state.pth")
 
 
 def test_a_run_of_an_earlier_version_is_evaluated_replayed_and_resumed(mnist: Mnist) -> None:
     for name in ("old", "new"):
         mnist("train", *QUICK, "--name", name)
-    of_an_earlier_version(Path("runs/old"))
+    make_old(Path("runs/old"))
     assert mnist("eval", "old", "-q").stdout == mnist("eval", "new", "-q").stdout
     assert mnist("train", "--config", "runs/old/settings.json", "--dry-run").exit_code == 0
     for name in ("old", "new"):
         assert mnist("train", "--resume", name, "--epochs", "3").exit_code == 0
-    old, new = weights("runs/old/last.pth"), weights("runs/new/last.pth")
-    assert all(torch.equal(old[name], new[name]) for name in new)
+    assert_same_weights("old", "new")
 
 
-def test_a_run_that_had_a_teacher_is_evaluated_but_not_resumed(mnist: Mnist) -> None:
+def test_a_run_trained_with_a_teacher_is_evaluated_but_not_resumed(mnist: Mnist) -> None:
     mnist("train", *QUICK, "--name", "old")
-    of_an_earlier_version(Path("runs/old"), teacher="big.pth")
+    make_old(Path("runs/old"), "big.pth")
     assert mnist("eval", "old").exit_code == 0
     result = mnist("train", "--resume", "old", "--epochs", "3")
     assert result.exit_code == 3
