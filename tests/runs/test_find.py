@@ -1,0 +1,68 @@
+"""Finding runs and checkpoints by name."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mnistcli.errors import DataError
+from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT
+from mnistcli.runs.directory import Run
+from mnistcli.runs.find import display_names, find_checkpoint, find_run
+
+
+def make_run(path: Path, *, num_epochs: int = 1) -> Run:
+    path.mkdir(parents=True)
+    names = ["settings.json", *(["metrics.csv", "best.pth"] if num_epochs else [])]
+    for name in names:
+        (path / name).touch()
+    return Run(path)
+
+
+def test_a_run_is_found_by_name_by_directory_and_as_last(tmp_path: Path) -> None:
+    older, newer = make_run(tmp_path / "older"), make_run(tmp_path / "newer")
+    os.utime(older.path / "metrics.csv", (1, 1))
+    make_run(tmp_path / "unfinished", num_epochs=0)
+    assert find_run("older", tmp_path) == older
+    assert find_run(str(newer.path), tmp_path / "elsewhere") == newer
+    assert find_run("last", tmp_path) == newer
+    with pytest.raises(DataError, match="no run 'oldr'") as missing:
+        find_run("oldr", tmp_path)
+    assert "Did you mean older?" in missing.value.fix
+    assert "newer, older" in missing.value.fix
+
+
+def test_a_directory_without_runs_has_no_last_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no run in") as missing:
+        find_run("last", tmp_path)
+    assert "mnist train" in missing.value.fix
+
+
+def test_a_checkpoint_is_a_file_or_the_best_of_a_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "one")
+    assert find_checkpoint("one", tmp_path) == run.best
+    assert find_checkpoint(str(run.last), tmp_path) == run.last
+    assert find_checkpoint(None, tmp_path) == BUNDLED_CHECKPOINT
+    run.best.unlink()
+    with pytest.raises(DataError, match=r"best\.pth") as missing:
+        find_checkpoint("one", tmp_path)
+    assert "removed or moved" in missing.value.why
+    make_run(tmp_path / "empty", num_epochs=0)
+    with pytest.raises(DataError, match=r"best\.pth") as missing:
+        find_checkpoint("empty", tmp_path)
+    assert "not finished an epoch" in missing.value.why
+
+
+def test_display_names_are_unique() -> None:
+    for path in ("five/seed-0", "five/seed-1", "six/seed-0", "alone"):
+        Path(path).mkdir(parents=True)
+    Path("five/summary.json").touch()
+    member, second, other, alone = (
+        Run(Path(path)) for path in ("five/seed-0", "five/seed-1", "six/seed-0", "alone")
+    )
+    names = ["five/seed-0", "five/seed-1", "seed-0", "alone"]
+    assert display_names([member, second, other, alone]) == names
+    assert display_names([member, member]) == ["five/seed-0", "five/seed-0"]
+    elsewhere = Run(Path("elsewhere/alone"))
+    assert display_names([member, alone, elsewhere]) == ["five/seed-0", "alone", "elsewhere/alone"]
+    assert display_names([]) == []
