@@ -1,14 +1,18 @@
 """`mnist plot`."""
 
+import os
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.cli.inputs import expand_run_names, parse_split
+from mnistcli.cli.inputs import evaluate_checkpoints, expand_run_names, parse_split, store_score
 from mnistcli.cli.options import (
     OUTPUT,
+    CheckpointOption,
     DataDir,
     Dataset,
     Json,
@@ -18,27 +22,35 @@ from mnistcli.cli.options import (
     complete_run,
     quiet_option,
 )
+from mnistcli.config.choices import EvalSplit
 from mnistcli.errors import SettingsError, unknown_name
-from mnistcli.plots.inputs import KINDS, PlotInputs
+from mnistcli.plots.kinds import KINDS, PlotKind, draw
 
-# Of these several runs make one figure.
-KINDS_OF_SEVERAL_RUNS = ("curves", "frontier", "time")
-# Of these no name means all runs.
-KINDS_OF_ALL_RUNS = ("frontier", "time")
-# These need no run: they show a data set.
-KINDS_OF_DATASETS = ("samples", "augmented")
-# These show pictures of a training set, from --first on.
-KINDS_OF_IMAGES = (*KINDS_OF_DATASETS, "features")
+if TYPE_CHECKING:
+    from mnistcli.evaluation.scores import Score
+    from mnistcli.runs.checkpoint import LoadedModel
+
+
+def _join_names(kinds: Iterable[PlotKind]) -> str:
+    """The names of kinds for a sentence: "a, b and c"."""
+    *most, last = [kind.name for kind in kinds]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+_KINDS_OF_SEVERAL_RUNS = _join_names(kind for kind in KINDS.values() if kind.multiple)
+_KINDS_OF_ALL_RUNS = _join_names(kind for kind in KINDS.values() if kind.unnamed == "all")
+_KINDS_WITH_FIRST = _join_names(kind for kind in KINDS.values() if "first" in kind.options)
+_KINDS_WITH_BESIDE = _join_names(kind for kind in KINDS.values() if "beside" in kind.options)
 
 
 def plot(
-    run_names: Annotated[
+    names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Runs, by directory or name, and series of runs; curves, frontier and time draw "
-            "several on one figure. Where weights are all that is needed, checkpoint files too.",
-            metavar="RUN…",
-            show_default="the newest; for frontier and time all",
+            help="A run's or multi-run's name or directory, `last`, or a .pth file; "
+            f"{_KINDS_OF_SEVERAL_RUNS} show more than one.",
+            metavar="CHECKPOINT…",
+            show_default=f"the newest run; for {_KINDS_OF_ALL_RUNS} all runs",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -47,10 +59,7 @@ def plot(
         typer.Option(
             "--kind",
             "-k",
-            help="curves; confusion, mistakes (the most confident), calibration; samples (of a "
-            "data set), augmented (as training changes them); filters (of the first layer), "
-            "features (what convolutions make of a picture); frontier (accuracy against "
-            "parameters), time (against the time of training).",
+            help="; ".join(f"{each.name}: {each.summary}" for each in KINDS.values()) + ".",
             metavar="NAME",
             autocompletion=complete_from(tuple(KINDS)),
         ),
@@ -60,9 +69,9 @@ def plot(
         typer.Option(
             "--output",
             "-o",
-            help="The file to draw: .png, .svg or .pdf; - writes a PNG to stdout.",
+            help="A .png, .svg or .pdf file; - writes a PNG to stdout.",
             metavar="FILE",
-            show_default="KIND.png, in the run's directory if it is one",
+            show_default="KIND.png, in the directory of a single run",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -70,8 +79,8 @@ def plot(
         Path | None,
         typer.Option(
             "--beside",
-            help="Points of others for frontier: a CSV file with the columns parameters, "
-            "accuracy (in %) and name.",
+            help=f"Published results to add to {_KINDS_WITH_BESIDE}: a CSV file with the "
+            "columns parameters, accuracy (in %) and name.",
             metavar="FILE",
         ),
     ] = None,
@@ -79,12 +88,12 @@ def plot(
         int,
         typer.Option(
             "--first",
-            help="The first picture that samples, augmented and features show, counted from 0 "
-            "in the training set.",
+            help=f"The first training image that {_KINDS_WITH_FIRST} show, counted from 0.",
             metavar="N",
             min=0,
         ),
     ] = 0,
+    checkpoint: CheckpointOption = None,
     split: Split = "test",
     dataset: Dataset = None,
     data_dir: DataDir = None,
@@ -92,71 +101,91 @@ def plot(
     json: Json = False,
     quiet: Annotated[bool, quiet_option("the file's name")] = False,
 ) -> None:
-    """Draw how runs learnt, what they got wrong, what is inside them, what they cost.
+    """Draw learning curves, mistakes, images, weights or trade-offs of runs.
 
-    Runs that differ in their seed or fold alone are one curve: their mean and its
-    standard deviation. Scores, confusion matrix and mistakes come from what
-    `mnist eval` has kept in the run; a run that was not judged yet is judged
-    first.
+    Runs that differ in seed or fold alone are drawn as their mean with its standard deviation.
+    Scores are those that `mnist eval` has saved; a run without one is evaluated first.
 
     Examples:
     $ mnist plot
     $ mnist plot runs/quick runs/slow -o curves.svg
     $ mnist plot last --kind mistakes -o - > mistakes.png
     """
-    from mnistcli import plots
+    from mnistcli.plots.inputs import PlotInputs
+    from mnistcli.plots.save import pick_format, save
+    from mnistcli.views.console import print_note
     from mnistcli.views.plot import show_plot_path
 
-    mark = "metrics.csv" if kind == "curves" else "best.pth"
-    names = expand_run_names(run_names or [], out, mark=mark)
-    _check_kind(kind, num_named=len(names), beside=beside, first=first)
+    if kind not in KINDS:
+        raise unknown_name("kind of plot", kind, KINDS)
+    plot_kind = KINDS[kind]
+    names = [*(names or []), *(checkpoint or [])]
+    names = expand_run_names(names, out, mark=plot_kind.required_file)
+    _check_usage(plot_kind, num_named=len(names), beside=beside, first=first)
     if output == "-" and (json or quiet):
         raise SettingsError(
-            "stdout cannot hold two things.",
-            why="-o - writes the picture there, --json and -q its name.",
+            "stdout can hold only one result.",
+            why="-o - writes the plot there, --json and -q write the file's name.",
             fix="Leave one of them out, or write to a file: -o FILE",
         )
-    plots.pick_format(Path(output) if output and output != "-" else Path("x.png"))
-    source = PlotInputs(
+    pick_format(Path(output) if output and output != "-" else Path("x.png"))
+    if not names and plot_kind.unnamed == "newest":
+        names = ["last"]
+    eval_split = parse_split(split)
+    inputs = PlotInputs(
         names=names,
         out=out,
-        beside=beside,
-        split=parse_split(split),
+        split=eval_split,
         dataset=dataset,
-        wanted_data_dir=data_dir,
+        data_dir=data_dir,
         first=first,
+        beside=beside,
+        evaluate=partial(_evaluate, dataset=dataset, split=eval_split, data_dir=data_dir),
+        report_omission=lambda problem: print_note(f"Left out: {problem}"),
     )
-    if not source.names and kind not in (*KINDS_OF_DATASETS, *KINDS_OF_ALL_RUNS):
-        source.names.append("last")
-    figure = KINDS[kind](source)
+    figure = draw(plot_kind, inputs)
     if output == "-":
-        plots.save(figure, sys.stdout.buffer, format="png")
+        save(figure, sys.stdout.buffer, format="png")
         return
-    folder = Path() if kind in KINDS_OF_ALL_RUNS else source.folder
+    folder = Path() if plot_kind.unnamed == "all" else inputs.folder
     target = Path(output) if output else folder / f"{kind}.png"
-    plots.save(figure, target, format=None)
+    save(figure, target)
     show_plot_path(target, as_json=json, quiet=quiet)
 
 
-def _check_kind(kind: str, *, num_named: int, beside: Path | None, first: int) -> None:
-    """Raise SettingsError if there is no such kind, or it has no use for what was given."""
-    if kind not in KINDS:
-        raise unknown_name("kind of plot", kind, KINDS)
-    if kind not in KINDS_OF_SEVERAL_RUNS and num_named > 1:
+def _evaluate(
+    model: "LoadedModel", *, dataset: str | None, split: EvalSplit, data_dir: Path | None
+) -> "Score":
+    """Evaluate a checkpoint that has no saved score, and save it in its run."""
+    from mnistcli.data.datasets import resolve_data_dir
+    from mnistcli.views.console import print_note
+
+    dataset = dataset or model.card.settings.dataset
+    print_note(f"{model.path} has no score on {split} images of {dataset}: evaluating it.")
+    data_dir = resolve_data_dir(data_dir, os.environ)
+    (evaluation,) = evaluate_checkpoints(
+        [model], dataset=dataset, split=split, data_dir=data_dir, offline=True
+    )
+    store_score(evaluation.score)
+    return evaluation.score
+
+
+def _check_usage(kind: PlotKind, *, num_named: int, beside: Path | None, first: int) -> None:
+    """Raise SettingsError if `kind` does not use what was given."""
+    if num_named > 1 and not kind.multiple:
         raise SettingsError(
-            f"{kind} is drawn from one run.",
-            why=f"These are {num_named}.",
-            fix="Name one run, or draw their curves: --kind curves",
+            f"{kind.name} is drawn from one run, not {num_named}.",
+            fix=f"Name one run, or use another kind: {_KINDS_OF_SEVERAL_RUNS} show several.",
         )
-    if beside and kind != "frontier":
+    if beside and "beside" not in kind.options:
         raise SettingsError(
-            f"{kind} has no place for points of others.",
-            why="--beside adds them to accuracy against parameters.",
-            fix="Leave --beside out, or draw that: --kind frontier",
+            f"{kind.name} does not use --beside.",
+            why=f"It adds published results to {_KINDS_WITH_BESIDE}.",
+            fix="Leave --beside out.",
         )
-    if first and kind not in KINDS_OF_IMAGES:
+    if first and "first" not in kind.options:
         raise SettingsError(
-            f"{kind} shows no picture of the training set.",
-            why="--first says with which picture samples, augmented and features begin.",
+            f"{kind.name} does not use --first.",
+            why=f"It picks the training image that {_KINDS_WITH_FIRST} begin with.",
             fix="Leave --first out.",
         )

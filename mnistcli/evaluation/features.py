@@ -1,4 +1,4 @@
-"""What is inside a trained network: its first filters, what its convolutions make of a picture.
+"""The filters and feature maps of a trained network.
 
 Shapes: N units, C channels, H rows, W columns.
 """
@@ -16,26 +16,20 @@ from mnistcli.data.normalization import normalize
 from mnistcli.errors import SettingsError
 from mnistcli.runs.checkpoint import LoadedModel
 
-# What belongs to the convolution before it.
+# Layers that count as part of the convolution before them.
 FOLLOWING_LAYERS = (nn.BatchNorm2d, nn.MaxPool2d, nn.ReLU)
 
 
 @dataclass(frozen=True)
 class ConvolutionOutput:
-    """What a convolution passes on of a picture, normalized and pooled as the network does.
-
-    The maps are float32 (C, H, W) and at least 0: what the ReLU lets through.
-    """
+    """The feature maps of a convolution: float32 (C, H, W), after normalization, pooling, ReLU."""
 
     name: str
     maps_CHW: NDArray[np.float32]
 
 
 def first_filters(loaded: LoadedModel) -> NDArray[np.float32]:
-    """The weights of the first layer as pictures, float32 (N, H, W).
-
-    Of a convolution these are its kernels, of a linear layer its rows.
-    """
+    """The weights of the first layer as images, float32 (N, H, W): kernels, or linear rows."""
     layers = loaded.network.modules()
     first = next(layer for layer in layers if isinstance(layer, (nn.Conv2d, nn.Linear)))
     if isinstance(first, nn.Conv2d):
@@ -49,52 +43,49 @@ def require_convolutions(loaded: LoadedModel) -> None:
     if not any(isinstance(layer, nn.Conv2d) for layer in loaded.network.modules()):
         raise SettingsError(
             f"{loaded.path} has no feature maps.",
-            why=f"{loaded.card.settings.arch} has no convolutions.",
+            why=f"Its architecture, {loaded.card.settings.arch}, has no convolutions.",
             fix="Name a run of another architecture, or draw its filters: --kind filters",
         )
 
 
 def feature_maps(loaded: LoadedModel, image_HW: Tensor) -> list[ConvolutionOutput]:
-    """What each convolution makes of a uint8 picture, in the order the picture passes them.
+    """The output of each convolution for a uint8 image, in the order of their execution.
 
-    Convolutions that follow each other at once, as the two of a separable one
-    do, are one stage. One that is used several times is as many stages.
+    Consecutive convolutions, such as the two of a separable one, count as one; a convolution
+    that is used twice counts twice.
 
     Raises:
         SettingsError: the network has no convolution.
     """
     require_convolutions(loaded)
-    found: list[Tensor] = []
-    with _record_outputs(loaded.network, found), torch.inference_mode():
+    with _record_outputs(loaded.network) as outputs, torch.inference_mode():
         loaded.network(normalize(image_HW.unsqueeze(0), loaded.normalization))
-    # Not cloned, so that what is changed in place afterwards, by a ReLU, shows.
-    maps = [each[0].clamp(min=0).numpy() for each in found]
+    # The outputs are not cloned, so that they include what a ReLU changes in place.
     return [
-        ConvolutionOutput(f"convolution {number}", each)
-        for number, each in enumerate(maps, start=1)
+        ConvolutionOutput(f"convolution {number}", output_NCHW[0].clamp(min=0).numpy())
+        for number, output_NCHW in enumerate(outputs, start=1)
     ]
 
 
 @contextmanager
-def _record_outputs(network: nn.Module, found: list[Tensor]) -> Iterator[None]:
-    """Collect what comes out of every stage, as long as the context lasts."""
-    after_convolution = False
+def _record_outputs(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the outputs of all convolutions with the layers that belong to them."""
+    outputs: list[Tensor] = []
+    follows_convolution = False
 
-    def note(module: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal after_convolution
+    def record(module: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal follows_convolution
         is_convolution = isinstance(module, nn.Conv2d)
-        if is_convolution and not after_convolution:
-            found.append(output)
-        elif (
-            found and output.ndim == 4 and (is_convolution or isinstance(module, FOLLOWING_LAYERS))
-        ):
-            found[-1] = output
-        after_convolution = is_convolution
+        if is_convolution and not follows_convolution:
+            outputs.append(output)
+        elif outputs and output.ndim == 4 and isinstance(module, (nn.Conv2d, *FOLLOWING_LAYERS)):
+            outputs[-1] = output
+        follows_convolution = is_convolution
 
     leaves = [module for module in network.modules() if not any(module.children())]
-    hooks = [module.register_forward_hook(note) for module in leaves]
+    hooks = [module.register_forward_hook(record) for module in leaves]
     try:
-        yield
+        yield outputs
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""Accuracy against parameters or time: the runs of one network, by seed or fold, make a point."""
+"""Accuracy against parameters or training time, with runs by seed or fold as one point."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,16 +16,18 @@ from mnistcli.evaluation.metrics import sample_sd
 from mnistcli.evaluation.scores import Score
 
 POINT_COLUMNS = ("parameters", "accuracy", "name")
-# What makes the size of a network.
-_SIZES = {"max_params", "width", "channels", "hidden"}
-_NAMES = f"{', '.join(POINT_COLUMNS[:-1])} and {POINT_COLUMNS[-1]}"
+# The settings that decide the size of a network.
+_SIZE_SETTINGS = {"max_params", "width", "channels", "hidden"}
 
 
 @dataclass(frozen=True)
 class TradeoffPoint:
-    """A network, trained once or by several seeds or folds; accuracies 0..1.
+    """A network, trained once or by several seeds or folds.
 
-    `cost` is what it has or takes: parameters, or seconds of training.
+    Attributes:
+        name: shared by the points of a line.
+        cost: parameters, or seconds of training.
+        accuracies: one per run, 0..1.
     """
 
     name: str
@@ -39,78 +41,77 @@ class TradeoffPoint:
 
     @property
     def deviation(self) -> float | None:
-        """The sample's standard deviation; None of a single accuracy."""
+        """The standard deviation of the sample; None for a single accuracy."""
         return sample_sd(self.accuracies)
 
 
 def group_repetitions(settings: Sequence[TrainSettings]) -> list[list[int]]:
-    """The places of settings that differ in their seed or fold alone, a list for each network.
+    """The indices of settings that differ in seed or fold alone, one list per network.
 
-    Of several with the same seed and fold the first counts: a copy of a run is
-    no repetition, and its place is in no list.
+    A copy of a run is not a repetition: of equal seeds and folds only the first is in a list.
     """
     groups: dict[str, dict[tuple[int, int], int]] = {}
-    for place, each in enumerate(settings):
-        which = (each.seed, each.fold.number if each.fold else 0)
-        groups.setdefault(repetition_key(each), {}).setdefault(which, place)
-    return [list(places.values()) for places in groups.values()]
+    for index, each in enumerate(settings):
+        seed_and_fold = (each.seed, each.fold.number if each.fold else 0)
+        groups.setdefault(repetition_key(each), {}).setdefault(seed_and_fold, index)
+    return [list(indices.values()) for indices in groups.values()]
 
 
 def network_names(settings: Sequence[TrainSettings]) -> list[str]:
-    """What networks are called beside each other: by their recipe, if no other has it.
-
-    Those that share a recipe are told apart by as few of their settings as do.
-    """
+    """A distinct name for each network: its recipe, with settings where others share it."""
     return _distinct_names([(each.recipe, flatten_settings(each)) for each in settings])
 
 
 def tradeoff_points(
-    judged: Iterable[tuple[TrainSettings, float, Score]], *, over: Literal["sizes", "epochs"]
+    evaluations: Iterable[tuple[TrainSettings, float, Score]], *, over: Literal["sizes", "epochs"]
 ) -> list[TradeoffPoint]:
-    """One point for all that `repetitions` takes together, one name for the points of a line.
+    """One point for each group of repetitions, its cost their mean; one name for each line.
 
-    A line joins the sizes of a network, each trained as its recipe says; or
-    trainings that differ in their epochs alone. `judged` holds the settings,
-    the cost and the score of every checkpoint; the cost of a point is their
-    mean. The cheapest of the first line comes first.
+    A line joins the sizes of a network, each trained as its recipe says, or trainings that
+    differ in their epochs alone. Lines are in the order of their first point, the points of a
+    line in the order of their costs.
+
+    Args:
+        evaluations: settings, cost and score of each checkpoint.
+        over: what differs along a line.
     """
-    found = list(judged)
+    evaluations = list(evaluations)
     lines: list[tuple[str, dict[str, object]]] = []
-    made: list[tuple[int, TradeoffPoint]] = []
-    for places in group_repetitions([settings for settings, _, _ in found]):
-        (settings, *_), costs, scores = zip(*(found[place] for place in places), strict=True)
-        line = settings.recipe, _line_key(settings, over)
+    points: list[tuple[int, TradeoffPoint]] = []
+    for indices in group_repetitions([settings for settings, _, _ in evaluations]):
+        (settings, *_), costs, scores = zip(*(evaluations[index] for index in indices), strict=True)
+        line = settings.recipe, _line_settings(settings, over)
         if line not in lines:
             lines.append(line)
         accuracies = tuple(score.accuracy for score in scores)
-        made.append((lines.index(line), TradeoffPoint("", fmean(costs), accuracies)))
-    called = _distinct_names(lines)
-    made.sort(key=lambda each: (each[0], each[1].cost))
-    return [replace(point, name=called[number]) for number, point in made]
+        points.append((lines.index(line), TradeoffPoint("", fmean(costs), accuracies)))
+    names = _distinct_names(lines)
+    points.sort(key=lambda item: (item[0], item[1].cost))
+    return [replace(point, name=names[number]) for number, point in points]
 
 
-def _line_key(settings: TrainSettings, over: Literal["sizes", "epochs"]) -> dict[str, object]:
+def _line_settings(settings: TrainSettings, over: Literal["sizes", "epochs"]) -> dict[str, object]:
     """The settings that the points of a line have in common."""
-    apart = _SIZES if over == "sizes" else {"epochs"}
-    # A budget brings more than a size.
-    values = changes_from_recipe(settings) if over == "sizes" else flatten_settings(settings)
-    return {name: value for name, value in values.items() if name not in apart}
+    if over == "epochs":
+        return {k: v for k, v in flatten_settings(settings).items() if k != "epochs"}
+    # A budget changes more settings than the size; those are the recipe's.
+    return {k: v for k, v in changes_from_recipe(settings).items() if k not in _SIZE_SETTINGS}
 
 
 def _distinct_names(lines: Sequence[tuple[str, Mapping[str, object]]]) -> list[str]:
-    """By the recipe and, where several have it, the first settings that tell all of them apart."""
-    called = [recipe for recipe, _ in lines]
-    for recipe in set(called):
-        mine = [place for place, (each, _) in enumerate(lines) if each == recipe]
+    """The recipe of each line, with the first settings that distinguish those that share it."""
+    names = [recipe for recipe, _ in lines]
+    for recipe in set(names):
+        shared = {index: line for index, (name, line) in enumerate(lines) if name == recipe}
         chosen: list[str] = []
-        num_apart = 1
-        for name in dict.fromkeys(name for place in mine for name in lines[place][1]):
-            num = len({_format_settings(lines[place][1], [*chosen, name]) for place in mine})
-            if num > num_apart:
-                chosen, num_apart = [*chosen, name], num
-        for place in mine:
-            called[place] = ", ".join([recipe, *_format_settings(lines[place][1], chosen)])
-    return called
+        num_distinct = 1
+        for setting in dict.fromkeys(name for line in shared.values() for name in line):
+            num = len({_format_settings(line, [*chosen, setting]) for line in shared.values()})
+            if num > num_distinct:
+                chosen, num_distinct = [*chosen, setting], num
+        for index, line in shared.items():
+            names[index] = ", ".join([recipe, *_format_settings(line, chosen)])
+    return names
 
 
 def _format_settings(values: Mapping[str, object], names: Iterable[str]) -> tuple[str, ...]:
@@ -128,34 +129,32 @@ def _format_value(value: object) -> str:
 def read_published_points(path: Path) -> list[TradeoffPoint]:
     """Points from a CSV file with the columns parameters, accuracy (in %) and name.
 
-    Lines that begin with # are left out.
+    Lines that begin with # are comments.
 
     Raises:
-        SettingsError: the file cannot be read, or a line is no point.
+        SettingsError: the file cannot be read, or a row is not a point.
     """
-    rows = read_csv_rows(
-        path, POINT_COLUMNS, refuse=partial(_invalid_points_file, path), comment="#"
-    )
-    return [_parse_point(path, row) for row in rows]
+    refuse = partial(_invalid_points_file, path)
+    return [
+        _parse_point(row, refuse)
+        for row in read_csv_rows(path, POINT_COLUMNS, refuse=refuse, comment="#")
+    ]
 
 
 def _invalid_points_file(path: Path, why: str) -> SettingsError:
     return SettingsError(
-        f"{path} holds no points.",
+        f"{path} is not a table of published results.",
         why=why,
-        fix=f"Give a CSV file whose first line names the columns {_NAMES}.",
+        fix="Give a CSV file with the columns parameters (a whole number), accuracy (in percent) "
+        "and name.",
     )
 
 
-def _parse_point(path: Path, row: dict[str, str]) -> TradeoffPoint:
+def _parse_point(row: Mapping[str, str], refuse: "partial[SettingsError]") -> TradeoffPoint:
     try:
         num_params, percent = int(row["parameters"]), float(row["accuracy"])
     except ValueError:
         num_params, percent = 0, math.nan
     if num_params < 1 or not 0 <= percent <= 100:
-        raise SettingsError(
-            f"{path} holds a line that is no point.",
-            why=f"It reads '{','.join(row.values())}'.",
-            fix="Parameters are a whole number, an accuracy is a number of percent.",
-        )
+        raise refuse(f"It has the row '{','.join(row.values())}'.")
     return TradeoffPoint(row["name"], num_params, (percent / 100,))

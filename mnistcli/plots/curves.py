@@ -16,27 +16,34 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from mnistcli.plots.style import COLORS, GRAY, MARK, MARKERS, STYLE, text_width_inches, wrap_heading
-from mnistcli.runs.history import EpochResult, best_epoch
+from mnistcli.evaluation.pareto import group_repetitions, network_names
+from mnistcli.plots.headings import text_width_inches, wrap_heading
+from mnistcli.plots.inputs import PlotInputs
+from mnistcli.plots.style import COLORS, GRAY, MARK, MARKERS, STYLE
+from mnistcli.runs.directory import Run, read_settings
+from mnistcli.runs.find import display_names
+from mnistcli.runs.history import EpochResult, best_epoch, read_metrics
 
-# The accuracy axis reaches down to so many times the error of the worst curve at its best:
-# at 99.5 % it starts at 98.5 %. Lower, and a first epoch at 60 % would flatten all that matters.
+# The accuracy axis begins at this multiple of the worst curve's lowest error: at 98.5 % where
+# that curve reaches 99.5 %. Otherwise a first epoch at 60 % would flatten all others.
 AXIS_ERROR_FACTOR: Final = 3
-# In inches: of a figure, and of the learning rate in it.
+# Of the figure and of the panel with the learning rate, in inches.
 WIDTH: Final = 7.2
 RATE_HEIGHT: Final = 0.95
-# How opaque a band is.
+# Opacity.
 BAND_ALPHA: Final = 0.2
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The epochs of one run as float64 columns; accuracies in %, NaN where there is none.
+    """The epochs of a run as float64 columns, or the means of several runs.
 
-    `best` is the index of the epoch that was kept, None without a validation
-    split. Of several seeds or folds, the columns are their means; `spread` are
-    the standard deviations of `val_loss` and `val_percent`, and `peaks` each
-    one's best validation accuracy.
+    Accuracies are in %; validation figures are NaN without a validation set.
+
+    Attributes:
+        best: the index of the best epoch; None without a validation set.
+        peaks: the best validation accuracy of each run, in %.
+        spread: of several runs, the standard deviations of `val_loss` and `val_percent`.
     """
 
     name: str
@@ -65,41 +72,41 @@ class Curve:
 
     @classmethod
     def mean(cls, name: str, histories: Sequence[Sequence[EpochResult]]) -> "Curve":
-        """The means of at least two histories, over the epochs that all have."""
+        """The means of two or more histories, up to the last epoch that all have."""
         common = min(len(epochs) for epochs in histories)
         runs = [cls.read(name, epochs[:common]) for epochs in histories]
 
-        def stacked(column: str) -> NDArray[np.float64]:
+        def stack(column: str) -> NDArray[np.float64]:
             return np.array([getattr(run, column) for run in runs])
 
         peaks = tuple(itertools.chain(*(cls.read(name, epochs).peaks for epochs in histories)))
         epoch, lr, train_loss, train, val_loss, val = (
-            stacked(column).mean(axis=0) for column in _COLUMNS
+            stack(column).mean(axis=0) for column in _COLUMNS
         )
-        # As `metrics.best` decides between equal accuracies.
+        # Of equal accuracies the one with the lowest loss, as `best_epoch` decides.
         best = int(np.lexsort((val_loss, -val))[0]) if peaks else None
         spread = (
-            stacked("val_loss").std(axis=0, ddof=1),
-            stacked("val_percent").std(axis=0, ddof=1),
+            stack("val_loss").std(axis=0, ddof=1),
+            stack("val_percent").std(axis=0, ddof=1),
         )
         name = f"{name}, n = {len(histories)}"
         return cls(name, epoch, lr, train_loss, train, val_loss, val, best, peaks, spread)
 
     @property
     def bands(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """From where to where `val_loss` and `val_percent` are spread; empty of one run."""
+        """The lower and upper edges of the bands of `val_loss` and `val_percent`, if any."""
         if not (self.peaks and self.spread):
             return []
         loss, percent = self.spread
         return [
-            # A band down to no loss has no place on a logarithmic axis.
+            # Positive, for the log scale.
             (np.maximum(self.val_loss - loss, 0.1 * self.val_loss), self.val_loss + loss),
             (self.val_percent - percent, np.minimum(self.val_percent + percent, 100)),
         ]
 
     @property
     def label(self) -> str:
-        """The best validation accuracy, then the name, its middle cut out of a long one."""
+        """The best validation accuracy and the name, a long one without its middle."""
         name = self.name if len(self.name) <= 48 else f"{self.name[:23]} … {self.name[-22:]}"
         if not self.peaks:
             return name
@@ -111,34 +118,64 @@ class Curve:
 _COLUMNS = ("epoch", "lr", "train_loss", "train_percent", "val_loss", "val_percent")
 
 
+def draw_curves(inputs: PlotInputs) -> Figure:
+    """The curves of the named runs; those that repeat each other become one."""
+    runs = dict(zip(display_names(inputs.runs), inputs.runs, strict=True))
+    histories = {name: read_metrics(run) for name, run in runs.items()}
+    if len(runs) == 1:
+        return curves(histories)
+    groups = _group_repetitions(runs)
+    return seeds({name: [histories[each] for each in group] for name, group in groups.items()})
+
+
+def _group_repetitions(runs: Mapping[str, Run]) -> dict[str, list[str]]:
+    """The names of runs that differ in seed or fold alone, by a name for all of them.
+
+    That is the network's name, or the first run's where another run has that name.
+    """
+    names, settings = list(runs), [read_settings(run) for run in runs.values()]
+    groups = group_repetitions(settings)
+    # A copy of a run is not in any group.
+    copies = set(range(len(names))) - {*itertools.chain(*groups)}
+    groups = sorted([*groups, *([index] for index in copies)])
+    network_of_group = iter(network_names([settings[first] for first, *rest in groups if rest]))
+    named_groups = {}
+    for group in groups:
+        name = names[group[0]]
+        if len(group) > 1 and (network := next(network_of_group)) not in names:
+            name = network
+        named_groups[name] = [names[index] for index in group]
+    return named_groups
+
+
 @mpl.rc_context(STYLE)
 def curves(histories: Mapping[str, Sequence[EpochResult]]) -> Figure:
-    """Loss (left, logarithmic) and accuracy in % (right) over the epochs of one or more runs.
+    """Loss (left, logarithmic) and accuracy in % (right) by epoch, of one or more runs.
 
-    Validation is solid, training dashed and lighter, one color a run; a marker
-    sits on the epoch with the best validation accuracy. The accuracy axis may
-    begin above the first epochs (see `REACH`); a note over the panel then says
-    how far down they go. Below a single run stands its learning rate.
+    Validation is solid, training dashed and lighter, one color per run; a marker shows the epoch
+    with the best validation accuracy. The accuracy axis may cut off the first epochs (see
+    `AXIS_ERROR_FACTOR`); a note above it then gives the lowest value. A single run has its
+    learning rate below.
 
     Args:
-        histories: the epochs of each run by the run's name. Runs without an
-            epoch are left out; one run must have some.
+        histories: the epochs of each run by its name. Runs without an epoch are left out; at
+            least one has some.
     """
-    return _figure([Curve.read(name, epochs) for name, epochs in histories.items() if epochs])
+    return _draw([Curve.read(name, epochs) for name, epochs in histories.items() if epochs])
 
 
 @mpl.rc_context(STYLE)
-def curves_with_spread(series: Mapping[str, Sequence[Sequence[EpochResult]]]) -> Figure:
-    """The curves of runs that were repeated by seed or fold: their means, as `curves` draws them.
+def seeds(series: Mapping[str, Sequence[Sequence[EpochResult]]]) -> Figure:
+    """The mean curves of runs that were repeated by seed or fold, drawn as `curves` does.
 
-    Validation has a band of one standard deviation (of the sample) to both
-    sides. A mean ends with the shortest of its runs.
+    Validation has a band of one (sample) standard deviation to each side. A mean ends with the
+    shortest of its runs.
 
     Args:
-        series: the epochs of each run, by what the runs have in common. None
-            is without an epoch; a single one is drawn as it is.
+        series: the epochs of each run, at least one, by a name for all that repeat each other.
+            The curves of a run without repetitions are its own.
     """
-    return _figure(
+    return _draw(
         [
             Curve.read(name, histories[0]) if len(histories) == 1 else Curve.mean(name, histories)
             for name, histories in series.items()
@@ -146,7 +183,7 @@ def curves_with_spread(series: Mapping[str, Sequence[Sequence[EpochResult]]]) ->
     )
 
 
-def _figure(runs: Sequence[Curve]) -> Figure:
+def _draw(runs: Sequence[Curve]) -> Figure:
     is_single = len(runs) == 1 and not runs[0].spread
     longest = max(text_width_inches(run.label, 8) for run in runs)
     columns = min(len(runs), max(1, int(WIDTH / (longest + 0.5))))
@@ -160,7 +197,7 @@ def _figure(runs: Sequence[Curve]) -> Figure:
     _finish_accuracy(right, runs)
     if is_single:
         _draw_rate(figure.add_subplot(grid[1, :]), runs[0])
-    # The title of the legend, which a title of the figure would be drawn over.
+    # A title of the figure would overlap the legend, so it is the legend's title.
     title = {"title": wrap_heading(runs[0].name, WIDTH), "title_fontsize": 10} if is_single else {}
     kinds = _line_kinds(runs)
     figure.legend(handles=kinds, loc="outside upper left", ncols=4, alignment="left", **title)
@@ -171,7 +208,7 @@ def _figure(runs: Sequence[Curve]) -> Figure:
 
 
 def _draw_rate(ax: Axes, run: Curve) -> None:
-    """The learning rate as each epoch began."""
+    """Draw the learning rate at the start of each epoch."""
     dot = "." if len(run.epoch) <= 12 else ""
     ax.plot(run.epoch, run.lr, color=GRAY, lw=1, marker=dot)
     _finish_panel(ax, "learning rate")
@@ -181,7 +218,7 @@ def _draw_rate(ax: Axes, run: Curve) -> None:
 
 
 def _draw_run(left: Axes, right: Axes, run: Curve, number: int, *, bold: float) -> Line2D:
-    """Draw the curves of a run and mark its best epoch; returns what a legend shows for it."""
+    """Draw the curves of a run and mark its best epoch; returns its legend entry."""
     color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
     dot = "." if len(run.epoch) <= 12 else ""
     panels = ((left, run.train_loss, run.val_loss), (right, run.train_percent, run.val_percent))
@@ -196,7 +233,7 @@ def _draw_run(left: Axes, right: Axes, run: Curve, number: int, *, bold: float) 
 
 
 def _line_kinds(runs: Sequence[Curve]) -> list[Line2D | Patch]:
-    """What lines, bands and markers mean: in the color of a single run, grey for several."""
+    """Legend entries for lines, bands and markers: in a single run's color, else gray."""
     color = COLORS[0] if len(runs) == 1 else GRAY
     training = Line2D([], [], ls="--", lw=1, color=color, alpha=0.6, label="training")
     if all(run.best is None for run in runs):
@@ -217,7 +254,7 @@ def _finish_panel(ax: Axes, title: str) -> None:
     ax.autoscale_view()
     first, last = ax.dataLim.intervalx
     pad = 0.03 * (last - first) or 0.5
-    ax.set_xlim(first - min(pad, 0.9), last + pad)  # no tick at an epoch 0
+    ax.set_xlim(first - min(pad, 0.9), last + pad)  # no tick at epoch 0
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
@@ -229,7 +266,7 @@ def _finish_loss(ax: Axes, runs: Sequence[Curve]) -> None:
     if low <= 0:
         ax.set_ylim(bottom=0)
         return
-    # At least a factor of 6 from bottom to top holds two of the ticks.
+    # An axis over a factor of 6 has at least two ticks.
     room = max(1.15, math.sqrt(6 * low / high))
     ax.set_yscale("log")
     ax.set_ylim(low / room, high * room)
@@ -239,14 +276,14 @@ def _finish_loss(ax: Axes, runs: Sequence[Curve]) -> None:
 
 
 def _finish_accuracy(ax: Axes, runs: Sequence[Curve]) -> None:
-    """Limits that keep the last tenths of a percent legible, and a note on what they hide."""
+    """Limit the axis so that tenths of a percent stay legible; note what that cuts off."""
     _finish_panel(ax, "accuracy (%)")
     curves = [curve for run in runs for curve in (run.train_percent, run.val_percent)]
     curves = [curve[~np.isnan(curve)] for curve in curves if not np.isnan(curve).all()]
     bands = [high for run in runs for _, high in run.bands[1:]]
     points = np.concatenate([*curves, *bands])
     worst_peak = min(curve.max() for curve in curves)
-    # At least one point of accuracy, or a curve that ends at 100 % would hide all others.
+    # At least one percentage point, or a curve that ends at 100 % would hide all others.
     low = max(points.min(), min(100 - AXIS_ERROR_FACTOR * (100 - worst_peak), points.max() - 1))
     span = points.max() - low
     pad = max(0.05 * span, 0.1) if span else 0.5

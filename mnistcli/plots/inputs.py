@@ -136,8 +136,8 @@ class PlotInputs:
                 errors.append(error)
         if not results:
             raise errors[0]
-        for error in errors:
-            self.report_omission(f"{error.what} {error.why}".rstrip())
+        for problem in errors:
+            self.report_omission(f"{problem.what} {problem.why}".rstrip())
         return results
 
     def resolved_data_dir(self) -> Path:

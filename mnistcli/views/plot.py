@@ -1,4 +1,4 @@
-"""What `mnist plot` shows."""
+"""What `mnist plot` prints."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from mnistcli.views.console import print_json, print_line
 
 
 def show_plot_path(target: Path, *, as_json: bool, quiet: bool) -> None:
-    """Where a figure was written."""
+    """Print the path of the new file."""
     if as_json:
         print_json({"file": str(target)})
     else:
