@@ -1,4 +1,4 @@
-"""`mnist bench`."""
+"""`mnist bench`: how fast this machine trains and evaluates."""
 
 from typing import Annotated
 
@@ -24,6 +24,7 @@ from mnistcli.cli.options import (
     Width,
     complete_from,
     given_settings,
+    one_of,
     quiet_option,
     warn_misspelled_variables,
 )
@@ -43,7 +44,7 @@ def bench(
         typer.Option(
             "--arch",
             "-a",
-            help="An architecture; again for another.",
+            help="An architecture; may be repeated.",
             metavar="NAME",
             show_default="all",
             rich_help_panel=MODEL,
@@ -55,7 +56,7 @@ def bench(
         typer.Option(
             "--recipe",
             "-r",
-            help="A recipe; again for another.",
+            help="A recipe; may be repeated.",
             metavar="NAME",
             rich_help_panel=MODEL,
             autocompletion=complete_from(tuple(RECIPES)),
@@ -77,7 +78,7 @@ def bench(
         Names,
         typer.Option(
             "--precision",
-            help="auto, float32, bfloat16 or float16; again for another.",
+            help=f"{one_of(PrecisionName)} May be repeated.",
             metavar="NAME",
             show_default="float32 and auto",
             rich_help_panel=TRAINING,
@@ -89,7 +90,7 @@ def bench(
         float,
         typer.Option(
             "--seconds",
-            help="How long to train, and again to evaluate, each network.",
+            help="Seconds to train each network, and as many to evaluate it.",
             metavar="N",
             min=0.01,
             max=3600,
@@ -100,7 +101,7 @@ def bench(
         int,
         typer.Option(
             "--repeats",
-            help="Into how many samples those seconds are divided.",
+            help="Number of samples in these seconds.",
             metavar="N",
             min=1,
             max=1000,
@@ -111,7 +112,7 @@ def bench(
         bool,
         typer.Option(
             "--reference",
-            help="Train also by the usual DataLoader loop, turn by turn.",
+            help="Compare with a usual PyTorch loop with a DataLoader.",
             rich_help_panel=MEASURING,
         ),
     ] = False,
@@ -119,7 +120,7 @@ def bench(
         int,
         typer.Option(
             "--loader-processes",
-            help="Processes of the usual loop's DataLoader; 0: none but its own.",
+            help="Worker processes of the reference loop's DataLoader.",
             metavar="N",
             min=0,
             max=256,
@@ -132,32 +133,26 @@ def bench(
 ) -> None:
     """Measure how fast this machine trains and evaluates.
 
-    Images per second, seconds an epoch of 54,000 images, one picture's latency
-    and the peak of memory, of every architecture in float32 and in the format
-    that auto takes, each in a process of its own: some minutes for them all.
-    Needs no data: without MNIST it repeats scikit-learn's digits.
+    For every architecture, in float32 and in the precision that auto picks:
+    images per second, seconds per epoch of 54,000 images, the latency of one
+    image, and peak memory. All architectures take a few minutes. Needs no data:
+    without MNIST it repeats scikit-learn's digits.
 
     Examples:
     $ mnist bench
     $ mnist bench --recipe cnn-26k --precision float32 --reference
     $ mnist bench --arch mlp --arch cnn --seconds 1 --json
     """
-    from mnistcli.diagnostics.bench import (
-        DEFAULT_PRECISIONS,
-        BenchOptions,
-        BenchRow,
-        measure_cases,
-        prepare_cases,
-        select_networks,
-    )
+    from mnistcli.diagnostics.bench import BenchRow, measure_cases, prepare_cases, select_networks
+    from mnistcli.diagnostics.measurement import DEFAULT_PRECISIONS, BenchOptions
     from mnistcli.views.bench import bench_progress, show_bench
 
     warn_misspelled_variables()
-    more = given_settings(ctx)
+    settings = given_settings(ctx)
     for name in ("arch", "recipe", "precision"):
-        more.pop(name, None)
-    wanted = BenchOptions(
-        picks=select_networks(arch or (), recipe or (), more),
+        settings.pop(name, None)
+    options = BenchOptions(
+        networks=select_networks(arch or (), recipe or (), settings),
         precisions=tuple(precision or DEFAULT_PRECISIONS),
         seconds=seconds,
         repeats=repeats,
@@ -168,14 +163,14 @@ def bench(
     rows: list[BenchRow] = []
     interrupted = False
     with bench_progress(quiet=quiet or json) as on_start:
-        machine, benches = prepare_cases(wanted)
+        machine, cases = prepare_cases(options)
         try:
-            rows += measure_cases(wanted, benches, on_start=on_start)
+            rows += measure_cases(options, cases, on_start=on_start)
         except KeyboardInterrupt:
             interrupted = True
-    show_bench(machine, wanted, rows, num_benches=len(benches), as_json=json, quiet=quiet)
-    failures = [row.outcome for row in rows if isinstance(row.outcome, MnistError)]
+    show_bench(machine, options, rows, num_cases=len(cases), as_json=json, quiet=quiet)
     if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
+    failures = [row.outcome for row in rows if isinstance(row.outcome, MnistError)]
     if failures:
         raise typer.Exit(failures[0].exit_code)

@@ -1,4 +1,4 @@
-"""`mnist doctor`."""
+"""`mnist doctor`: what works on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ def doctor(
         str,
         typer.Option(
             "--device",
-            help="Look at this device only: cpu, cuda or mps; auto for all.",
+            help="Check this device only: cpu, cuda or mps; auto for all.",
             metavar="NAME",
             autocompletion=complete_from(values(DeviceName)),
         ),
@@ -23,7 +23,7 @@ def doctor(
         float,
         typer.Option(
             "--seconds",
-            help="How long to train at most; 0 for not at all.",
+            help="Seconds to train at most; 0 skips the training.",
             metavar="N",
             min=0,
             max=3600,
@@ -34,15 +34,15 @@ def doctor(
     json: Json = False,
     quiet: Annotated[bool, quiet_option("ok, warning or failed")] = False,
 ) -> None:
-    """Find out what works on this machine: PyTorch, its devices, data, disks.
+    """Check what works on this machine: PyTorch, its devices, data, disks.
 
-    Every device computes and is compared with float64, trains in every number
-    format, and trains twice for the same bits; then the default network trains
-    on scikit-learn's digits. Downloads nothing and leaves nothing behind. What
-    touches a driver runs in a process of its own, which may hang or crash.
+    Every device is compared with float64, trains in every precision, and trains
+    twice to compare the bits. Then the default network trains on scikit-learn's
+    digits. Nothing is downloaded, and no file is left behind. A driver that
+    hangs or crashes is reported like any other failure.
 
-    The exit code is 0 also with warnings; 4 if a device or number format fails
-    that should work, else 3 if data are damaged, else 1 if anything else fails.
+    Exit code: 4 if a device or a precision fails that should work, else 3 if
+    data are damaged, else 1 if anything else fails; 0 also with warnings.
 
     Examples:
     $ mnist doctor
@@ -50,13 +50,14 @@ def doctor(
     $ mnist doctor --json
     """
     from mnistcli.diagnostics.checks import DoctorOptions
-    from mnistcli.diagnostics.doctor import run_checks, summarize_checks
+    from mnistcli.diagnostics.doctor import run_checks
+    from mnistcli.diagnostics.verdict import decide_verdict
     from mnistcli.views.doctor import doctor_progress, show_checks
 
-    wanted = DoctorOptions(device, str(data_dir) if data_dir else None, str(out), seconds)
+    options = DoctorOptions(device, str(data_dir) if data_dir else None, str(out), seconds)
     with doctor_progress(quiet=quiet or json) as on_start:
-        checks = list(run_checks(wanted, on_start=on_start))
-    verdict = summarize_checks(checks)
+        checks = list(run_checks(options, on_start=on_start))
+    verdict = decide_verdict(checks)
     show_checks(checks, verdict, as_json=json, quiet=quiet)
     if verdict.exit_code:
         raise typer.Exit(verdict.exit_code)

@@ -1,1 +1,1 @@
-"""`mnist doctor` and `mnist bench`."""
+"""`mnist doctor` (what works on this machine) and `mnist bench` (how fast it is)."""

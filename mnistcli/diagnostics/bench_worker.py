@@ -1,9 +1,9 @@
-"""How fast a network is trained and evaluated, measured in a process of its own."""
+"""How fast a network is trained and evaluated, and its peak memory, measured in this process."""
 
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,15 @@ from mnistcli.config.settings import TrainSettings
 from mnistcli.data.batches import evaluation_batch_size
 from mnistcli.data.datasets import get_dataset, has_all_files, resolve_data_dir
 from mnistcli.data.examples import Examples
-from mnistcli.diagnostics.bench import EPOCH_IMAGES, BenchCase, BenchOptions, MachineInfo
+from mnistcli.diagnostics.measurement import (
+    EPOCH_IMAGES,
+    BenchCase,
+    BenchOptions,
+    MachineInfo,
+    Measurement,
+    ReferenceMeasurement,
+    Samples,
+)
 from mnistcli.diagnostics.system_checks import check_accelerators, check_processor, check_versions
 from mnistcli.evaluation.inference import evaluate_network
 from mnistcli.system.machine import keep_freed_memory
@@ -23,129 +31,125 @@ from mnistcli.training.engine import fit
 from mnistcli.training.state import TrainState
 from mnistcli.training.trainer import TrainingPlan, load_training_data, make_plan
 
-# Trains or evaluates so many images once; the seconds that it took.
+# Trains or evaluates a number of images, and returns the seconds that it took.
 TimedRun = Callable[[int], float]
 
-# No more than `mnist eval` evaluates.
-EVALUATED_IMAGES = 10_000
-# A state goes on for ever here; all recipes are measured at the rate that they begin with.
+# The images that `mnist eval` evaluates.
+TEST_IMAGES = 10_000
+# More than a measurement trains, so that the learning-rate schedule hardly moves.
 MANY_EPOCHS = {"epochs": 10_000}
 LATENCY_SAMPLES = 50
 
 
-def prepare_worker(task: Mapping[str, Any]) -> dict[str, Any]:
-    """The machine, and what is to be measured, for the fields of a `Wanted`.
+def prepare_cases(options: BenchOptions) -> tuple[MachineInfo, list[BenchCase]]:
+    """The machine, and the cases to measure.
 
-    Raises what `settings.resolve` and `training.plan` raise.
+    Raises what `resolve_settings` and `make_plan` raise.
     """
-    wanted = BenchOptions(**task)
     plans: list[TrainingPlan] = []
-    for pick in wanted.picks:
-        for name in wanted.precisions:
-            flags = {**pick, "precision": name}
-            made = make_plan(resolve_settings(flags, environ=os.environ).settings)
-            chosen = {"precision": made.precision.value, "device": made.device.value}
-            made = replace(made, settings=made.settings.model_copy(update=chosen))
-            # What auto takes may have been asked for.
-            if made.settings not in [each.settings for each in plans]:
-                plans.append(made)
-    benches = [
-        BenchCase(each.settings.model_dump(mode="json"), each.num_params, asdict(each.precision))
-        for each in plans
+    for network in options.networks:
+        for precision in options.precisions:
+            flags = {**network, "precision": precision}
+            plan = make_plan(resolve_settings(flags, environ=os.environ).settings)
+            resolved = {"precision": plan.precision.value, "device": plan.device.value}
+            plan = replace(plan, settings=plan.settings.model_copy(update=resolved))
+            # The precision that auto picks may also be in the list.
+            if plan.settings not in [other.settings for other in plans]:
+                plans.append(plan)
+    cases = [
+        BenchCase(plan.settings.model_dump(mode="json"), plan.num_params, asdict(plan.precision))
+        for plan in plans
     ]
-    machine = _machine(plans[0], wanted.data_dir)
-    return {"machine": asdict(machine), "benches": [asdict(each) for each in benches]}
+    return _describe_machine(plans[0], _data_dir(options)), cases
 
 
-def _machine(plan: TrainingPlan, data_dir: str | None) -> MachineInfo:
+def _describe_machine(plan: TrainingPlan, data_dir: Path) -> MachineInfo:
     device = plan.device.value
-    on_gpu = check_accelerators(device).facts["devices"] if device != "cpu" else []
     return MachineInfo(
         versions=check_versions().facts,
         processor=check_processor().facts,
-        accelerators=on_gpu,
+        accelerators=check_accelerators(device).facts["devices"] if device != "cpu" else [],
         device=asdict(plan.device),
-        pictures=_with_available_images(plan, _folder(data_dir))[1],
+        images=_with_available_images(plan, data_dir)[1],
     )
 
 
-def _folder(data_dir: str | None) -> Path:
-    return resolve_data_dir(Path(data_dir) if data_dir else None, os.environ)
+def _data_dir(options: BenchOptions) -> Path:
+    return resolve_data_dir(Path(options.data_dir) if options.data_dir else None, os.environ)
 
 
-def _with_available_images(plan: TrainingPlan, folder: Path) -> tuple[TrainingPlan, str]:
-    """The plan with a data set that is here, and what the pictures are, in words.
+def _with_available_images(plan: TrainingPlan, data_dir: Path) -> tuple[TrainingPlan, str]:
+    """The plan with a data set that needs no download, and a description of its images.
 
-    What they show changes no speed, so that nothing need be downloaded.
+    The speed does not depend on what they show.
     """
     name = plan.dataset.name
-    if name != "digits" and has_all_files(plan.dataset, folder):
+    if name != "digits" and has_all_files(plan.dataset, data_dir):
         return plan, f"{name}: {EPOCH_IMAGES:,} of its training images"
-    instead = f" instead of {name}, which is not in {folder}" if name != "digits" else ""
+    instead = f" instead of {name}, which is not in {data_dir}" if name != "digits" else ""
     plan = replace(plan, dataset=get_dataset("digits"))
     return plan, f"digits, repeated up to {EPOCH_IMAGES:,} images{instead}"
 
 
-def measure_case(task: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `Measured`, its samples as lists, for `settings` and a `wanted`.
+def measure_case(case: BenchCase, options: BenchOptions) -> Measurement:
+    """Measure one network in one precision.
 
     Raises:
         RunError: the loss is no longer finite.
         DataError: the data set is damaged.
     """
     keep_freed_memory()
-    wanted = BenchOptions(**task["wanted"])
-    folder = _folder(wanted.data_dir)
-    plan, _ = _with_available_images(
-        make_plan(TrainSettings.model_validate(task["settings"])), folder
-    )
-    ours = _Engine(plan, folder)
-    share = wanted.seconds / (wanted.repeats + 1)  # one is to warm up
-    num_trained = sample_size(ours.train, ours.batch_size, share)
-    at_once = evaluation_batch_size(ours.state.device)
-    num_evaluated = sample_size(ours.evaluate, at_once, share, most=EVALUATED_IMAGES)
-    ours.evaluate(num_evaluated)
-    inference = [num_evaluated / ours.evaluate(num_evaluated) for _ in range(wanted.repeats)]
-    latencies = [ours.evaluate(1) for _ in range(LATENCY_SAMPLES + 1)][1:]
-    # Before the usual loop makes a network of its own. All that trains has trained once.
-    peak_bytes = _peak_bytes(ours.state.device)
+    data_dir = _data_dir(options)
+    plan = make_plan(TrainSettings.model_validate(case.settings))
+    engine = _Engine(_with_available_images(plan, data_dir)[0], data_dir)
+    seconds = options.seconds / (options.repeats + 1)  # a sample's; one is to warm up
+    num_trained = sample_size(engine.train, engine.batch_size, seconds)
+    batch_size = evaluation_batch_size(engine.state.device)
+    num_evaluated = sample_size(engine.evaluate, batch_size, seconds, most=TEST_IMAGES)
+    engine.evaluate(num_evaluated)
+    inference = [num_evaluated / engine.evaluate(num_evaluated) for _ in range(options.repeats)]
+    latencies = [engine.evaluate(1) for _ in range(LATENCY_SAMPLES + 1)][1:]
+    # After the engine trained and evaluated, before the reference loop makes its own network.
+    peak_bytes = _peak_memory_bytes(engine.state.device)
 
-    runs: dict[str, TimedRun] = {"": ours.train}
-    if wanted.reference:
-        names = dict.fromkeys((plan.precision.value, "float32"))
-        runs |= {name: _reference_run(ours, name, wanted) for name in names}
-    slowest = [sample_size(run, ours.batch_size, share) for name, run in runs.items() if name]
-    num_trained = min([num_trained, *slowest])
-    speeds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(wanted.repeats + 1):
-        for name, run in runs.items():
-            speed = num_trained / run(num_trained)
-            if turn:
-                speeds[name].append(speed)
-    training_speeds = speeds.pop("")
-    return {
-        "training": training_speeds,
-        "inference": inference,
-        "latency_seconds": latencies,
-        "num_trained": num_trained,
-        "num_evaluated": num_evaluated,
-        "peak_bytes": peak_bytes,
-        "usual": [
-            {
-                "precision": name,
-                "training": theirs,
-                "ratio": [a / b for a, b in zip(training_speeds, theirs, strict=True)],
-            }
-            for name, theirs in speeds.items()
-        ],
-    }
+    loops: dict[str, TimedRun] = {}
+    if options.reference:
+        precisions = dict.fromkeys((plan.precision.value, "float32"))
+        loops = {name: _reference_loop(engine, name, options) for name in precisions}
+    sizes = [sample_size(loop, engine.batch_size, seconds) for loop in loops.values()]
+    num_trained = min([num_trained, *sizes])
+    training, *loop_speeds = _take_turns(
+        [engine.train, *loops.values()], num_trained, options.repeats
+    )
+    return Measurement(
+        training=Samples(training),
+        inference=Samples(tuple(inference)),
+        latency_seconds=Samples(tuple(latencies)),
+        num_trained=num_trained,
+        num_evaluated=num_evaluated,
+        peak_bytes=peak_bytes,
+        reference=tuple(
+            ReferenceMeasurement(
+                precision,
+                training=Samples(speeds),
+                ratio=Samples(tuple(a / b for a, b in zip(training, speeds, strict=True))),
+            )
+            for precision, speeds in zip(loops, loop_speeds, strict=True)
+        ),
+    )
+
+
+def _take_turns(runs: list[TimedRun], num: int, repeats: int) -> list[tuple[float, ...]]:
+    """The images per second of each run with `num` images, without a first turn to warm up."""
+    turns = [[num / run(num) for run in runs] for _ in range(repeats + 1)]
+    return list(zip(*turns[1:], strict=True))
 
 
 class _Engine:
     """A network that is trained and evaluated as `mnist train` and `mnist eval` do it."""
 
-    def __init__(self, plan: TrainingPlan, folder: Path) -> None:
-        examples, _ = load_training_data(plan, folder)
+    def __init__(self, plan: TrainingPlan, data_dir: Path) -> None:
+        examples, _ = load_training_data(plan, data_dir)
         repeated_N = torch.arange(EPOCH_IMAGES, device=examples.labels_N.device) % len(examples)
         self.plan = plan
         self.examples = examples.take(repeated_N)
@@ -162,35 +166,34 @@ class _Engine:
         return Examples(self.examples.images_NHW[:num], self.examples.labels_N[:num])
 
     def train(self, num: int) -> float:
-        """An epoch of `num` images."""
+        """Train an epoch of `num` images; the seconds that it took."""
         epochs = fit(self.state, self.first(num), self.first(0), self.plan.normalization)
         return num / next(epochs).images_per_second
 
     def evaluate(self, num: int) -> float:
-        """The probabilities of `num` images, on the CPU."""
+        """Predict the probabilities of `num` images, copied to the CPU; the seconds it took."""
         started = time.perf_counter()
         evaluate_network(self.state.eval_model, self.first(num), self.plan.normalization)
         return time.perf_counter() - started
 
 
-def _reference_run(ours: _Engine, precision_name: str, wanted: BenchOptions) -> TimedRun:
-    """The usual loop on the engine's examples."""
-    # Here, because torchvision takes memory that is not the engine's.
+def _reference_loop(engine: _Engine, precision: str, options: BenchOptions) -> TimedRun:
+    """The reference loop on the engine's examples."""
+    # Not before the peak memory is read, because torchvision takes memory too.
     from mnistcli.diagnostics.reference_loop import ReferenceLoop, make_loader
 
-    loop = ReferenceLoop(
-        ours.plan.settings, device=ours.plan.device.value, precision=precision_name
-    )
+    plan = engine.plan
+    loop = ReferenceLoop(plan.settings, device=plan.device.value, precision=precision)
     loaders: dict[int, Any] = {}
 
     def run(num: int) -> float:
         if num not in loaders:
-            loaders.clear()  # and with it the processes of the last
+            loaders.clear()  # which ends the processes of the last one
             loaders[num] = make_loader(
-                ours.first(num).to(torch.device("cpu")),
-                ours.plan.normalization,
-                batch_size=ours.batch_size,
-                num_processes=wanted.loader_processes,
+                engine.first(num).to(torch.device("cpu")),
+                plan.normalization,
+                batch_size=engine.batch_size,
+                num_processes=options.loader_processes,
             )
         started = time.perf_counter()
         loop.train(loaders[num])
@@ -200,22 +203,22 @@ def _reference_run(ours: _Engine, precision_name: str, wanted: BenchOptions) -> 
 
 
 def sample_size(run: TimedRun, unit: int, seconds: float, *, most: int = EPOCH_IMAGES) -> int:
-    """About as many images as `run` does in `seconds`, in whole units, 1 unit to `most` images.
+    """The images that `run` processes in about `seconds`: a multiple of `unit`, at most `most`.
 
-    Found by trying more and more, which also loads and warms up what is used.
+    Found with growing numbers of images, which also loads and warms up everything.
     """
     most = max(1, most // unit) * unit
     num = unit
     run(num)
     while True:
-        wanted = num * seconds / run(num)
-        if wanted < 4 * num or num == most:
-            return max(1, int(min(wanted, most)) // unit) * unit
+        estimate = num * seconds / run(num)
+        if estimate < 4 * num or num == most:
+            return max(1, int(min(estimate, most)) // unit) * unit
         num = min(4 * num, most)
 
 
-def _peak_bytes(device: torch.device) -> int | None:
-    """The peak of memory: of the device's tensors, or of this process."""
+def _peak_memory_bytes(device: torch.device) -> int | None:
+    """The peak memory of a CUDA device's tensors, or of this process on a CPU; None: unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     if device.type != "cpu":

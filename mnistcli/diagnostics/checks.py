@@ -1,23 +1,29 @@
-"""A check of `mnist doctor`: what was checked, how it went, how to mend it."""
+"""What a check of `mnist doctor` finds, and how one is carried out. Loads no torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mnistcli.diagnostics.doctor import SILENCE_SECONDS
+from mnistcli.errors import MnistError, first_line
 
 Status = Literal["ok", "warning", "failed", "skipped"]
-TaskKind = Literal["machine", "device", "train"]
+
 INSTALL = "Install PyTorch for this machine: https://pytorch.org/get-started/locally"
+# The name of the check that fails where a process dies before its first check.
+LOADING = "PyTorch"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
-    `name` is what was asked ("kernels"), `subject` of what ("cuda:0"; empty: of the
-    machine). `finding` is one line, `fix` what to type or do next where something
-    is not as it should be, `facts` the figures for programs, as plain JSON types.
+    Attributes:
+        name: What was checked, as in "kernels".
+        subject: The device, data set or directory, as in "cuda:0"; empty for the machine.
+        status: Whether it works.
+        finding: One line.
+        fix: The command or the action that mends it; empty where nothing is wrong.
+        facts: Figures for programs, as plain JSON types.
     """
 
     name: str
@@ -29,19 +35,26 @@ class Check:
 
     @property
     def label(self) -> str:
-        """Subject and name, in a word or two."""
+        """Subject and name, as in "cuda:0 kernels"."""
         return f"{self.subject} {self.name}".strip()
 
 
-# Called with the name and the subject of a check when it begins.
-OnStart = Callable[[str, str], None]
+@dataclass(frozen=True)
+class CheckStart:
+    """The announcement of a check."""
+
+    name: str
+    subject: str
+
+
+CheckEvents = Generator[CheckStart | Check, None, None]
 
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """What to look at: a device or "auto" for all, where data and runs lie, how long to train.
+    """The options of `mnist doctor`.
 
-    A `data_dir` of None is the usual one; `train_seconds` of 0 leaves the training out.
+    A `data_dir` of None is the default one; `train_seconds` of 0 skips the training.
     """
 
     device: str = "auto"
@@ -50,20 +63,26 @@ class DoctorOptions:
     train_seconds: float = 10.0
 
 
-@dataclass(frozen=True)
-class Task:
-    """What another process does: look at the machine, at one device ("cuda:0"), or train."""
-
-    stage: TaskKind
-    device: str
-    wanted: DoctorOptions
-
-    @property
-    def silence_seconds(self) -> float:
-        """How long the process may take for a check before it is given up."""
-        return SILENCE_SECONDS + (self.wanted.train_seconds if self.stage == "train" else 0)
+def run_check(
+    name: str, subject: str, function: Callable[[], Check]
+) -> Generator[CheckStart | Check, None, Check]:
+    """Announce a check, carry it out and return it; it fails where `function` raises an error."""
+    yield CheckStart(name, subject)
+    try:
+        check = function()
+    except MnistError as error:
+        finding = " ".join(f"{error.what} {error.why}".split()).rstrip(".")
+        check = Check(name, subject, "failed", finding, fix=error.fix)
+    except OSError as error:
+        finding = ": ".join(filter(None, (error.filename, error.strerror))) or first_line(error)
+        fix = "Check the path and its permissions"
+        check = Check(name, subject, "failed", finding, fix=fix)
+    except Exception as error:  # noqa: BLE001 (a broken installation may raise anything)
+        check = Check(name, subject, "failed", first_line(error), fix=INSTALL)
+    yield check
+    return check
 
 
 def count_noun(number: int, noun: str) -> str:
-    """A number of things in words: "1 check", "2 checks"."""
+    """A number and its noun: "1 check", "2 checks"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,13 +1,12 @@
-"""What the devices really compute: kernels, number formats, repeatability, a short training.
+"""What a device computes: kernels (with TF32), precisions, repeatability, a short training.
 
 Shapes: N images, C channels, H rows, W columns.
 """
 
 import functools
-import os
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,20 @@ from mnistcli.config.recipes import DEFAULT_RECIPE, get_recipe
 from mnistcli.config.resolve import fit_budget, resolve_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.batches import steps_per_epoch
-from mnistcli.data.datasets import get_dataset, load_dataset, resolve_data_dir
+from mnistcli.data.datasets import get_dataset, load_dataset
 from mnistcli.data.examples import Examples
 from mnistcli.data.normalization import Normalization, normalize
 from mnistcli.diagnostics.checks import (
     INSTALL,
     Check,
-    DoctorOptions,
-    OnStart,
+    CheckEvents,
+    CheckStart,
     Status,
-    Task,
     count_noun,
+    run_check,
 )
-from mnistcli.diagnostics.system_checks import check_accelerators, machine_checks
-from mnistcli.errors import DeviceError, MnistError, RunError, first_line
+from mnistcli.diagnostics.measurement import EPOCH_IMAGES
+from mnistcli.errors import DeviceError, RunError, first_line
 from mnistcli.models.registry import get_architecture
 from mnistcli.runs.history import EpochResult
 from mnistcli.training.device import DTYPES, Choice, pick_precision
@@ -41,24 +40,22 @@ from mnistcli.training.engine import fit
 from mnistcli.training.state import TrainState
 from mnistcli.training.trainer import TrainingPlan, load_training_data, make_plan
 
-# Largest error of a float32 result, as a share of the largest value. Rounding gives some
-# 1e-6; TF32, which keeps 10 of 23 bits of what is multiplied, some 3e-4.
+# Largest error of a float32 result, as a share of the largest value. Rounding gives about
+# 1e-6; TF32, which keeps 10 of 23 bits of each factor, about 3e-4.
 TOLERANCE = 1e-4
 TF32_TOLERANCE = 5e-3
 
-# The short training: 8 epochs of 4 steps, from a loss of 2.3 to about 0.7.
+# The short training: 8 epochs of 4 steps, in which the loss falls from 2.3 to about 0.7.
 SHORT_TRAINING = {"recipe": "cnn-26k", "epochs": 8, "schedule": "constant", "lr": 0.003}
 SHORT_IMAGES = 512
-# Its loss must end below this share of its first epoch's; it ends below a third.
+# The last loss must be below this share of the first; on a working device it is below a third.
 MAX_LOSS_RATIO = 0.8
 
-# The long one: the default recipe, at a rate that does not wait for an end. It is 95 % right
-# after 10 epochs; less than 80 % means that something computes wrong.
+# The long training: the default recipe at a constant learning rate, stopped by the clock. Its
+# accuracy is 95 % after 10 epochs; less than 80 % means that something computes wrong results.
 LONG_TRAINING = {"recipe": DEFAULT_RECIPE, "epochs": 10_000, "schedule": "constant"}
 MIN_ACCURACY = 0.8
 MIN_EPOCHS = 10
-# The images that `mnist train` would train on, of MNIST's 60,000.
-TRAIN_IMAGES = 54_000
 
 
 def check_device(name: str) -> CheckEvents:
@@ -80,29 +77,27 @@ def check_device(name: str) -> CheckEvents:
     yield from run_check("repeatable", name, partial(check_repeatable, name, auto.value))
 
 
-def run_training_check(device: str, seconds: float) -> CheckEvents:
-    """The check of a training, announced."""
-    yield from run_check("training", "", partial(check_training, device, seconds))
-
-
 def check_kernels(name: str) -> Check:
-    """A matrix product and a convolution with its gradients, in float32, against float64."""
+    """Compare a float32 matrix product and a convolution with its gradients to float64."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         errors = {
-            kernel: _error(run(torch.device(name), torch.float32), reference)
-            for kernel, run in (("matmul", _matmul), ("convolution", _convolution))
-            for reference in [run(torch.device("cpu"), torch.float64)]
+            kernel: _relative_error(
+                compute(torch.device(name), torch.float32),
+                compute(torch.device("cpu"), torch.float64),
+            )
+            for kernel, compute in (("matmul", _matmul), ("convolution", _convolution))
         }
     return assess_kernels(name, errors)
 
 
 def assess_kernels(name: str, errors: dict[str, float]) -> Check:
-    """What the kernels' relative errors mean."""
+    """The check for the kernels' relative errors: right, rounded like TF32, or wrong."""
     worst = max(errors, key=lambda kernel: errors[kernel])
-    facts = {"errors": {kernel: _plain(error) for kernel, error in errors.items()}}
-    facts["tolerance"] = TOLERANCE  # type: ignore[assignment]
+    # JSON has no infinity.
+    finite = {kernel: error if error < math.inf else None for kernel, error in errors.items()}
+    facts = {"errors": finite, "tolerance": TOLERANCE}
     limit = f"limit {TOLERANCE:.0e}"
-    # Written so that an error which is no number fails.
+    # Comparisons with NaN are false, so that it fails.
     if all(error <= TOLERANCE for error in errors.values()):
         finding = f"{' and '.join(errors)} right to {errors[worst]:.0e} ({limit})"
         return Check("kernels", name, "ok", finding, facts=facts)
@@ -111,38 +106,32 @@ def assess_kernels(name: str, errors: dict[str, float]) -> Check:
         fix = "unset TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"
         return Check("kernels", name, "warning", finding, fix=fix, facts=facts)
     wrong = next(kernel for kernel in errors if not errors[kernel] <= TF32_TOLERANCE)
-    finding = f"{wrong} computes wrong results: off by {errors[wrong]:.0e} ({limit})"
-    fix = "Use --device cpu, and install the driver and PyTorch anew"
+    finding = f"wrong results: {wrong} off by {errors[wrong]:.0e} ({limit})"
+    fix = "Use --device cpu; reinstall the driver and PyTorch"
     return Check("kernels", name, "failed", finding, fix=fix, facts=facts)
 
 
-def _plain(error: float) -> float | None:
-    """JSON knows no infinity."""
-    return error if error < float("inf") else None
+def _matmul(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(256, 256, generator=generator) for _ in range(2))
+    return [left.to(device, dtype) @ right.to(device, dtype)]
 
 
-def _matmul(target: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    drawing = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(256, 256, generator=drawing) for _ in range(2))
-    return [left.to(target, dtype) @ right.to(target, dtype)]
-
-
-def _convolution(target: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """The result of a convolution, and the gradients of input and kernels."""
-    drawing = torch.Generator().manual_seed(0)
-    drawn_NCHW = torch.randn(8, 16, 28, 28, generator=drawing)
-    x_NCHW = drawn_NCHW.to(target, dtype).requires_grad_()
-    kernels = torch.randn(32, 16, 3, 3, generator=drawing).to(target, dtype).requires_grad_()
+def _convolution(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """The result of a convolution, and the gradients of its input and kernels."""
+    generator = torch.Generator().manual_seed(0)
+    x_NCHW = torch.randn(8, 16, 28, 28, generator=generator).to(device, dtype).requires_grad_()
+    kernels = torch.randn(32, 16, 3, 3, generator=generator).to(device, dtype).requires_grad_()
     result = F.conv2d(x_NCHW, kernels, padding=1)
     gradients = torch.autograd.grad(result.square().mean(), (x_NCHW, kernels))
     return [result.detach(), *gradients]
 
 
-def _error(got: list[Tensor], wanted: list[Tensor]) -> float:
-    """The largest error, as a share of the largest value that was wanted."""
+def _relative_error(results: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest error, as a share of the largest expected value."""
     return max(
-        float((mine.cpu().double() - right).abs().max().nan_to_num(torch.inf) / right.abs().max())
-        for mine, right in zip(got, wanted, strict=True)
+        float((got.cpu().double() - want).abs().max().nan_to_num(torch.inf) / want.abs().max())
+        for got, want in zip(results, expected, strict=True)
     )
 
 
@@ -151,94 +140,87 @@ def _digits() -> Examples:
     return load_dataset(get_dataset("digits"), "train", Path())
 
 
-def _settings(chosen: dict[str, Any], **more: Any) -> TrainSettings:
-    """Settings for the digits, whatever the environment says."""
+def _digits_settings(training: dict[str, Any], **more: Any) -> TrainSettings:
+    """Settings for the digits, independent of environment variables."""
     return fit_budget(
-        resolve_settings({"dataset": "digits", **chosen, **more}, environ={}).settings
+        resolve_settings({"dataset": "digits", **training, **more}, environ={}).settings
     )
 
 
 def _normalization(settings: TrainSettings) -> Normalization:
-    source = get_dataset(settings.dataset)
-    input_px = get_architecture(settings.arch).input_px
-    return Normalization(source.mean, source.std, input_px)
+    dataset = get_dataset(settings.dataset)
+    return Normalization(dataset.mean, dataset.std, get_architecture(settings.arch).input_px)
 
 
-def _short_training(name: str, number_format: str) -> tuple[TrainState, list[EpochResult]]:
-    """The short training, the way that `mnist train` trains."""
-    settings = _settings(SHORT_TRAINING)
-    target = torch.device(name)
-    examples = _digits().take(torch.arange(SHORT_IMAGES)).to(target)
-    nothing = examples.take(torch.arange(0, device=target))
+def _train_briefly(name: str, precision: str) -> tuple[TrainState, list[EpochResult]]:
+    """The short training, by the engine of `mnist train`."""
+    settings = _digits_settings(SHORT_TRAINING)
+    device = torch.device(name)
+    examples = _digits().take(torch.arange(SHORT_IMAGES)).to(device)
+    no_examples = examples.take(torch.arange(0, device=device))
     state = TrainState(
-        settings, num_examples=len(examples), device=target.type, precision=number_format
+        settings, num_examples=len(examples), device=device.type, precision=precision
     )
-    return state, list(fit(state, examples, nothing, _normalization(settings)))
+    return state, list(fit(state, examples, no_examples, _normalization(settings)))
 
 
-def check_number_format(name: str, wanted: str, auto: Choice) -> Check:
-    """Whether the loss falls when this device trains in the format called `wanted`."""
-    is_auto = wanted == auto.value
+def check_precision(name: str, precision: str, auto: Choice) -> Check:
+    """Whether the loss falls when this device trains in a precision; `auto` is auto's choice."""
+    is_auto = precision == auto.value
     facts: dict[str, Any] = {"auto": is_auto}
     kind = torch.device(name).type
+    no_learning = partial(
+        Check, precision, name, "failed", fix=f"Use another --precision than {precision}"
+    )
     try:
-        pick_precision(wanted, kind)
+        pick_precision(precision, kind)
     except DeviceError as error:
         finding = f"not available: {error.why.rstrip('.')}"
-        return Check(wanted, name, "skipped", finding, facts=facts)
+        return Check(precision, name, "skipped", finding, facts=facts)
     try:
-        state, epochs = _short_training(name, wanted)
+        state, epochs = _train_briefly(name, precision)
     except RunError as error:
-        finding = f"does not learn: {error.what.rstrip('.')}"
-        return Check(
-            wanted, name, "failed", finding, fix=_use_another_precision(wanted), facts=facts
-        )
+        return no_learning(f"does not learn: {error.what.rstrip('.')}", facts=facts)
     except RuntimeError as error:
-        if is_auto or is_required_format(wanted, kind, auto):
+        if is_auto or is_required_precision(precision, kind, auto):
             raise
-        return Check(wanted, name, "skipped", f"not available: {first_line(error)}", facts=facts)
+        finding = f"not available: {first_line(error)}"
+        return Check(precision, name, "skipped", finding, facts=facts)
     first, last = epochs[0].train_loss, epochs[-1].train_loss
     num_steps = len(epochs) * steps_per_epoch(SHORT_IMAGES, state.settings.batch_size)
     facts |= {"first_loss": first, "last_loss": last}
     finding = f"loss {first:.2f} to {last:.2f} in {num_steps} steps"
     if last > MAX_LOSS_RATIO * first:
-        finding = f"does not learn: {finding}"
-        return Check(
-            wanted, name, "failed", finding, fix=_use_another_precision(wanted), facts=facts
-        )
+        return no_learning(f"does not learn: {finding}", facts=facts)
     if is_auto:
         finding += f"; auto picks it: {auto.reason}"
         facts["reason"] = auto.reason
-    return Check(wanted, name, "ok", finding, facts=facts)
+    return Check(precision, name, "ok", finding, facts=facts)
 
 
-def _use_another_precision(number_format: str) -> str:
-    return f"Use another --precision than {number_format}"
+def is_required_precision(precision: str, kind: str, auto: Choice) -> bool:
+    """Whether devices of this kind must support the precision, so that an error is a failure.
 
-
-def is_required_format(wanted: str, kind: str, auto: Choice) -> bool:
-    """Whether a device of this kind must have the format: where not, an error is no failure.
-
-    Every device has float32, every CUDA device float16, every CPU bfloat16 (in
-    software if need be). Not every CUDA device or Apple GPU has bfloat16.
+    Every device has float32, every CUDA device float16, every CPU bfloat16 (at
+    worst in software). Not every CUDA device or Apple GPU has bfloat16.
     """
-    if wanted == "bfloat16":
+    if precision == "bfloat16":
         return kind == "cpu" or auto.value == "bfloat16"
-    return wanted == "float32" or kind == "cuda"
+    return precision == "float32" or kind == "cuda"
 
 
 def check_loss_scaling(name: str) -> Check:
     """Whether a step whose float16 gradients overflow is skipped, and the next is not."""
-    target = torch.device(name)
-    settings = _settings(SHORT_TRAINING)
-    examples = _digits().take(torch.arange(64)).to(target)
-    state = TrainState(settings, num_examples=64, device=target.type, precision="float16")
+    device = torch.device(name)
+    settings = _digits_settings(SHORT_TRAINING)
+    examples = _digits().take(torch.arange(64)).to(device)
+    state = TrainState(settings, num_examples=64, device=device.type, precision="float16")
     x_NCHW = normalize(examples.images_NHW, _normalization(settings))
 
     def step(factor: float) -> bool:
         """Make a step with the loss times `factor`; whether it changed a weight."""
         before = [weight.detach().clone() for weight in state.model.parameters()]
-        with torch.autocast(target.type, state.dtype):
+        with torch.autocast(device.type, state.dtype):
             logits_NK = state.model(x_NCHW)
         loss = F.cross_entropy(logits_NK.float(), examples.labels_N)
         state.optimizer.zero_grad()
@@ -250,47 +232,47 @@ def check_loss_scaling(name: str) -> Check:
 
     # Finite in float32, far above the largest float16 number (65,504).
     overflow_changed = step(1e25)
-    halved = state.scaler.get_scale()
-    # A scale that is still too large for this network is no error: it is halved again.
+    scale = state.scaler.get_scale()
+    # A scale that is still too large for this network is not an error: it is halved again.
     next_changed = any(step(1.0) for _ in range(10))
-    facts = {"scale": halved}
-    if overflow_changed or halved != 2.0**15 or not next_changed:
-        what = "is not skipped" if overflow_changed else "is not recovered from"
-        finding = f"a step that overflows {what} (scale {halved:g})"
+    facts = {"scale": scale}
+    if overflow_changed or scale != 2.0**15 or not next_changed:
+        problem = "is not skipped" if overflow_changed else "is not recovered from"
+        finding = f"a step that overflows {problem} (scale {scale:g})"
         fix = "Use --precision float32 or bfloat16"
         return Check("loss scaling", name, "failed", finding, fix=fix, facts=facts)
-    finding = f"a step that overflows is skipped, the scale halved to {halved:,.0f}"
+    finding = f"a step that overflows is skipped, the scale halved to {scale:,.0f}"
     return Check("loss scaling", name, "ok", finding, facts=facts)
 
 
-def check_repeatable(name: str, number_format: str) -> Check:
-    """Whether the same short training gives the same bits again."""
-    states = [_short_training(name, number_format)[0].model.state_dict() for _ in range(2)]
+def check_repeatable(name: str, precision: str) -> Check:
+    """Whether two short trainings end with the same bits."""
+    states = [_train_briefly(name, precision)[0].model.state_dict() for _ in range(2)]
     pairs = zip(states[0].values(), states[1].values(), strict=True)
     same = all(torch.equal(first, second) for first, second in pairs)
-    return assess_repeatable(name, number_format, same=same)
+    return assess_repeatable(name, precision, same=same)
 
 
-def assess_repeatable(name: str, number_format: str, *, same: bool) -> Check:
-    """What it means that a training gives the same bits again or not."""
+def assess_repeatable(name: str, precision: str, *, same: bool) -> Check:
+    """The check for two trainings that ended with the same bits, or did not."""
     facts = {"same_bits": same}
     if same:
-        finding = f"yes: trained twice in {number_format}, the same bits"
+        finding = f"yes: two trainings in {precision} give the same bits"
         return Check("repeatable", name, "ok", finding, facts=facts)
-    # A GPU adds in an order of its own; a processor does not.
+    # A GPU's order of additions may vary; a CPU's does not.
     status: Status = "failed" if name == "cpu" else "warning"
-    finding = f"no: trained twice in {number_format}, other bits"
-    fix = "Where every bit matters, train with --device cpu" if name != "cpu" else INSTALL
+    finding = f"no: two trainings in {precision} give different bits"
+    fix = "For the same bits, train with --device cpu" if name != "cpu" else INSTALL
     return Check("repeatable", name, status, finding, fix=fix, facts=facts)
 
 
-def check_training(wanted: str, seconds: float) -> Check:
-    """Train the default recipe on the digits for at most some seconds, epochs being whole.
+def check_training(device: str, seconds: float) -> Check:
+    """Train the default recipe on the digits for at most some seconds, in whole epochs.
 
     Raises:
-        DeviceError: the device that is wanted does not work.
+        DeviceError: the device does not work.
     """
-    plan = make_plan(_settings(LONG_TRAINING, device=wanted))
+    plan = make_plan(_digits_settings(LONG_TRAINING, device=device))
     examples, val = load_training_data(plan, Path())
     state = TrainState(
         plan.settings,
@@ -308,12 +290,12 @@ def check_training(wanted: str, seconds: float) -> Check:
 
 
 def assess_training(plan: TrainingPlan, epochs: list[EpochResult], seconds: float) -> Check:
-    """What the epochs of the training mean."""
+    """The check for the epochs of the training, with its speed."""
     accuracy = epochs[-1].val_accuracy or 0.0
-    # The first epoch also waits for libraries.
+    # The first epoch includes loading libraries.
     speed = statistics.median(epoch.images_per_second for epoch in epochs[1:] or epochs)
     recipe = get_recipe(plan.settings.recipe)
-    whole_seconds = int(str(recipe.training["epochs"])) * TRAIN_IMAGES / speed
+    full_seconds = int(str(recipe.training["epochs"])) * EPOCH_IMAGES / speed
     facts = {
         "device": plan.device.value,
         "device_reason": plan.device.reason,
@@ -323,21 +305,20 @@ def assess_training(plan: TrainingPlan, epochs: list[EpochResult], seconds: floa
         "num_epochs": len(epochs),
         "val_accuracy": accuracy,
         "seconds": seconds,
-        "estimated_train_seconds": whole_seconds,
+        "estimated_train_seconds": full_seconds,
     }
-    reached = f"{100 * accuracy:.1f} % of held-out digits right"
     finding = (
         f"{recipe.name} on {plan.device.value} in {plan.precision.value}: "
-        f"{reached} after {count_noun(len(epochs), 'epoch')} in {seconds:.1f} s; "
-        f"{speed:,.0f} images/s (mnist train: about {_duration(whole_seconds)})"
+        f"validation accuracy {100 * accuracy:.1f} % after {count_noun(len(epochs), 'epoch')} "
+        f"in {seconds:.1f} s; {speed:,.0f} images/s (mnist train: about {_duration(full_seconds)})"
     )
     if accuracy >= MIN_ACCURACY:
         return Check("training", "", "ok", finding, facts=facts)
     if len(epochs) < MIN_EPOCHS:
-        finding += "; too few epochs to judge the accuracy"
+        finding += "; too few epochs to check the accuracy"
         longer = f"mnist doctor --seconds {max(10, round(seconds * 2 * MIN_EPOCHS / len(epochs)))}"
         return Check("training", "", "warning", finding, fix=longer, facts=facts)
-    finding += f"; at least {100 * MIN_ACCURACY:.0f} % is right where nothing is wrong"
+    finding += f"; a working device reaches {100 * MIN_ACCURACY:.0f} %"
     fix = "mnist doctor --device cpu" if plan.device.value != "cpu" else INSTALL
     return Check("training", "", "failed", finding, fix=fix, facts=facts)
 

@@ -1,7 +1,7 @@
-"""The loop of most MNIST scripts, to compare the engine with.
+"""The reference loop: the training loop of most MNIST scripts, to compare the engine with.
 
-torchvision's data set with ToTensor and Normalize, a DataLoader that shuffles,
-PyTorch's default optimiser, the loss read after every batch.
+torchvision's data set with ToTensor and Normalize, a shuffling DataLoader,
+PyTorch's default optimizer, the loss read after every batch.
 
 Shapes: N images, C channels (1), H rows, W columns, K classes.
 """
@@ -26,12 +26,11 @@ from mnistcli.training.optim import OPTIMIZERS
 class InMemoryMNIST(MNIST):  # type: ignore[misc]
     """torchvision's data set, filled with examples instead of a directory's files.
 
-    What it does for every picture, which is what costs time, is torchvision's
-    own code: a PIL image of it, then the transforms.
+    The slow part, a PIL image and the transforms for every image, is torchvision's own code.
     """
 
     def __init__(self, examples: Examples, normalization: Normalization) -> None:
-        # Not the parent's, which looks for files.
+        # Without the parent's __init__, which looks for files.
         self.data, self.targets = examples.images_NHW, examples.labels_N
         side = normalization.input_px
         resize = [] if self.data.shape[-1] == side else [transforms.Resize((side, side))]
@@ -41,22 +40,23 @@ class InMemoryMNIST(MNIST):  # type: ignore[misc]
 
 
 class ReferenceLoop:
-    """A network of the settings and what trains it, without augmentation and averaged weights."""
+    """The network and the optimizer of the settings, without augmentation and EMA."""
 
     def __init__(self, settings: TrainSettings, *, device: str, precision: str) -> None:
         torch.manual_seed(settings.seed)
         self.device = device
         self.dtype = DTYPES[precision]
         self.model = build_network(settings.arch, settings.network).to(device)
+        options = {"weight_decay": settings.weight_decay}
+        if settings.optimizer == "sgd":
+            options["momentum"] = settings.momentum
         optimizer_class: Any = OPTIMIZERS[settings.optimizer].torch_class
-        self.optimizer = optimizer_class(
-            self.model.parameters(), lr=settings.lr, **_optimizer_options(settings)
-        )
+        self.optimizer = optimizer_class(self.model.parameters(), lr=settings.lr, **options)
         # Float16's gradients vanish unless the loss is scaled.
         self.scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
 
     def train(self, loader: "DataLoader[tuple[Tensor, Tensor]]") -> float:
-        """Train an epoch on batches of pictures (N, 1, H, W) and labels; the mean loss in nats."""
+        """Train an epoch on batches of images (N, 1, H, W) and labels; the mean loss in nats."""
         self.model.train()
         loss_sum, num_seen = 0.0, 0
         for batch_NCHW, batch_N in loader:
@@ -75,7 +75,7 @@ class ReferenceLoop:
 def make_loader(
     examples: Examples, normalization: Normalization, *, batch_size: int, num_processes: int
 ) -> "DataLoader[tuple[Tensor, Tensor]]":
-    """Shuffled batches of examples that lie on the CPU; 0 processes: decoded by this one."""
+    """Shuffled batches of examples on the CPU; with 0 processes, this one decodes them."""
     return DataLoader(
         InMemoryMNIST(examples, normalization),
         batch_size,
@@ -83,9 +83,3 @@ def make_loader(
         num_workers=num_processes,
         persistent_workers=num_processes > 0,
     )
-
-
-def _optimizer_options(settings: TrainSettings) -> dict[str, Any]:
-    """What the optimiser takes beside the rate."""
-    more: dict[str, Any] = {"weight_decay": settings.weight_decay}
-    return more | ({"momentum": settings.momentum} if settings.optimizer == "sgd" else {})

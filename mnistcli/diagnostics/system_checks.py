@@ -1,4 +1,4 @@
-"""What is on this machine: versions, processor, accelerators, data sets, room to write."""
+"""What this machine has: versions, a CPU, accelerators, data sets, disks to write to."""
 
 import os
 import platform
@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,23 +15,50 @@ from typing import Any
 
 import torch
 
-from mnistcli.data.datasets import DATASETS, Dataset, get_dataset, has_all_files, load_dataset
+from mnistcli.data.datasets import (
+    DATASETS,
+    Dataset,
+    get_dataset,
+    has_all_files,
+    load_dataset,
+    resolve_data_dir,
+)
 from mnistcli.data.download import verify_files
-from mnistcli.diagnostics.checks import INSTALL, Check, Status, count_noun
+from mnistcli.diagnostics.checks import (
+    INSTALL,
+    Check,
+    CheckEvents,
+    DoctorOptions,
+    Status,
+    count_noun,
+    run_check,
+)
 from mnistcli.errors import first_line
 from mnistcli.system.files import write_atomically
 from mnistcli.system.machine import memory_bytes, num_cores
 from mnistcli.version import __version__
 
-# A file of this size is written: more than a run of any recipe but `ann` keeps.
+# The size of the file that is written: runs of most recipes are smaller.
 WRITTEN_BYTES = 1 << 20
-# Below this a download or some runs may fill the disk.
+# With less, a download or a few runs may fill the disk.
 LOW_BYTES = 500 * 10**6
 DRIVER_SECONDS = 20.0
 
 
+def check_machine(options: DoctorOptions) -> CheckEvents:
+    """Every check of the machine but those of its devices."""
+    data_dir = resolve_data_dir(Path(options.data_dir) if options.data_dir else None, os.environ)
+    yield from run_check("versions", "", check_versions)
+    yield from run_check("processor", "", check_processor)
+    for dataset in DATASETS.values():
+        yield from run_check("data", dataset.name, partial(check_dataset, dataset, data_dir))
+    yield from run_check("directory", "data", partial(check_data_directory, data_dir))
+    check_out = partial(check_directory, "runs", Path(options.out), option="--out")
+    yield from run_check("directory", "runs", check_out)
+
+
 def check_versions() -> Check:
-    """Python, this package, PyTorch with what it was built for, torchvision."""
+    """The versions of Python, this package, torchvision, and PyTorch with its CUDA or ROCm."""
     facts = {
         "python": platform.python_version(),
         "mnistcli": __version__,
@@ -51,7 +77,7 @@ def check_versions() -> Check:
     )
     problem = _torchvision_problem()
     if problem:
-        finding = f"torchvision cannot be used: {problem} ({line})"
+        finding = f"torchvision cannot be imported: {problem} ({line})"
         return Check("versions", "", "failed", finding, fix=INSTALL, facts=facts)
     return Check("versions", "", "ok", line, facts=facts)
 
@@ -73,7 +99,7 @@ def _cudnn() -> str | None:
 
 
 def _torchvision_problem() -> str:
-    """Why torchvision cannot be loaded: most often it was built for another PyTorch."""
+    """Why torchvision cannot be imported; usually it was built for another PyTorch."""
     try:
         import torchvision  # noqa: F401
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
@@ -82,7 +108,7 @@ def _torchvision_problem() -> str:
 
 
 def check_processor() -> Check:
-    """The processor, the cores this process may use, its threads, the memory."""
+    """The CPU, the cores that this process may use, PyTorch's threads, the memory."""
     name = str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "unknown")
     cores, threads, size_bytes = num_cores(), torch.get_num_threads(), memory_bytes()
     memory = f", {size_bytes / 1e9:,.0f} GB of memory" if size_bytes else ""
@@ -100,54 +126,57 @@ def check_processor() -> Check:
     )
 
 
-def check_accelerators(wanted: str) -> Check:
-    """The accelerators that PyTorch finds; if it finds none, why, as far as it is known.
-
-    `wanted` is "auto", "cuda" or "mps".
-    """
-    found: list[dict[str, Any]] = []
+def check_accelerators(device: str) -> Check:
+    """Find the accelerators for `device` ("auto", "cuda" or "mps"), or why there is none."""
+    accelerators: list[dict[str, Any]] = []
     problems = []
-    if wanted in ("auto", "cuda"):
-        problem, found = _cuda_devices()
+    if device in ("auto", "cuda"):
+        problem, cuda = _cuda_devices()
+        accelerators += cuda
         problems.append(problem)
-    if wanted == "mps" or (wanted == "auto" and sys.platform == "darwin"):
+    if device == "mps" or (device == "auto" and sys.platform == "darwin"):
         problem, mps = _mps_devices()
-        found += mps
+        accelerators += mps
         problems.append(problem)
-    driver = _nvidia_driver() if wanted != "mps" else []
+    driver = _nvidia_driver() if device != "mps" else []
     kernels_for = torch.cuda.get_arch_list() if _has_cuda() else []
-    facts = {"devices": found, "driver": driver, "kernels_for": kernels_for}
-    if found:
-        return Check("accelerators", "", "ok", _describe_devices(found, driver), facts=facts)
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") if wanted != "mps" else None
-    none = explain_no_accelerator(
-        wanted, "; ".join(filter(None, problems)), driver, has_cuda=_has_cuda(), hidden=hidden
+    facts = {"devices": accelerators, "driver": driver, "kernels_for": kernels_for}
+    if accelerators:
+        finding = _describe_devices(accelerators, driver)
+        return Check("accelerators", "", "ok", finding, facts=facts)
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") if device != "mps" else None
+    check = explain_no_accelerator(
+        device, "; ".join(filter(None, problems)), driver, has_cuda=_has_cuda(), hidden=hidden
     )
-    return replace(none, facts=facts)
+    return replace(check, facts=facts)
 
 
 def explain_no_accelerator(
-    wanted: str, problem: str, driver: list[str], *, has_cuda: bool, hidden: str | None
+    device: str, problem: str, driver: list[str], *, has_cuda: bool, hidden: str | None
 ) -> Check:
-    """What it means that PyTorch finds no accelerator.
+    """The check where PyTorch finds no accelerator.
 
-    `driver` is what the driver says of its GPUs, `hidden` what `CUDA_VISIBLE_DEVICES`
-    is set to, and `has_cuda` whether this PyTorch is built for GPUs.
+    Args:
+        device: "auto", "cuda" or "mps".
+        problem: PyTorch's reason.
+        driver: The driver's list of GPUs, or its error message.
+        has_cuda: Whether this PyTorch is built for GPUs.
+        hidden: The value of `CUDA_VISIBLE_DEVICES`.
     """
-    fix = "" if wanted == "auto" else "mnist doctor --device auto"
+    fix = "" if device == "auto" else "mnist doctor --device auto"
     if hidden:
         problem += f" (CUDA_VISIBLE_DEVICES is '{hidden}')"
-    # Who hides every device means it; an accident is found here all the same.
+    # Usually on purpose, and so not a warning; a mistake is shown all the same.
     all_hidden = has_cuda and hidden in ("", "-1")
     if all_hidden:
-        problem += ", since CUDA_VISIBLE_DEVICES hides all"
+        problem += ", because CUDA_VISIBLE_DEVICES hides all"
         fix = "unset CUDA_VISIBLE_DEVICES"
     elif driver:
-        problem += f", but the driver says: {driver[0]}"
+        problem += f", but the driver reports: {driver[0]}"
         newer = "Install a newer driver, or a PyTorch for this one"
         fix = f"{newer}: https://pytorch.org/get-started/locally" if has_cuda else INSTALL
     status: Status = "skipped"
-    if wanted != "auto":
+    if device != "auto":
         status = "failed"
     elif driver and not all_hidden:
         status = "warning"
@@ -159,17 +188,17 @@ def _has_cuda() -> bool:
 
 
 def _cuda_devices() -> tuple[str, list[dict[str, Any]]]:
-    """Why there is no CUDA device, and the devices there are."""
+    """Why there is no CUDA device, and the CUDA devices."""
     if not _has_cuda():
         return "this PyTorch is built without CUDA", []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
     if not available:
-        # A driver that is too old, or fails, is said in a warning.
-        said = first_line(caught[-1].message) if caught else ""  # type: ignore[arg-type]
-        said = said.removeprefix("CUDA initialization: ").partition(" (Triggered internally")[0]
-        return f"PyTorch finds no CUDA device{said and f': {said}'}", []
+        # PyTorch warns of a driver that is too old or fails.
+        reason = first_line(caught[-1].message) if caught else ""
+        reason = reason.removeprefix("CUDA initialization: ").partition(" (Triggered internally")[0]
+        return f"PyTorch finds no CUDA device{reason and f': {reason}'}", []
     return "", [_cuda_device(index) for index in range(torch.cuda.device_count())]
 
 
@@ -191,18 +220,18 @@ def _mps_devices() -> tuple[str, list[dict[str, Any]]]:
     return "PyTorch finds no MPS device", []
 
 
-def _describe_devices(found: list[dict[str, Any]], driver: list[str]) -> str:
-    words = []
-    for each in found:
-        memory = f", {each['memory_bytes'] / 1e9:,.0f} GB" if each["memory_bytes"] else ""
-        capability = f", CUDA {each['capability']}" if "capability" in each else ""
-        words.append(f"{each['device']} {each['name']}{memory}{capability}")
+def _describe_devices(devices: list[dict[str, Any]], driver: list[str]) -> str:
+    descriptions = []
+    for device in devices:
+        memory = f", {device['memory_bytes'] / 1e9:,.0f} GB" if device["memory_bytes"] else ""
+        capability = f", CUDA {device['capability']}" if "capability" in device else ""
+        descriptions.append(f"{device['device']} {device['name']}{memory}{capability}")
     version = driver[0].rpartition(", ")[2] if driver else ""  # "NVIDIA H100, 570.86.15"
-    return "; ".join(words) + (f"; driver {version}" if version else "")
+    return "; ".join(descriptions) + (f"; driver {version}" if version else "")
 
 
 def _nvidia_driver() -> list[str]:
-    """A line a GPU that NVIDIA's own tool knows, its name and the driver; or its complaint."""
+    """Name and driver of every GPU that nvidia-smi knows, or its error message; one line each."""
     tool = shutil.which("nvidia-smi")
     if not tool:
         return []
@@ -217,75 +246,79 @@ def _nvidia_driver() -> list[str]:
 
 
 def check_dataset(dataset: Dataset, data_dir: Path) -> Check:
-    """Whether a data set is there, whole and the published one."""
+    """Whether a data set's files are there and have the published checksums."""
+    check = partial(Check, "data", dataset.name)
     option = "" if dataset.name == "mnist" else f" --dataset {dataset.name}"
     command = f"mnist download{option}"
     if not dataset.files:
         num = sum(len(load_dataset(dataset, split, data_dir)) for split in ("train", "test"))
-        return Check("data", dataset.name, "ok", f"{num:,} images, in scikit-learn")
-    states = verify_files(dataset, data_dir)
-    facts = {"files": [{"name": each.path.name, "state": each.state} for each in states]}
-    damaged = [each.path.name for each in states if each.state == "damaged"]
-    missing = [each.path.name for each in states if each.state == "missing"]
+        return check("ok", f"{num:,} images, in scikit-learn")
+    files = verify_files(dataset, data_dir)
+    facts = {"files": [{"name": file.path.name, "state": file.state} for file in files]}
+    damaged = [file.path.name for file in files if file.state == "damaged"]
+    missing = [file.path.name for file in files if file.state == "missing"]
     if damaged:
-        finding = f"damaged: {', '.join(damaged)}"
-        return Check("data", dataset.name, "failed", finding, fix=command, facts=facts)
+        return check("failed", f"damaged: {', '.join(damaged)}", fix=command, facts=facts)
     if not missing:
-        finding = f"whole, {len(states)} files verified"
-        return Check("data", dataset.name, "ok", finding, facts=facts)
-    if len(missing) < len(states):
-        finding = f"not whole; missing: {', '.join(missing)}"
-        return Check("data", dataset.name, "warning", finding, fix=command, facts=facts)
-    # Only the one that the tool is named after is missed.
+        return check("ok", f"complete, {len(files)} files verified", facts=facts)
+    if len(missing) < len(files):
+        finding = f"incomplete; missing: {', '.join(missing)}"
+        return check("warning", finding, fix=command, facts=facts)
+    # Only MNIST is needed by default.
     if dataset.name == "mnist":
-        finding = f"not in {data_dir}"
-        return Check("data", dataset.name, "warning", finding, fix=command, facts=facts)
-    return Check("data", dataset.name, "skipped", f"not here ({command})", facts=facts)
+        return check("warning", f"not in {data_dir}", fix=command, facts=facts)
+    return check("skipped", f"not downloaded ({command})", facts=facts)
 
 
 def check_data_directory(folder: Path) -> Check:
-    """Whether data sets can be written; one that holds MNIST may be read-only."""
+    """Whether data sets can be written; a directory with MNIST may be read-only."""
     needed = not has_all_files(get_dataset("mnist"), folder)
     return check_directory("data", folder, option="--data-dir", needed=needed)
 
 
-def check_directory(kind: str, folder: Path, *, option: str, needed: bool = True) -> Check:
-    """Whether a file can be written to `folder`, read back, renamed and removed.
+def check_directory(subject: str, folder: Path, *, option: str, needed: bool = True) -> Check:
+    """Whether a file can be written to a directory, read back, renamed and removed.
 
-    Leaves nothing behind. `needed` says whether anything is still to be written there.
+    Removes everything that it creates.
+
+    Args:
+        subject: "data" or "runs".
+        folder: The directory, which need not exist.
+        option: The option that chooses another one.
+        needed: Whether anything must be written there.
     """
-    made: list[Path] = []
+    created: list[Path] = []
     facts: dict[str, Any] = {"path": str(folder)}
     try:
-        made = _make(folder)
+        created = _create(folder)
         _write_and_remove(folder)
         free_bytes = shutil.disk_usage(folder).free
     except OSError as error:
         finding = f"cannot be written: {folder}: {error.strerror or error}"
         fix = f"Choose another: {option} DIR" if needed else f"For other data sets: {option} DIR"
         status: Status = "failed" if needed else "warning"
-        return Check("directory", kind, status, finding, fix=fix, facts=facts)
+        return Check("directory", subject, status, finding, fix=fix, facts=facts)
     finally:
-        for each in reversed(made):
+        for directory in reversed(created):
             with suppress(OSError):
-                each.rmdir()
+                directory.rmdir()
     facts["free_bytes"] = free_bytes
     finding = f"{folder} can be written, {free_bytes / 1e9:,.1f} GB free"
     if free_bytes < LOW_BYTES:
-        fix = f"Make room, or choose another: {option} DIR"
-        return Check("directory", kind, "warning", finding, fix=fix, facts=facts)
-    return Check("directory", kind, "ok", finding, facts=facts)
+        fix = f"Free some space, or choose another: {option} DIR"
+        return Check("directory", subject, "warning", finding, fix=fix, facts=facts)
+    return Check("directory", subject, "ok", finding, facts=facts)
 
 
-def _make(folder: Path) -> list[Path]:
-    """Make `folder`; the directories that were not there before, outermost first."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+def _create(folder: Path) -> list[Path]:
+    """Create `folder`; the directories that did not exist before, outermost first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing[::-1]
 
 
 def _write_and_remove(folder: Path) -> None:
-    """Write, rename, read and remove a file; raises OSError where one of it fails."""
+    """Write, rename, read and remove a file; raises OSError where any of it fails."""
     content = os.urandom(1024) * (WRITTEN_BYTES // 1024)
     written = folder / f".mnist-doctor-{os.getpid()}"
     renamed = written.with_suffix(".renamed")
@@ -293,20 +326,7 @@ def _write_and_remove(folder: Path) -> None:
         write_atomically(written, lambda handle: handle.write(content))
         written.rename(renamed)
         if renamed.read_bytes() != content:
-            raise OSError(None, "what was written comes back changed")
+            raise OSError(None, "a file's content changed on the disk")
     finally:
         written.unlink(missing_ok=True)
         renamed.unlink(missing_ok=True)
-
-
-CheckFunction = Callable[[], Check]
-
-
-def machine_checks(data_dir: Path, out: Path) -> Iterator[tuple[str, str, CheckFunction]]:
-    """Name, subject and function of every check of the machine but its devices."""
-    yield "versions", "", check_versions
-    yield "processor", "", check_processor
-    for dataset in DATASETS.values():
-        yield "data", dataset.name, partial(check_dataset, dataset, data_dir)
-    yield "directory", "data", partial(check_data_directory, data_dir)
-    yield "directory", "runs", partial(check_directory, "runs", out, option="--out")

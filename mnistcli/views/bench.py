@@ -1,14 +1,21 @@
-"""What `bench` shows: what it is at, the figures of every network, the usual loop beside them."""
+"""Output of `mnist bench`: progress, the figures of every network, the reference loop's."""
 
-import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Column, Table
 from rich.text import Text
 
-from mnistcli.diagnostics.bench import Measurement
+from mnistcli.diagnostics.bench import BenchRow, OnBenchStart
+from mnistcli.diagnostics.measurement import (
+    BenchCase,
+    BenchOptions,
+    MachineInfo,
+    Measurement,
+    Samples,
+)
 from mnistcli.views.console import (
     number_column,
     plain_table,
@@ -16,67 +23,43 @@ from mnistcli.views.console import (
     print_line,
     print_note,
     printable,
-    stderr,
     stdout,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from mnistcli.diagnostics.bench import (
-        BenchCase,
-        BenchOptions,
-        BenchRow,
-        MachineInfo,
-        OnBenchStart,
-        ReferenceResult,
-        Samples,
-    )
+from mnistcli.views.status_line import status_line
 
 
 @contextmanager
-def bench_progress(*, quiet: bool) -> "Iterator[OnBenchStart]":
-    """What is being measured: a line that changes on a terminal, a line each elsewhere."""
-    console = stderr()
-    live = console.status("") if sys.stderr.isatty() and not console.is_dumb_terminal else None
+def bench_progress(*, quiet: bool) -> Iterator[OnBenchStart]:
+    """The current case: a line that changes on a terminal, a line for each elsewhere."""
+    with status_line(quiet=quiet) as show:
 
-    def show(line: str) -> None:
-        if live and not quiet:
-            live.update(Text(line))
-            live.start()
-        elif not quiet:
-            console.print(Text(line), soft_wrap=True)
+        def on_start(case: BenchCase, number: int, num_cases: int) -> None:
+            show(f"measuring {case.label} ({number} of {num_cases})")
 
-    def on_start(bench: "BenchCase", number: int, num_benches: int) -> None:
-        show(f"measuring {printable(bench.label)} ({number} of {num_benches})")
-
-    show("looking at the machine")
-    try:
+        show("checking the machine")
         yield on_start
-    finally:
-        if live:
-            live.stop()
 
 
 def show_bench(
-    machine: "MachineInfo",
-    wanted: "BenchOptions",
-    rows: "Sequence[BenchRow]",
+    machine: MachineInfo,
+    options: BenchOptions,
+    rows: Sequence[BenchRow],
     *,
-    num_benches: int,
+    num_cases: int,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """The rows that were measured, of as many as `num_benches`."""
+    """The rows that were measured, of `num_cases`."""
+    interrupted = len(rows) < num_cases
     if as_json:
         print_json(
             {
-                "machine": asdict(machine),
-                "seconds": wanted.seconds,
-                "repeats": wanted.repeats,
-                "loader_processes": wanted.loader_processes if wanted.reference else None,
-                "interrupted": len(rows) < num_benches,
-                "benches": [_record(row) for row in rows],
+                "machine": _machine_record(machine),
+                "seconds": options.seconds,
+                "repeats": options.repeats,
+                "loader_processes": options.loader_processes if options.reference else None,
+                "interrupted": interrupted,
+                "benches": [_row_record(row) for row in rows],
             }
         )
     elif quiet:
@@ -84,125 +67,131 @@ def show_bench(
             speed = row.outcome.training.median if isinstance(row.outcome, Measurement) else 0
             print_line(f"{speed:.0f}")
     else:
-        _show(machine, wanted, rows)
-    if len(rows) < num_benches:
-        print_note(f"Interrupted: {len(rows)} of {num_benches} are measured.")
+        _print_report(machine, options, rows)
+    if interrupted:
+        print_note(f"Interrupted: {len(rows)} of {num_cases} measured.")
 
 
-def _record(row: "BenchRow") -> dict[str, Any]:
-    bench, outcome = row.bench, row.outcome
+def _machine_record(machine: MachineInfo) -> dict[str, Any]:
+    record = asdict(machine)
+    images = record.pop("images")
+    return {**record, "pictures": images}
+
+
+def _row_record(row: BenchRow) -> dict[str, Any]:
+    case, outcome = row.case, row.outcome
     record = {
-        "recipe": bench.settings["recipe"],
-        "arch": bench.settings["model"]["arch"],
-        "num_params": bench.num_params,
-        "batch_size": bench.settings["batch_size"],
-        "precision": bench.precision,
-        "settings": bench.settings,
+        "recipe": case.settings["recipe"],
+        "arch": case.settings["model"]["arch"],
+        "num_params": case.num_params,
+        "batch_size": case.settings["batch_size"],
+        "precision": case.precision,
+        "settings": case.settings,
     }
     if not isinstance(outcome, Measurement):
         return {**record, "failure": outcome.what}
     return {
         **record,
         "failure": None,
-        "training": outcome.training.record(),
+        "training": _samples_record(outcome.training),
         "epoch_seconds": outcome.epoch_seconds,
-        "inference": outcome.inference.record(),
-        "latency_seconds": outcome.latency_seconds.record(),
+        "inference": _samples_record(outcome.inference),
+        "latency_seconds": _samples_record(outcome.latency_seconds),
         "num_trained": outcome.num_trained,
         "num_evaluated": outcome.num_evaluated,
         "peak_bytes": outcome.peak_bytes,
         "usual": [
             {
-                "precision": each.precision,
-                "training": each.training.record(),
-                "ratio": each.ratio.record(),
+                "precision": loop.precision,
+                "training": _samples_record(loop.training),
+                "ratio": _samples_record(loop.ratio),
             }
-            for each in outcome.usual
+            for loop in outcome.reference
         ],
     }
 
 
-def _show(machine: "MachineInfo", wanted: "BenchOptions", rows: "Sequence[BenchRow]") -> None:
+def _samples_record(quantity: Samples) -> dict[str, Any]:
+    return {
+        "median": quantity.median,
+        "min": min(quantity.samples),
+        "max": max(quantity.samples),
+        "samples": list(quantity.samples),
+    }
+
+
+def _print_report(machine: MachineInfo, options: BenchOptions, rows: Sequence[BenchRow]) -> None:
     console = stdout()
-    facts = machine.processor
-    devices = ", ".join(each["name"] for each in machine.accelerators) or facts["name"]
-    versions = machine.versions
+    processor, versions = machine.processor, machine.versions
+    devices = ", ".join(each["name"] for each in machine.accelerators) or processor["name"]
     for label, value in (
         ("device", f"{machine.device['value']} ({machine.device['reason']}): {devices}"),
-        ("threads", f"{facts['num_threads']}, on {facts['num_cores']} cores"),
+        ("threads", f"{processor['num_threads']}, on {processor['num_cores']} cores"),
         ("versions", f"PyTorch {versions['torch']}, Python {versions['python']}"),
-        ("pictures", machine.pictures),
+        ("images", machine.images),
     ):
         console.print(Text(f"{label:<10}{printable(value)}"), soft_wrap=True)
     console.print()
-    measured = [(row.bench, row.outcome) for row in rows if isinstance(row.outcome, Measurement)]
+    measured = [(row.case, row.outcome) for row in rows if isinstance(row.outcome, Measurement)]
     console.print(_table(measured))
     for row in rows:
         if not isinstance(row.outcome, Measurement):
-            finding = f"{row.bench.label} failed: {row.outcome.what} {row.outcome.fix}"
-            console.print(Text(printable(finding), style="red"), soft_wrap=True)
-    console.print(f"\nImages per second: the median of {wanted.repeats}, and their range.")
-    if any(_does_more(bench) for bench, _ in measured):
-        console.print(
-            "+ augments pictures or averages weights as well, which the usual loop never does."
-        )
-    if wanted.reference and measured:
+            failure = f"{row.case.label} failed: {row.outcome.what} {row.outcome.fix}"
+            console.print(Text(printable(failure), style="red"), soft_wrap=True)
+    console.print(f"\nImages per second: median and range of {options.repeats} samples.")
+    if any(_augments_or_averages(case) for case, _ in measured):
+        console.print("+ with augmentation or EMA, which the reference loop never has.")
+    if options.reference and measured:
         console.print()
         console.print(_reference_table(measured))
-        console.print("\nTimes as fast: turn by turn, the median and the range.")
+        console.print("\nTimes as fast: median and range; mnist and the reference loop take turns.")
 
 
-def _table(measured: "Sequence[tuple[BenchCase, Measurement]]") -> Table:
+def _table(measured: Sequence[tuple[BenchCase, Measurement]]) -> Table:
     headers = ("training\nimages/s", "epoch\ns", "inference\nimages/s", "image\nms", "peak\nMB")
     names = (Column("network", no_wrap=True), number_column("para-\nmeters"))
     table = plain_table(*names, *map(number_column, headers))
-    for bench, found in measured:
+    for case, figures in measured:
         table.add_row(
-            _name(bench),
-            f"{bench.num_params:,}",
-            _range(found.training),
-            f"{found.epoch_seconds:,.1f}",
-            _range(found.inference),
-            f"{1000 * found.latency_seconds.median:,.2f}",
-            f"{found.peak_bytes / 1e6:,.0f}" if found.peak_bytes else "-",
+            _network_cell(case),
+            f"{case.num_params:,}",
+            _range_cell(figures.training),
+            f"{figures.epoch_seconds:,.1f}",
+            _range_cell(figures.inference),
+            f"{1000 * figures.latency_seconds.median:,.2f}",
+            f"{figures.peak_bytes / 1e6:,.0f}" if figures.peak_bytes else "-",
         )
     return table
 
 
-def _reference_table(measured: "Sequence[tuple[BenchCase, Measurement]]") -> Table:
-    headers = ("batch", "mnist\nimages/s", "usual loop\nimages/s", "times\nas fast")
-    names = (Column("network", no_wrap=True), "usual loop\ncomputes in")
+def _reference_table(measured: Sequence[tuple[BenchCase, Measurement]]) -> Table:
+    headers = ("batch\nsize", "mnist\nimages/s", "reference\nimages/s", "times\nas fast")
+    names = (Column("network", no_wrap=True), "reference\nloop in")
     table = plain_table(*names, *map(number_column, headers))
-    for bench, found in measured:
-        for each in found.usual:
+    for case, figures in measured:
+        for loop in figures.reference:
             table.add_row(
-                _name(bench),
-                each.precision,
-                str(bench.settings["batch_size"]),
-                _range(found.training),
-                _range(each.training),
-                _ratio(each),
+                _network_cell(case),
+                loop.precision,
+                str(case.settings["batch_size"]),
+                _range_cell(figures.training),
+                _range_cell(loop.training),
+                _range_cell(loop.ratio, ".2f"),
             )
     return table
 
 
-def _name(bench: "BenchCase") -> Text:
-    """The network and, under it, the number format."""
-    more = "+" if _does_more(bench) else ""
-    return Text.assemble(
-        f"{bench.settings['recipe']}{more}", "\n", (bench.precision["value"], "dim")
-    )
+def _network_cell(case: BenchCase) -> Text:
+    """The network and, below it, the precision."""
+    mark = "+" if _augments_or_averages(case) else ""
+    return Text.assemble(f"{case.settings['recipe']}{mark}", "\n", (case.precision["value"], "dim"))
 
 
-def _does_more(bench: "BenchCase") -> bool:
-    return bool(bench.settings["augment"] or bench.settings["ema"])
+def _augments_or_averages(case: BenchCase) -> bool:
+    return bool(case.settings["augment"] or case.settings["ema"])
 
 
-def _range(speed: "Samples") -> str:
-    """The median and, under it, the range."""
-    return f"{speed.median:,.0f}\n{speed.low:,.0f}-{speed.high:,.0f}"
-
-
-def _ratio(usual: "ReferenceResult") -> str:
-    ratio = usual.ratio
-    return f"{ratio.median:.2f}\n{ratio.low:.2f}-{ratio.high:.2f}"
+def _range_cell(quantity: Samples, form: str = ",.0f") -> str:
+    """The median and, below it, the range."""
+    low, high = min(quantity.samples), max(quantity.samples)
+    return f"{quantity.median:{form}}\n{low:{form}}-{high:{form}}"

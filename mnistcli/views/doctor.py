@@ -1,50 +1,34 @@
-"""What `doctor` shows: what it is at, every finding, the verdict."""
+"""Output of `mnist doctor`: progress, findings, the verdict."""
 
-import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from rich.table import Column
 from rich.text import Text
 
-from mnistcli.diagnostics.doctor import LOADING
-from mnistcli.views.console import plain_table, print_json, print_line, printable, stderr, stdout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from mnistcli.diagnostics.checks import Check, OnStart
-    from mnistcli.diagnostics.doctor import Verdict
+from mnistcli.diagnostics.checks import LOADING, Check, CheckStart
+from mnistcli.diagnostics.doctor import OnStart
+from mnistcli.diagnostics.verdict import Verdict
+from mnistcli.views.console import plain_table, print_json, print_line, printable, stdout
+from mnistcli.views.status_line import status_line
 
 STATUS_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
 
 @contextmanager
-def doctor_progress(*, quiet: bool) -> "Iterator[OnStart]":
-    """What is being looked at: a line that changes on a terminal, a line a check elsewhere."""
-    console = stderr()
-    live = console.status("") if sys.stderr.isatty() and not console.is_dumb_terminal else None
+def doctor_progress(*, quiet: bool) -> Iterator[OnStart]:
+    """The current check: a line that changes on a terminal, a line for each elsewhere."""
+    with status_line(quiet=quiet) as show:
 
-    def on_start(name: str, subject: str) -> None:
-        verb = "loading" if name == LOADING else "checking"
-        line = Text(f"{verb} {printable(f'{subject} {name}'.strip())}")
-        if live and not quiet:
-            live.update(line)
-            live.start()
-        elif not quiet:
-            console.print(line, soft_wrap=True)
+        def on_start(check: CheckStart) -> None:
+            verb = "loading" if check.name == LOADING else "checking"
+            show(f"{verb} {f'{check.subject} {check.name}'.strip()}")
 
-    try:
         yield on_start
-    finally:
-        if live:
-            live.stop()
 
 
-def show_checks(
-    checks: "Sequence[Check]", verdict: "Verdict", *, as_json: bool, quiet: bool
-) -> None:
+def show_checks(checks: Sequence[Check], verdict: Verdict, *, as_json: bool, quiet: bool) -> None:
     """Every check, and the verdict on all of them."""
     if as_json:
         records = [asdict(check) for check in checks]
@@ -69,8 +53,8 @@ def show_checks(
     console.print(Text(printable(verdict.sentence), style=style), soft_wrap=True)
 
 
-def _finding_cell(check: "Check") -> Text:
-    """A finding and, on a line of its own, what to do about it."""
+def _finding_cell(check: Check) -> Text:
+    """A finding and, below it, the fix."""
     finding = Text(printable(check.finding))
     if check.fix:
         finding.append(f"\n> {printable(check.fix)}", style="cyan")

@@ -1,0 +1,31 @@
+"""One line that says what a slow command is doing."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.text import Text
+
+from mnistcli.views.console import printable, stderr
+
+
+@contextmanager
+def status_line(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows a line: in place on a terminal, below the last one elsewhere."""
+    console = stderr(quiet=quiet)
+    in_place = sys.stderr.isatty() and not console.is_dumb_terminal and not quiet
+    live = console.status("") if in_place else None
+
+    def show(text: str) -> None:
+        line = Text(printable(text))
+        if live:
+            live.update(line)
+            live.start()
+        else:
+            console.print(line, soft_wrap=True)
+
+    try:
+        yield show
+    finally:
+        if live:
+            live.stop()
