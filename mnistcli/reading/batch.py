@@ -1,6 +1,6 @@
-"""Picture files by the thousand: which ones are meant, and the digits in each.
+"""Thousands of picture files: which files a command line names, and the digits in each.
 
-Knows no torch, so that the processes that decode pictures start quickly.
+Does not import torch, so that the processes that decode pictures start quickly.
 """
 
 import glob
@@ -18,24 +18,27 @@ from pathlib import Path
 
 from mnistcli.errors import DataError, RunError
 from mnistcli.reading.decode import FORMAT_NAMES, SUFFIXES, decode_picture, too_large_error
-from mnistcli.reading.pipeline import PipelineSteps, Segmentations, run_pipeline
+from mnistcli.reading.digit import Segmentations
+from mnistcli.reading.pipeline import PipelineSteps, run_pipeline
 from mnistcli.system.machine import num_cores
 
 STDIN = "-"
 # No picture of `MAX_PIXELS` is larger; a disk image or a device is.
 MAX_BYTES = 400_000_000
-# Pictures that a process decodes, and the network reads, at a time.
+# Pictures that a process decodes, and that are predicted, at a time.
 CHUNK_SIZE = 32
-# Fewer pictures are read before a second process has started.
+# Fewer pictures are finished before a second process has started.
 MIN_FOR_PROCESSES = 200
-# Chunks that wait to be read, for each process: enough to go on while torch loads, few enough
-# to keep the memory flat.
+# Decoded chunks that wait to be predicted, per process: enough to go on while torch is loading,
+# few enough to keep the memory constant.
 CHUNKS_AHEAD = 64
+# ProcessPoolExecutor takes no more on Windows.
+MAX_PROCESSES = 61
 
 
 @dataclass(frozen=True)
 class PictureResult:
-    """A picture file and the digits in it, or why there are none."""
+    """The digits in a picture file, or the reason why there are none."""
 
     name: str
     digits: list[Segmentations] = field(default_factory=list)
@@ -49,45 +52,48 @@ class PictureResult:
 def find_picture_files(
     names: Sequence[str], *, recursive: bool
 ) -> tuple[list[str], list[DataError]]:
-    """The files that names of files, directories and patterns stand for, in their order.
+    """The picture files that the names of files, directories and patterns stand for, in order.
 
-    A directory stands for the pictures in it by their suffixes, with `recursive`
-    also for those in its subdirectories; "-" stands for standard input. A name
-    that stands for no picture comes back as its error.
+    A directory stands for the files in it with a suffix of a picture, with `recursive`
+    also for those in its subdirectories; "-" is standard input. For names without
+    pictures there are errors.
     """
     files, errors = [], []
     for name in names:
         try:
-            files += _files(name, recursive=recursive)
+            files += _expand(name, recursive=recursive)
         except DataError as error:
             errors.append(error)
     return files, errors
 
 
-def _files(name: str, *, recursive: bool) -> list[str]:
-    # Not Path's questions, which fail for impossible names.
+def _expand(name: str, *, recursive: bool) -> list[str]:
+    # Path.is_dir and Path.exists raise errors for impossible names.
     if os.path.isdir(name):  # noqa: PTH112
-        path = Path(name)
-        below = path.rglob("*") if recursive else path.glob("*")
-        files = sorted(str(each) for each in below if _is_picture(each, path))
-        if files:
-            return files
-        raise DataError(
-            f"There are no pictures in '{name}'.",
-            why=f"None of its files is called like a {FORMAT_NAMES} file.",
-            fix="Name another directory" + ("." if recursive else ", or add --recursive."),
-        )
+        return _files_in(Path(name), recursive=recursive)
     if name != STDIN and glob.has_magic(name) and not os.path.exists(name):  # noqa: PTH110
-        files = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (it takes absolute patterns)
-        if not files:
-            what = f"No file is called like '{name}'."
+        matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (it takes absolute patterns)
+        if not matches:
+            what = f"No file matches '{name}'."
             raise DataError(what, fix="Check the pattern; * stands for any characters.")
-        return [file for each in files for file in _files(each, recursive=recursive)]
+        return [file for match in matches for file in _expand(match, recursive=recursive)]
     return [name]
 
 
+def _files_in(directory: Path, *, recursive: bool) -> list[str]:
+    paths = directory.rglob("*") if recursive else directory.glob("*")
+    files = sorted(str(path) for path in paths if _is_picture(path, directory))
+    if not files:
+        raise DataError(
+            f"There are no pictures in '{directory}'.",
+            why=f"No file in it has a suffix of {FORMAT_NAMES}.",
+            fix="Name another directory" + ("." if recursive else ", or add --recursive."),
+        )
+    return files
+
+
 def _is_picture(path: Path, directory: Path) -> bool:
-    """Whether a file in a directory is meant: no directory, nothing hidden (macOS's ._1.png)."""
+    """Whether a file in a directory has a picture's suffix and is not hidden (macOS's ._1.png)."""
     hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
     return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
@@ -95,52 +101,53 @@ def _is_picture(path: Path, directory: Path) -> bool:
 def process_pictures(
     names: Sequence[str], *, single: bool, keep_steps: bool = False
 ) -> Iterator[list[PictureResult]]:
-    """The digits in each picture file, in the order of `names`, some pictures at a time.
+    """Find the digits in picture files, in the order of `names`; yields them in chunks.
 
-    Many pictures are decoded by as many processes as there are cores.
+    Many pictures are distributed over as many processes as there are cores.
+
+    Raises:
+        RunError: one of these processes was killed.
     """
-    read = partial(process_chunk, single=single, keep_steps=keep_steps)
+    process_chunk = partial(_process_chunk, single=single, keep_steps=keep_steps)
     # Steps are large: they are drawn and dropped one by one.
     if len(names) < MIN_FOR_PROCESSES or STDIN in names or keep_steps:
-        yield from (read([name]) for name in names)
+        yield from (process_chunk([name]) for name in names)
         return
-    chunks = (names[start : start + CHUNK_SIZE] for start in range(0, len(names), CHUNK_SIZE))
-    # Windows waits for at most 61 processes at a time.
-    num_processes = min(num_cores(), -(-len(names) // CHUNK_SIZE), 61)
+    chunks = (names[first : first + CHUNK_SIZE] for first in range(0, len(names), CHUNK_SIZE))
+    num_processes = min(num_cores(), -(-len(names) // CHUNK_SIZE), MAX_PROCESSES)
     pool = ProcessPoolExecutor(
         num_processes,
         mp_context=multiprocessing.get_context("spawn"),
-        # Ctrl-C is for the process that people see.
+        # Ctrl-C is handled by the main process.
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_IGN),
     )
-    waiting: deque[Future[list[PictureResult]]] = deque()
+    pending: deque[Future[list[PictureResult]]] = deque()
     try:
         for chunk in chunks:
-            waiting.append(pool.submit(read, chunk))
-            if len(waiting) > CHUNKS_AHEAD * num_processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(process_chunk, chunk))
+            if len(pending) > CHUNKS_AHEAD * num_processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     except BrokenProcessPool as error:
         raise RunError(
             "A process that decodes pictures was killed.",
             why="The memory was full, or a damaged picture crashed its decoder.",
-            fix="Name fewer pictures at a time, to find the one.",
+            fix="Name fewer pictures at a time to find the one that causes it.",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def process_chunk(names: Sequence[str], *, single: bool, keep_steps: bool) -> list[PictureResult]:
-    """The digits in each of some picture files."""
+def _process_chunk(names: Sequence[str], *, single: bool, keep_steps: bool) -> list[PictureResult]:
     return [process_picture(name, single=single, keep_steps=keep_steps) for name in names]
 
 
 def process_picture(name: str, *, single: bool, keep_steps: bool = False) -> PictureResult:
-    """The digits in a picture file; a file that cannot be read comes back as its error."""
+    """Find the digits in a picture file; a file that cannot be read gives an error as result."""
     try:
-        picture = decode_picture(read_input(name), name=name)
+        picture = decode_picture(read_file(name), name=name)
     except DataError as error:
         # Its traceback would keep the picture in memory.
         error.__cause__ = error.__context__ = None
@@ -149,7 +156,7 @@ def process_picture(name: str, *, single: bool, keep_steps: bool = False) -> Pic
     return PictureResult(
         name,
         steps.digits,
-        error=None if steps.digits else no_digit_error(name),
+        error=None if steps.digits else _no_digit_error(name),
         num_frames=picture.num_frames,
         width_px=picture.width_px,
         height_px=picture.height_px,
@@ -157,20 +164,19 @@ def process_picture(name: str, *, single: bool, keep_steps: bool = False) -> Pic
     )
 
 
-def no_digit_error(name: str) -> DataError:
-    """The error for a picture without digits."""
+def _no_digit_error(name: str) -> DataError:
     return DataError(
         f"There is no digit in '{name}'.",
-        why="The picture is blank, or its ink too faint or too small to tell from the paper.",
+        why="The picture is blank, or its ink is too faint or too small.",
         fix="Draw the digit larger and darker, or crop the picture around it.",
     )
 
 
-def read_input(name: str) -> bytes:
-    """The bytes of a file, or of standard input for "-".
+def read_file(name: str) -> bytes:
+    """The content of a file, or of standard input for "-".
 
     Raises:
-        DataError: there is no such file, or it must not be read.
+        DataError: the file does not exist, cannot be read, or is too large for a picture.
     """
     try:
         if name == STDIN:
@@ -183,7 +189,7 @@ def read_input(name: str) -> bytes:
         raise DataError(
             f"'{name}' cannot be read.",
             why=f"{getattr(error, 'strerror', None) or error}.",
-            fix=f"Check the name; mnist predict takes {FORMAT_NAMES} files.",
+            fix=f"Check the name; mnist predict reads {FORMAT_NAMES} files.",
         ) from error
     if len(data) > MAX_BYTES:
         raise too_large_error(name)

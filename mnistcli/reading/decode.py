@@ -1,6 +1,6 @@
-"""A picture file -> its first frame, upright, grey, and small enough to work on.
+"""A picture file -> its first frame, upright, gray, and small enough to work on.
 
-Shapes: H rows, W columns, C channels. `grey` is float32, 0 black to 1 white.
+Shapes: H rows, W columns, C channels.
 """
 
 import io
@@ -11,27 +11,23 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from mnistcli.errors import DataError
+from mnistcli.reading.arrays import GrayImage, border_pixels
 
-# Pillow logs what it does not like, which without a handler would be printed.
+# Without a handler, Python would print Pillow's log messages to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-GrayImage = NDArray[np.float32]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
 FORMAT_NAMES = "PNG, JPEG, BMP, GIF, WebP or TIFF"
 # Formats whose further frames are pages or an animation. A JPEG's are thumbnails and depth maps.
 MULTIPAGE_FORMATS = frozenset(("PNG", "GIF", "WEBP", "TIFF"))
-# Other files that people try: offset, first bytes in lower case, what it is.
-OTHER_KINDS = (
+# Other files that people try: offset, first bytes in lower case, format.
+OTHER_FORMATS = (
     (4, b"ftyphei", "HEIC"),
     (4, b"ftypmif", "HEIC"),
     (4, b"ftypavif", "AVIF"),
@@ -41,32 +37,24 @@ OTHER_KINDS = (
 )
 MAX_PIXELS = 64_000_000
 MAX_PAGES = 1000
-# Large enough for the digits of a filled page, small enough for some hundredths of a second.
+# Enough for the digits of a filled page; each step takes some hundredths of a second.
 WORKING_SIDE_PX = 800
-# Channels that differ by less than this everywhere make a grey picture: JPEG's rounding.
-SAME_CHANNELS = 0.02
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as JPEG has it
-
-# EXIF tag 274, "Orientation": how to turn the stored picture so that it stands upright.
-ORIENTATION_TAG = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-SIDEWAYS = frozenset(method for tag, method in UPRIGHT.items() if tag >= 5)
+# If the channels differ by less than this everywhere, it is JPEG's rounding of a gray picture.
+MAX_GRAY_DIFFERENCE = 0.02
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
+# The EXIF orientations that rotate by 90 degrees, with or without a flip.
+SIDEWAYS = range(5, 9)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in grey, its longest side at most `WORKING_SIDE_PX`; what it was made from.
+    """A decoded picture.
 
-    `width_px` and `height_px` are those of the whole picture as it is shown
-    (turned as its EXIF tag says), `num_frames` counts pages or an animation's frames.
+    Attributes:
+        gray_HW: float32, 0 black to 1 white, the longest side at most `WORKING_SIDE_PX`.
+        width_px: width of the whole upright picture, before it was scaled down.
+        height_px: its height.
+        num_frames: pages, or frames of an animation.
     """
 
     gray_HW: GrayImage
@@ -76,53 +64,52 @@ class Picture:
 
 
 def decode_picture(data: bytes, *, name: str) -> Picture:
-    """The picture whose file holds `data`; `name` is for messages.
+    """Decode the content of a picture file; `name` is for messages.
 
     Raises:
-        DataError: `data` is no whole picture in one of `FORMATS`, or has more
+        DataError: `data` is not a whole picture in one of `FORMATS`, or has more
             than `MAX_PIXELS` pixels.
     """
-    # Pillow warns of odd metadata, which says nothing about the pixels.
+    # Pillow warns about odd metadata, which does not affect the pixels.
     with warnings.catch_warnings(action="ignore"):
         image = open_image(data, name=name)
         width_px, height_px = image.size
         if width_px * height_px > MAX_PIXELS:
             raise too_large_error(name)
         try:
-            # JPEG's decoder can halve a large picture on the way, which saves most of its time.
+            # JPEG's decoder can halve a large picture, which saves most of its time.
             image.draft(None, (WORKING_SIDE_PX, WORKING_SIDE_PX))
             with mute_libtiff() if image.format == "TIFF" else nullcontext():
                 image.load()
-            method = turn(image)
-            if method in SIDEWAYS:
+            if set_upright(image):
                 width_px, height_px = height_px, width_px
-            gray_HW = to_gray(image if method is None else image.transpose(method))
-            num_frames = count_frames(image)
-            return Picture(gray_HW, width_px, height_px, num_frames)
-        # Decoders of damaged data raise whatever they stumble over.
+            # In this order: counting the frames replaces the pixels.
+            gray_HW = to_gray(image)
+            return Picture(gray_HW, width_px, height_px, count_frames(image))
+        # Pillow's decoders raise errors of many types for damaged data.
         except Exception as error:
             raise DataError(
                 f"'{name}' is damaged.",
-                why=f"Its {image.format} data are cut short or make no sense ({error}).",
+                why=f"Its {image.format} data are incomplete or invalid ({error}).",
                 fix="Save or copy the picture again.",
             ) from error
 
 
 @contextmanager
 def mute_libtiff() -> Iterator[None]:
-    """Send what C code writes to the process's stderr to nowhere: libtiff's own complaints."""
+    """Discard what C code writes to the process's stderr: libtiff's messages."""
     if sys.stderr is None:
         yield
         return
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)
 
 
 def open_image(data: bytes, *, name: str) -> Image.Image:
@@ -136,32 +123,42 @@ def open_image(data: bytes, *, name: str) -> Image.Image:
         raise too_large_error(name) from error
     except Exception as error:
         raise DataError(
-            f"'{name}' is no picture that can be read.",
-            why=f"Its content is {guess_kind(data)}, whatever its name says.",
+            f"'{name}' is not a picture that can be read.",
+            why=f"Its content is {guess_format(data)}, whatever its suffix.",
             fix=f"Save it as {FORMAT_NAMES}.",
         ) from error
 
 
-def guess_kind(data: bytes) -> str:
-    """What a file holds that is in none of `FORMATS`, in words."""
-    for offset, magic, kind in OTHER_KINDS:
+def guess_format(data: bytes) -> str:
+    """Describe a file that is in none of `FORMATS`."""
+    for offset, magic, format_name in OTHER_FORMATS:
         if data[offset : offset + len(magic)].lower() == magic:
-            return kind
-    return "in no known picture format, or its first bytes are damaged"
+            return format_name
+    return "not in a known picture format, or its first bytes are damaged"
 
 
 def too_large_error(name: str) -> DataError:
     """The error for a picture that would fill the memory."""
-    limit = f"{MAX_PIXELS // 10**6} million pixels"
     return DataError(
         f"'{name}' is too large.",
-        why=f"It unpacks to more than {limit}.",
+        why=f"It has more than {MAX_PIXELS // 10**6} million pixels.",
         fix="Scale it down, or crop it around the digits.",
     )
 
 
+def set_upright(image: Image.Image) -> bool:
+    """Rotate and flip as the EXIF tag says; return whether width and height were swapped."""
+    is_sideways = False
+    # Damaged metadata are ignored. In place, so that the pixels are upright even if
+    # Pillow fails to write the new metadata.
+    with suppress(Exception):
+        is_sideways = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+        ImageOps.exif_transpose(image, in_place=True)
+    return is_sideways
+
+
 def count_frames(image: Image.Image) -> int:
-    """The pages or frames of a picture, pages up to `MAX_PAGES`; 1 where a later one is damaged."""
+    """The number of pages (at most `MAX_PAGES`) or frames; 1 if a later one is damaged."""
     if image.format not in MULTIPAGE_FORMATS:
         return 1
     with suppress(Exception), mute_libtiff():
@@ -172,7 +169,7 @@ def count_frames(image: Image.Image) -> int:
 def count_pages(image: Image.Image) -> int:
     """The pages of a TIFF file, at most `MAX_PAGES`.
 
-    Pillow compares each page with all before it: to count those of 10 MB takes it minutes.
+    Pillow compares each page with all before it, which takes minutes for a file of 10 MB.
     """
     for number in range(1, MAX_PAGES):
         try:
@@ -182,28 +179,21 @@ def count_pages(image: Image.Image) -> int:
     return MAX_PAGES
 
 
-def turn(image: Image.Image) -> Image.Transpose | None:
-    """What sets the picture upright by its EXIF tag; None where the tag is missing or damaged."""
-    with suppress(Exception):
-        return UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
-    return None
-
-
 def to_gray(image: Image.Image) -> GrayImage:
-    """Any mode of Pillow's -> brightness in 0..1, (H, W), at most `WORKING_SIDE_PX` long."""
+    """Convert any of Pillow's modes to brightness in 0..1, scaled down to `WORKING_SIDE_PX`."""
     if image.mode in ("1", "L") and "transparency" not in image.info:
         return shrink(image.convert("L")) / np.float32(255)
     if image.mode.startswith("I;16"):
         return shrink(Image.fromarray(np.asarray(image).astype(np.float32) / 65535))
     if image.mode in ("I", "F"):
-        return shrink(Image.fromarray(stretch(np.asarray(image, dtype=np.float32))))
+        return shrink(Image.fromarray(stretch_range(np.asarray(image, dtype=np.float32))))
     if image.has_transparency_data:
-        return ink_channel(composite(shrink(image.convert("RGBA")) / np.float32(255)))
-    return ink_channel(shrink(image.convert("RGB")) / np.float32(255))
+        return mix_channels(composite(shrink(image.convert("RGBA")) / np.float32(255)))
+    return mix_channels(shrink(image.convert("RGB")) / np.float32(255))
 
 
 def shrink(image: Image.Image) -> GrayImage:
-    """Area-averaged down to `WORKING_SIDE_PX`, float32 (H, W) or (H, W, C)."""
+    """Scale down to `WORKING_SIDE_PX` by averaging areas; float32 (H, W) or (H, W, C)."""
     factor = WORKING_SIDE_PX / max(image.size)
     if factor < 1:
         size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
@@ -211,43 +201,45 @@ def shrink(image: Image.Image) -> GrayImage:
     return np.asarray(image, dtype=np.float32)
 
 
-def stretch(values_HW: GrayImage) -> GrayImage:
-    """Any finite range of values -> 0..1: 32-bit pictures have no agreed white."""
+def stretch_range(values_HW: GrayImage) -> GrayImage:
+    """Map the smallest finite value to 0, the largest to 1: 32-bit pictures have no fixed white.
+
+    Values that are not finite become the median of the others.
+    """
     is_finite_HW = np.isfinite(values_HW)
     if not is_finite_HW.any():
         return np.zeros_like(values_HW)
-    if is_finite_HW.all():
-        known_HW = values_HW
-    else:
+    if not is_finite_HW.all():
         finite_N = np.sort(values_HW[is_finite_HW])
-        known_HW = np.where(is_finite_HW, values_HW, finite_N[finite_N.size // 2])
-    low, high = float(known_HW.min()), float(known_HW.max())
-    stretched_HW = np.empty_like(known_HW)
+        values_HW = np.where(is_finite_HW, values_HW, finite_N[finite_N.size // 2])
+    low, high = float(values_HW.min()), float(values_HW.max())
+    stretched_HW = np.empty_like(values_HW)
     # Row by row, because a picture of MAX_PIXELS would take a gigabyte more; in float64,
     # where the difference of two float32 cannot overflow.
-    for row_W, known_W in zip(stretched_HW, known_HW, strict=True):
-        row_W[:] = (known_W.astype(np.float64) - low) / (high - low or 1)
+    for stretched_W, values_W in zip(stretched_HW, values_HW, strict=True):
+        stretched_W[:] = (values_W.astype(np.float64) - low) / (high - low or 1)
     return stretched_HW
 
 
 def composite(rgba_HWC: GrayImage) -> GrayImage:
-    """A picture laid on white, (H, W, 3); on black where on white it could hardly be seen."""
+    """Lay a picture on white, (H, W, 3), or on black if it could hardly be seen on white."""
     gray_HW, alpha_HW = rgba_HWC[..., :3] @ LUMA, rgba_HWC[..., 3]
     dark_on_white = float((alpha_HW * (1 - gray_HW)).max())
     light_on_black = float((alpha_HW * gray_HW).max())
-    ground = np.float32(0 if dark_on_white < light_on_black / 2 else 1)
+    background = np.float32(0 if dark_on_white < light_on_black / 2 else 1)
     alpha_HW1 = rgba_HWC[..., 3:]
-    return alpha_HW1 * rgba_HWC[..., :3] + (1 - alpha_HW1) * ground
+    return alpha_HW1 * rgba_HWC[..., :3] + (1 - alpha_HW1) * background
 
 
-def ink_channel(rgb_HWC: GrayImage) -> GrayImage:
-    """The mixture of the channels in which the ink stands out from the paper, (H, W) in 0..1.
+def mix_channels(rgb_HWC: GrayImage) -> GrayImage:
+    """The mixture of the channels in which ink contrasts best, (H, W) in 0..1.
 
-    Luma hides yellow ink on white and red on green. Here a channel counts as
-    much as the strong differences from the paper's color lie in it, with their
-    sign; the paper's color is the median of the picture's outermost pixels.
+    Luma hides yellow ink on white and red ink on green. Here each channel is
+    weighted by how much the strongest differences from the background's color
+    show in it, with their sign. The background's color is the median of the
+    outermost pixels.
     """
-    if float(np.ptp(rgb_HWC, axis=2).max()) < SAME_CHANNELS:
+    if float(np.ptp(rgb_HWC, axis=2).max()) < MAX_GRAY_DIFFERENCE:
         return np.ascontiguousarray(rgb_HWC[..., 1])
     edge_NC = border_pixels(rgb_HWC, 0)
     step = max(1, max(rgb_HWC.shape) // 200)
@@ -257,16 +249,7 @@ def ink_channel(rgb_HWC: GrayImage) -> GrayImage:
     total = float(np.abs(weights_C).sum())
     if total == 0:
         return rgb_HWC @ LUMA
-    # Bright paper stays bright: the sign is luma's. A negative weight shifts the range back.
+    # The sign is luma's, so that a bright background stays bright. Subtracting the
+    # negative weights shifts the result back to 0..1.
     weights_C *= (1 if weights_C @ LUMA >= 0 else -1) / total
     return np.asarray(rgb_HWC @ weights_C - weights_C.clip(max=0).sum(), dtype=np.float32)
-
-
-def border_pixels(pixels: NDArray[Scalar], inset: int) -> NDArray[Scalar]:
-    """What lies `inset` pixels from the edge of (H, W) or (H, W, C), (N,) or (N, C).
-
-    The corners are in it twice.
-    """
-    height, width = pixels.shape[:2]
-    inner = pixels[inset : height - inset, inset : width - inset]
-    return np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])

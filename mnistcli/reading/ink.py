@@ -1,57 +1,54 @@
-"""Contrast to ink: which pixels are strokes, and their connected parts.
+"""Which pixels are ink: threshold, connected parts, specks, what touches the picture's edge.
 
-Shapes: H rows, W columns.
+Shapes: H rows, W columns, K connected parts (number 0 is the background), B bins.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mnistcli.reading.background import MAD_TO_SD, MIN_CONTRAST, NOISE_SDS, quantile, remove_lines
-from mnistcli.reading.decode import GrayImage, border_pixels
-
-Labels = NDArray[np.int32]
+from mnistcli.reading.arrays import GrayImage, Labels, Mask, border_pixels, quantile
+from mnistcli.reading.noise import visible_contrast
 
 # A part with less ink than this share of the main one is a speck.
 SPECK_SHARE = 0.03
-# Pixels above this share of the threshold count where they join some above it:
-# faint stretches of a stroke do, the lines of squared paper do not.
+# Pixels above this share of the threshold count if they are connected to some above it:
+# faint stretches of a stroke are, the lines of squared paper are not.
 HYSTERESIS = 0.65
-# The lightest pen against the darkest. What is fainter is a watermark, or a line of the paper.
+# The faintest pen against the darkest. What is fainter is a watermark or a printed line.
 PEN_SHARE = 0.5
-EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
+# What covers more than this share of the picture's edge is rather a table or a shadow.
+LONG_EDGE_SHARE = 0.15
+EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 
 
-def find_ink(contrast_HW: GrayImage) -> tuple[GrayImage, Labels]:
-    """The strokes, (H, W): 0 on paper to 1 where the pen pressed; and their connected parts."""
-    nothing = np.zeros_like(contrast_HW), np.zeros(contrast_HW.shape, np.int32)
-    noise = noise_sd(contrast_HW)
-    visible = max(MIN_CONTRAST, NOISE_SDS * noise)
-    contrast_HW = remove_lines(contrast_HW, visible)
-    candidates_N = contrast_HW[contrast_HW > visible]
-    if not candidates_N.size:
-        return nothing
-    # Where pens of two darknesses wrote, Otsu's threshold would part the pens.
-    threshold = min(otsu(candidates_N), PEN_SHARE * quantile(candidates_N, 0.95))
+def find_ink(contrast_HW: GrayImage, noise: float) -> tuple[GrayImage, Labels]:
+    """The ink of each pixel, float32 (H, W), 0 background to 1 full ink; its connected parts.
+
+    Args:
+        contrast_HW: positive where ink is.
+        noise: the SD of the background's noise.
+    """
+    no_ink = np.zeros_like(contrast_HW), np.zeros(contrast_HW.shape, np.int32)
+    visible = visible_contrast(noise)
+    visible_N = contrast_HW[contrast_HW > visible]
+    if not visible_N.size:
+        return no_ink
+    # With pens of two darknesses, Otsu's threshold would separate the pens.
+    threshold = min(otsu(visible_N), PEN_SHARE * quantile(visible_N, 0.95))
     parts_HW = select_parts(contrast_HW, max(HYSTERESIS * threshold, visible), threshold)
     strong_N = contrast_HW[(parts_HW > 0) & (contrast_HW > threshold)]
     if not strong_N.size:
-        return nothing
+        return no_ink
     full = quantile(strong_N, 0.75)
     return np.clip((contrast_HW - 2 * noise) / (full - 2 * noise), 0, 1), parts_HW
 
 
-def noise_sd(contrast_HW: GrayImage) -> float:
-    """The paper's noise: its spread on the side of its level where ink never lies."""
-    paper_N = contrast_HW[contrast_HW <= 0]
-    return MAD_TO_SD * quantile(-paper_N, 0.5) if paper_N.size else 0.0
-
-
-def otsu(values_N: NDArray[np.float32]) -> float:
-    """The threshold that best parts the values in two classes (Otsu 1979)."""
+def otsu(values_N: GrayImage) -> float:
+    """The threshold that best separates the values into two classes (Otsu 1979)."""
     low, high = float(values_N.min()), float(values_N.max())
     if high - low < 1e-3:
-        return low - 1e-3  # all of one darkness: there is nothing to part
+        return low - 1e-3  # one level only: everything is above
     num_bins = 128
     width = (high - low) / num_bins
     bins_N = np.minimum((values_N - low) / width, num_bins - 1).astype(np.intp)
@@ -69,21 +66,16 @@ def otsu(values_N: NDArray[np.float32]) -> float:
 def select_parts(contrast_HW: GrayImage, low: float, high: float) -> Labels:
     """The connected parts above `low` that may belong to a digit, (H, W).
 
-    A part needs a pixel above `high` (hysteresis: Canny 1986). The one with the
-    most ink is of a digit, though what runs along the picture's edge is rather a
-    table or a shadow. Others are left out if they are specks, or if they reach
-    the edge and the main part does not.
+    A part needs a pixel above `high` (hysteresis: Canny 1986).
     """
-    labels_HW, num = ndimage.label(contrast_HW > low, EIGHT_NEIGHBOURS)
+    labels_HW, num = ndimage.label(contrast_HW > low, EIGHT_NEIGHBORS)
     labels_N, contrast_N = labels_HW.ravel(), contrast_HW.ravel()
     strong_K = np.bincount(labels_N[contrast_N > high], minlength=num + 1) > 0
-    ink_K = np.bincount(labels_N, contrast_N, minlength=num + 1) * strong_K
+    ink_K = np.where(strong_K, np.bincount(labels_N, contrast_N, minlength=num + 1), 0.0)
     ink_K[0] = 0
     edge_K = edge_shares(labels_HW, num + 1)
-    main = int((ink_K * np.select([edge_K > 0.15, edge_K > 0], [0.05, 0.25], 1)).argmax())
-    keep_K = ink_K > SPECK_SHARE * ink_K[main]
-    if edge_K[main] == 0:
-        keep_K &= edge_K == 0
+    main = find_main_part(ink_K, edge_K)
+    keep_K = drop_edge_parts(drop_specks(ink_K, main), edge_K, main)
     return np.where(keep_K[labels_HW], labels_HW, 0)
 
 
@@ -91,3 +83,19 @@ def edge_shares(labels_HW: Labels, num: int) -> NDArray[np.float64]:
     """The share of the picture's edge that each of `num` parts covers, (num,)."""
     edge_N = border_pixels(labels_HW, 0)
     return np.bincount(edge_N, minlength=num) / edge_N.size
+
+
+def find_main_part(ink_K: NDArray[np.float64], edge_K: NDArray[np.float64]) -> int:
+    """The part most surely of a digit: the one with the most ink, if clear of the edge."""
+    trust_K = np.select([edge_K > LONG_EDGE_SHARE, edge_K > 0], [0.05, 0.25], 1)
+    return int((ink_K * trust_K).argmax())
+
+
+def drop_specks(ink_K: NDArray[np.float64], main: int) -> Mask:
+    """Which parts have enough ink against the main one, (K,)."""
+    return np.asarray(ink_K > SPECK_SHARE * ink_K[main])
+
+
+def drop_edge_parts(keep_K: Mask, edge_K: NDArray[np.float64], main: int) -> Mask:
+    """`keep_K` without the parts that touch the picture's edge, unless the main one does too."""
+    return np.asarray(keep_K & (edge_K == 0) if edge_K[main] == 0 else keep_K)

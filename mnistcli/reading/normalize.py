@@ -1,69 +1,93 @@
-"""Ink in MNIST's format: fitted into 20x20, centered by mass in 28x28.
+"""Ink -> MNIST's format: fitted into 20x20, centered by mass in 28x28.
 
-Shapes: H rows, W columns.
+MNIST was made from NIST's black-and-white scans: the digit's box was fitted into
+20x20 with its aspect kept, anti-aliased, and its center of mass put in the middle
+of 28x28 (LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document
+recognition, Proc. IEEE 86, 1998, section III.A). A network trained on MNIST reads
+nothing else, so the digits of every picture have to be brought to this format.
+
+Shapes: H rows, W columns, S output pixels. Ink is float32, 0 background to 1 full ink.
 """
 
 import math
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from mnistcli.reading.background import quantile
-from mnistcli.reading.decode import GrayImage
-from mnistcli.reading.segment import (
-    Box,
-)
+from mnistcli.reading.arrays import Box, GrayImage, quantile
 
-# MNIST's form (LeCun et al. 1998): the box, the picture, and where the centre of
-# mass lies, counted from pixel 0. The training set's centres average 14.0.
+# The box, the image, and where the center of mass is, counted from pixel 0. The
+# training set's centers average 14.0.
 FIT_PX, SIZE_PX, CENTER_PX = 20, 28, 14
-# Less ink than this share of the darkest is no visible part of a stroke.
+# Less ink than this share of the darkest is not a visible part of a stroke.
 VISIBLE_INK = 0.05
 
-# As `stroke_width_px` measures them, MNIST's training digits have strokes of 2.5 px on
+# As measured by `stroke_width_px`, MNIST's training digits have strokes of 2.5 px on
 # average, 98 % of them within the first two bounds. Others are brought to the second two.
 THIN_PX, THICK_PX = 1.45, 4.6
 WIDENED_PX, NARROWED_PX = 2.3, 3.0
-# Strokes are changed on a square of so many pixels for each one of the result.
+# Strokes are widened or narrowed on a square with so many times the output's side.
 OVERSAMPLING = 5
 
 
+def is_mnist_format(contrast_HW: GrayImage) -> bool:
+    """Whether a picture is one of MNIST's, or made like them.
+
+    It is 28x28, its ink fully black or white, 20 pixels long on the longer side and
+    centered by mass, on a background of one level. 99.98 % of MNIST's images are,
+    and others only by accident.
+    """
+    if contrast_HW.shape != (SIZE_PX, SIZE_PX) or contrast_HW.min() < 0 or contrast_HW.max() < 0.9:
+        return False
+    left, top, right, bottom = ink_box(contrast_HW, visible=0)
+    if max(right - left, bottom - top) != FIT_PX:
+        return False
+    y, x = ndimage.center_of_mass(contrast_HW)
+    return bool(max(abs(y - CENTER_PX), abs(x - CENTER_PX)) <= 0.51)
+
+
+def normalize_ink(ink_HW: GrayImage) -> NDArray[np.uint8]:
+    """Ink of any size in MNIST's format, uint8 (28, 28), 0 background to 255 ink."""
+    return np.rint(255 * center_by_mass(fit_to_box(ink_HW))).astype(np.uint8)
+
+
 def ink_box(ink_HW: GrayImage, *, visible: float = VISIBLE_INK) -> Box:
-    """Left, top, right, bottom (exclusive) of what has this share of the darkest ink."""
+    """The box of the pixels with more than this share of the darkest ink."""
     visible_HW = ink_HW > visible * ink_HW.max()
     rows_N, columns_N = np.flatnonzero(visible_HW.any(1)), np.flatnonzero(visible_HW.any(0))
     return int(columns_N[0]), int(rows_N[0]), int(columns_N[-1]) + 1, int(rows_N[-1]) + 1
 
 
 def fit_to_box(ink_HW: GrayImage) -> GrayImage:
-    """Ink filling its array -> (20, 20), aspect kept, strokes about as wide as MNIST's."""
+    """Ink -> (20, 20), filling it with its aspect kept, strokes about as wide as MNIST's."""
     square_HW = to_square(ink_HW)
     width_px = stroke_width_px(square_HW) * FIT_PX / len(square_HW)
-    # Ink that fits as it is has been fitted before: MNIST's own thick strokes stay.
+    # Ink of exactly this size was fitted before: MNIST's own thick strokes stay.
     if width_px < THIN_PX or (width_px > THICK_PX and len(square_HW) != FIT_PX):
         square_HW = adjust_stroke_width(square_HW)
     fitted_HW = resize_square(square_HW, FIT_PX)
-    # A stroke much thinner than the picture is long has all but averaged away.
+    # A stroke much thinner than the ink is long has nearly averaged away.
     return np.asarray(fitted_HW / fitted_HW.max())
 
 
 def adjust_stroke_width(ink_HW: GrayImage) -> GrayImage:
-    """Strokes widened or narrowed to MNIST's usual width, as it is once the result is fitted.
+    """Widen or narrow strokes so that they have MNIST's usual width after fitting.
 
-    With side s and stroke w, a disc of radius r makes them s + 2r and w + 2r;
-    solved for r where 20 (w + 2r) / (s + 2r) is the width wanted.
+    A disc of radius r changes side s and stroke w to s + 2r and w + 2r; r is chosen
+    so that 20 (w + 2r) / (s + 2r) is the target width.
     """
     ink_HW = resize_square(ink_HW, FIT_PX * OVERSAMPLING)
     side_px, width_px = len(ink_HW), stroke_width_px(ink_HW)
-    wanted_px = WIDENED_PX if width_px < THIN_PX * OVERSAMPLING else NARROWED_PX
-    radius_px = (wanted_px * side_px - FIT_PX * width_px) / (2 * (FIT_PX - wanted_px))
+    target_px = WIDENED_PX if width_px < THIN_PX * OVERSAMPLING else NARROWED_PX
+    radius_px = (target_px * side_px - FIT_PX * width_px) / (2 * (FIT_PX - target_px))
     ink_HW = np.pad(ink_HW, 1 + math.ceil(abs(radius_px)))
-    # Half of the usual darkness, because a thin stroke shrunk is grey all over.
+    # Half of the usual darkness, because a thin stroke is gray all over when scaled down.
     visible_N = ink_HW[ink_HW > VISIBLE_INK * ink_HW.max()]
     stroke_HW = ink_HW > quantile(visible_N, 0.9) / 2
-    # Distances are counted between the middles of pixels, and the edge lies half a pixel off.
+    # Distances are between the centers of pixels; the edge is half a pixel off.
     if radius_px > 0:
         reach_HW = radius_px + 1 - ndimage.distance_transform_edt(~stroke_HW)
     else:
@@ -74,8 +98,8 @@ def adjust_stroke_width(ink_HW: GrayImage) -> GrayImage:
 def stroke_width_px(ink_HW: GrayImage) -> float:
     """The mean width of the strokes: twice the ink over its total variation.
 
-    A stroke of length L, width w and any darkness d holds L w d of ink, and its
-    two edges have a total variation of 2 L d.
+    A stroke of length L, width w and any darkness d has L w d of ink, and its two
+    edges have a total variation of 2 L d.
     """
     height, width = ink_HW.shape
     padded_HW = np.zeros((height + 2, width + 2), np.float32)
@@ -86,7 +110,7 @@ def stroke_width_px(ink_HW: GrayImage) -> float:
 
 
 def to_square(ink_HW: GrayImage) -> GrayImage:
-    """Cropped to the ink and padded with paper to a square around it."""
+    """Crop to the ink and pad with background to a square."""
     left, top, right, bottom = ink_box(ink_HW)
     height, width = bottom - top, right - left
     side = max(height, width)
@@ -97,7 +121,7 @@ def to_square(ink_HW: GrayImage) -> GrayImage:
 
 
 def resize_square(ink_HW: GrayImage, side_px: int) -> GrayImage:
-    """A square of ink in another size, (side_px, side_px): area averages, bicubic to enlarge."""
+    """Scale a square to (side_px, side_px): area averages to shrink, bicubic to enlarge."""
     if len(ink_HW) == side_px:
         return ink_HW
     if len(ink_HW) > side_px:
@@ -109,10 +133,10 @@ def resize_square(ink_HW: GrayImage, side_px: int) -> GrayImage:
 
 @lru_cache(maxsize=64)
 def area_shares(from_px: int, to_px: int) -> GrayImage:
-    """How much of each of `to_px` pixels each of `from_px` covers, float32 (to_px, from_px).
+    """The share of each output pixel that each input pixel covers, float32 (to_px, from_px).
 
-    Pillow's box filter takes every pixel for one output pixel or none, and drops
-    a line of one pixel that falls between two.
+    Pillow's box filter assigns a pixel to one output pixel or to none, and loses a
+    line of one pixel that falls between two.
     """
     scale = from_px / to_px
     start_S1 = scale * np.arange(to_px)[:, None]
@@ -122,21 +146,19 @@ def area_shares(from_px: int, to_px: int) -> GrayImage:
 
 
 def center_by_mass(ink_HW: GrayImage) -> GrayImage:
-    """Ink moved by whole pixels so that its centre of mass is the middle of (28, 28).
+    """Move ink by whole pixels so that its center of mass is in the middle of (28, 28).
 
-    Where that would push ink out of the picture, it stays inside.
+    It is moved less where ink would leave the image.
     """
     left, top, right, bottom = ink_box(ink_HW)
-    y, x = (
-        centered_start(ink_HW.sum(axis=1), top, bottom),
-        centered_start(ink_HW.sum(axis=0), left, right),
-    )
+    y = _centered_start(ink_HW.sum(axis=1), top, bottom)
+    x = _centered_start(ink_HW.sum(axis=0), left, right)
     centered_HW = np.zeros((SIZE_PX, SIZE_PX), np.float32)
     centered_HW[y : y + bottom - top, x : x + right - left] = ink_HW[top:bottom, left:right]
     return centered_HW
 
 
-def centered_start(ink_N: GrayImage, first: int, end: int) -> int:
-    """Where ink from `first` to `end` begins in `SIZE_PX` pixels, with its mean in the middle."""
+def _centered_start(ink_N: GrayImage, first: int, end: int) -> int:
+    """Where ink from `first` to `end` begins in `SIZE_PX` pixels if its mean is in the middle."""
     mean = float(ink_N @ np.arange(len(ink_N), dtype=np.float32)) / float(ink_N.sum())
     return min(max(CENTER_PX - round(mean) + first, 0), SIZE_PX - (end - first))

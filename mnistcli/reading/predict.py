@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistcli.data.examples import evaluation_batches, normalize
+from mnistcli.data.batches import evaluation_batches
+from mnistcli.data.normalization import normalize
 from mnistcli.reading.digit import DigitImage, Segmentation, Segmentations
 from mnistcli.reading.normalize import stroke_width_px
 from mnistcli.runs.checkpoint import LoadedModel

@@ -1,4 +1,4 @@
-"""What pictures really show, and how many were read right.
+"""Read pictures against their labels.
 
 A label file is CSV with the columns `file`, relative to the label file's directory, and
 `label`: the digits from left to right. Other columns are ignored.
@@ -13,13 +13,13 @@ from mnistcli.data.csv_table import read_csv_rows
 from mnistcli.errors import DataError
 from mnistcli.evaluation.metrics import wilson_interval
 
-# The sizes that the scores tell apart: MNIST's own, and all that had to be shrunk.
+# Pictures up to MNIST's own size are scored apart from larger ones.
 SMALL_PX = 28
 
 
 @dataclass(frozen=True)
 class LabeledPicture:
-    """A picture file with what it shows and what was read in it, None where nothing could be."""
+    """A picture file, its true digits, and those that were read; `read` is None if it failed."""
 
     file: str
     label: str
@@ -28,14 +28,14 @@ class LabeledPicture:
     height_px: int
 
     @property
-    def right(self) -> bool:
-        """Whether every digit was read, and no other."""
-        return self.read is not None and is_same_number(self.read, self.label)
+    def is_correct(self) -> bool:
+        """Whether the digits that were read are those of the label, on any number of lines."""
+        return self.read is not None and _strip_spaces(self.read) == _strip_spaces(self.label)
 
     @property
     def kind(self) -> str:
-        """The group that the scores count it in."""
-        if len(strip_spaces(self.label)) > 1:
+        """The group that it is scored in."""
+        if len(_strip_spaces(self.label)) > 1:
             return "several digits"
         if self.width_px == 0:
             return "unreadable"
@@ -45,62 +45,52 @@ class LabeledPicture:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of some pictures were read right, with the 95 % Wilson interval (0..1)."""
+    """How many of `num` pictures were read correctly."""
 
     num: int
     num_correct: int
 
     @property
     def share(self) -> float:
-        """The share of right readings, 0..1."""
+        """The share of correct ones, 0..1."""
         return self.num_correct / self.num
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the share of right readings lies, with 95 % confidence."""
+        """The 95 % Wilson interval of the share, 0..1."""
         return wilson_interval(self.num_correct, self.num)
 
 
 @dataclass
 class PictureScores:
-    """The readings of labelled pictures; `num_unlabelled` others were read."""
+    """The labeled pictures that were read, and the number of those without a label."""
 
-    readings: list[LabeledPicture] = field(default_factory=list)
-    num_unlabelled: int = 0
+    pictures: list[LabeledPicture] = field(default_factory=list)
+    num_unlabeled: int = 0
 
     def tallies(self) -> dict[str, Tally]:
-        """All pictures, and each kind of them."""
-        kinds = sorted({reading.kind for reading in self.readings})
-        groups = {"all": self.readings}
-        groups |= {kind: [each for each in self.readings if each.kind == kind] for kind in kinds}
+        """The tally of all pictures ("all"), then that of each kind."""
+        groups = {"all": self.pictures}
+        for kind in sorted({picture.kind for picture in self.pictures}):
+            groups[kind] = [picture for picture in self.pictures if picture.kind == kind]
         return {
-            kind: Tally(len(group), sum(each.right for each in group))
+            kind: Tally(len(group), sum(picture.is_correct for picture in group))
             for kind, group in groups.items()
         }
 
     @property
     def misread(self) -> list[LabeledPicture]:
-        """What was not read right."""
-        return [reading for reading in self.readings if not reading.right]
-
-
-def strip_spaces(text: str) -> str:
-    """A text without its white space."""
-    return "".join(text.split())
-
-
-def is_same_number(read: str, label: str) -> bool:
-    """Whether a reading has the label's digits, however they are spread over lines."""
-    return strip_spaces(read) == strip_spaces(label)
+        """Those that were not read correctly."""
+        return [picture for picture in self.pictures if not picture.is_correct]
 
 
 def read_labels(path: Path) -> dict[Path, str]:
-    """The label of every file, by its absolute path.
+    """The labels in a label file by the absolute paths of the pictures.
 
     Raises:
-        DataError: the file cannot be read, or has not both columns.
+        DataError: the file cannot be read, or lacks one of the columns.
     """
-    rows = read_csv_rows(path, ("file", "label"), refuse=partial(_invalid_label_file, path))
+    rows = read_csv_rows(path, ("file", "label"), refuse=partial(_label_file_error, path))
     try:
         return {
             resolve_path(path.parent / row["file"]): row["label"]
@@ -108,17 +98,21 @@ def read_labels(path: Path) -> dict[Path, str]:
             if row["file"] and row["label"]
         }
     except ValueError as error:
-        raise _invalid_label_file(path, f"One of its names is none: {error}.") from error
+        raise _label_file_error(path, f"It has an impossible file name: {error}.") from error
 
 
 def resolve_path(path: Path) -> Path:
-    """The file that a name stands for; unlike `Path.resolve`, any name for a ring of links."""
+    """The absolute path without links; unlike `Path.resolve`, without an error for a loop."""
     return Path(os.path.realpath(path))
 
 
-def _invalid_label_file(path: Path, why: str) -> DataError:
+def _strip_spaces(text: str) -> str:
+    return "".join(text.split())
+
+
+def _label_file_error(path: Path, why: str) -> DataError:
     return DataError(
-        f"'{path}' is no label file.",
+        f"'{path}' is not a label file.",
         why=why,
-        fix="Write a CSV file whose first line is file,label and whose others are like digit.png,7",
+        fix="Write a CSV file with file,label as first line and lines like digit.png,7",
     )

@@ -1,4 +1,4 @@
-"""What `mnist predict` shows: a picture's digits as text, JSON or CSV, and the score of many."""
+"""Output of `mnist predict`: digits as text, JSON or CSV, and the score of labeled pictures."""
 
 import csv
 import sys
@@ -32,13 +32,13 @@ from mnistcli.views.preview import image_as_text, steps_as_text
 
 OutputStyle = Literal["text", "json", "csv", "quiet"]
 
-# With more pictures, each gets a line.
+# More pictures get one line each.
 MAX_PREVIEWS = 4
 CSV_COLUMNS = ("file", "read", "probability", "doubt", "label", "right", "error")
 
 
 class PredictReport:
-    """Shows readings as they come, under a bar where there are many; and their score."""
+    """Prints each picture's digits as they come, with a progress bar, and the score at the end."""
 
     def __init__(
         self,
@@ -51,10 +51,10 @@ class PredictReport:
     ) -> None:
         self._style, self._top, self._show = style, top, show
         self._labels = labels
-        self._score = PictureScores()
+        self._scores = PictureScores()
         self._few = num_pictures <= MAX_PREVIEWS
-        # Where each picture's line is seen, the lines tell how far it is.
-        seen = sys.stdout.isatty() and (labels is None or style != "text")
+        # On a terminal, the lines of the pictures show the progress.
+        prints_lines = sys.stdout.isatty() and (labels is None or style != "text")
         self._progress = Progress(
             TextColumn("reading"),
             BarColumn(bar_width=30),
@@ -62,8 +62,8 @@ class PredictReport:
             TimeRemainingColumn(),
             console=stderr(),
             transient=True,
-            disable=self._few or seen or not sys.stderr.isatty(),
-            # Rich would send what is printed meanwhile to the bar's stream.
+            disable=self._few or prints_lines or not sys.stderr.isatty(),
+            # Rich would redirect what is printed meanwhile to the bar's stream.
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -83,104 +83,106 @@ class PredictReport:
     ) -> None:
         self._progress.stop()
 
-    def add(self, found: PictureResult, predictions: Sequence[Prediction]) -> None:
-        """Show what was read in a picture."""
-        read = predictions_to_text(predictions) if found.error is None else None
-        if found.num_frames > 1 and self._style != "quiet":
-            print_note(f"{found.name} has {found.num_frames} frames or pages: the first is read.")
-        reading = self._counted(found, read)
+    def add(self, result: PictureResult, predictions: Sequence[Prediction]) -> None:
+        """Print the digits of a picture."""
+        read = predictions_to_text(predictions) if result.error is None else None
+        if result.num_frames > 1 and self._style != "quiet":
+            print_note(
+                f"{result.name} has {result.num_frames} frames or pages: only the first is read."
+            )
+        labeled = self._compare_to_label(result, read)
         if self._style == "json":
-            print_json(_record(found, predictions, read=read, reading=reading))
+            print_json(_json_record(result, predictions, read=read, labeled=labeled))
         elif self._style == "csv":
-            _write_csv(_row(found, predictions, read=read, reading=reading))
+            _write_csv(_csv_row(result, predictions, read=read, labeled=labeled))
         elif self._labels is None:
-            self._print(found, predictions, read)
+            self._print(result, predictions, read)
         self._progress.advance(self._task)
 
-    def _counted(self, found: PictureResult, read: str | None) -> LabeledPicture | None:
-        """The reading beside its label, counted in the score; None without a label."""
+    def _compare_to_label(self, result: PictureResult, read: str | None) -> LabeledPicture | None:
+        """Add a picture to the scores; None if it has no label."""
         if self._labels is None:
             return None
-        label = self._labels.get(resolve_path(Path(found.name)))
+        label = self._labels.get(resolve_path(Path(result.name)))
         if label is None:
-            self._score.num_unlabelled += 1
+            self._scores.num_unlabeled += 1
             return None
-        reading = LabeledPicture(found.name, label, read, found.width_px, found.height_px)
-        self._score.readings.append(reading)
-        return reading
+        labeled = LabeledPicture(result.name, label, read, result.width_px, result.height_px)
+        self._scores.pictures.append(labeled)
+        return labeled
 
     def _print(
-        self, found: PictureResult, predictions: Sequence[Prediction], read: str | None
+        self, result: PictureResult, predictions: Sequence[Prediction], read: str | None
     ) -> None:
         if self._style == "quiet":
             print_line("?" if read is None else read)
+        elif read is not None and (self._few or self._show):
+            self._print_preview(result, predictions, read)
         elif read is not None:
-            console = stdout()
-            if not (self._few or self._show):
-                console.print(_line(found.name, predictions, read), soft_wrap=True)
-                return
-            title = Text.assemble(f"{printable(found.name)}: ", (read, "bold green"))
-            console.print(title, soft_wrap=True)
-            if self._show and found.steps:
-                digits = [each.digit for each in predictions]
-                console.print(steps_as_text(found.steps, digits, console))
-            console.print(
-                self._one(predictions[0]) if len(predictions) == 1 else _several(predictions)
-            )
-            for each in predictions:
-                if each.doubt:
-                    which = f"{each.label}, " if len(predictions) > 1 else ""
-                    console.print(Text(f"  {which}{each.doubt}", style="yellow"), soft_wrap=True)
+            stdout().print(_summary_line(result.name, predictions, read), soft_wrap=True)
 
-    def _one(self, predicted: Prediction) -> RenderableType:
-        """What the network saw, beside the most probable classes."""
+    def _print_preview(
+        self, result: PictureResult, predictions: Sequence[Prediction], read: str
+    ) -> None:
+        console = stdout()
+        title = Text.assemble(f"{printable(result.name)}: ", (read, "bold green"))
+        console.print(title, soft_wrap=True)
+        if self._show and result.steps:
+            digits = [prediction.digit for prediction in predictions]
+            console.print(steps_as_text(result.steps, digits, console))
+        several = len(predictions) > 1
+        console.print(_digit_table(predictions) if several else self._top_classes(predictions[0]))
+        for prediction in predictions:
+            if prediction.doubt:
+                which = f"{prediction.label}, " if several else ""
+                console.print(Text(f"  {which}{prediction.doubt}", style="yellow"), soft_wrap=True)
+
+    def _top_classes(self, prediction: Prediction) -> RenderableType:
+        """Bars of the most probable classes; on a terminal, next to the network's input."""
         console = stdout()
         bars = Table.grid(padding=(0, 1))
-        for label, probability in predicted.top(self._top):
+        for label, probability in prediction.top(self._top):
             bar = ProgressBar(total=1, completed=probability, width=30)
             bars.add_row(Text(label, style="bold"), bar, f"{100 * probability:6.2f} %")
         if not console.is_terminal:
             return bars
-        beside = Table.grid(padding=(0, 3, 0, 0))
-        beside.add_row(
-            Group(*image_as_text(predicted.digit.ink(), console)), Group(Text("\n" * 3), bars)
-        )
-        return beside
+        columns = Table.grid(padding=(0, 3, 0, 0))
+        image = image_as_text(prediction.digit.ink(), console)
+        columns.add_row(Group(*image), Group(Text("\n" * 3), bars))
+        return columns
 
     def print_score(self) -> None:
-        """Show how many of the labelled pictures were read right.
+        """Print how many of the labeled pictures were read correctly.
 
         Raises:
             DataError: none of the pictures has a label.
         """
-        score = self._score
-        if not score.readings:
+        scores = self._scores
+        if not scores.pictures:
             raise DataError(
                 "None of the pictures has a label.",
                 why="The label file names other files; its names are relative to its directory.",
-                fix="Check the column 'file', or name the pictures that it is about.",
+                fix="Check the column 'file', or name the pictures that the labels are for.",
             )
-        tallies = score.tallies()
+        tallies = scores.tallies()
         if self._style == "json":
-            print_json(_score_record(score))
+            print_json(_score_record(scores))
         elif self._style == "quiet":
             print_line(f"{100 * tallies['all'].share:.2f}")
         elif self._style == "text":
             stdout().print(_score_table(tallies))
-            _print_misread(score.misread)
-        if score.num_unlabelled:
-            print_note(
-                f"Without a label, and not counted: {score.num_unlabelled:,} of the pictures."
-            )
+            _print_misread(scores.misread)
+        if scores.num_unlabeled:
+            print_note(f"Pictures without a label, not counted: {scores.num_unlabeled:,}.")
 
 
 def _write_csv(row: Sequence[Any]) -> None:
     csv.writer(sys.stdout, lineterminator="\n").writerow(row)
 
 
-def _line(name: str, predictions: Sequence[Prediction], read: str) -> Text:
-    """A picture among many: its name, its digits, the least probability of them."""
-    doubts = [each.doubt for each in predictions if each.doubt]
+def _summary_line(name: str, predictions: Sequence[Prediction], read: str) -> Text:
+    """One line: file, digits, lowest probability, first doubt."""
+    doubts = [prediction.doubt for prediction in predictions if prediction.doubt]
     return Text.assemble(
         f"{printable(name)}: ",
         (read, "bold green"),
@@ -189,84 +191,86 @@ def _line(name: str, predictions: Sequence[Prediction], read: str) -> Text:
     )
 
 
-def _several(predictions: Sequence[Prediction]) -> Table:
-    """A row a digit: what it was read as, what else it may be, and where it stands."""
+def _digit_table(predictions: Sequence[Prediction]) -> Table:
+    """A row per digit: the two most probable classes, and where it is."""
     table = plain_table(
-        "digit", number_column("probability"), "else", number_column("left"), number_column("top")
+        "digit",
+        number_column("probability"),
+        "second choice",
+        number_column("left"),
+        number_column("top"),
     )
-    for each in predictions:
-        (first, most), (second, next_most) = each.top(2)
-        left, top, *_ = each.digit.box
-        rest = f"{second} ({100 * next_most:.2f} %)"
+    for prediction in predictions:
+        (first, most), (second, next_most) = prediction.top(2)
+        left, top, *_ = prediction.digit.box
+        other = f"{second} ({100 * next_most:.2f} %)"
         table.add_row(
-            Text(first, style="bold"), format_percent(most), rest, f"{left:,}", f"{top:,}"
+            Text(first, style="bold"), format_percent(most), other, f"{left:,}", f"{top:,}"
         )
     return table
 
 
 def _min_probability(predictions: Sequence[Prediction]) -> float:
-    return min(each.probability for each in predictions)
+    return min(prediction.probability for prediction in predictions)
 
 
-def _record(
-    found: PictureResult,
+def _json_record(
+    result: PictureResult,
     predictions: Sequence[Prediction],
     *,
     read: str | None,
-    reading: LabeledPicture | None,
+    labeled: LabeledPicture | None,
 ) -> dict[str, Any]:
-    """A picture for programs."""
-    record: dict[str, Any] = {"file": found.name, "read": read}
-    if found.error is not None:
-        record["error"] = {"what": found.error.what, "why": found.error.why}
+    record: dict[str, Any] = {"file": result.name, "read": read}
+    if result.error is not None:
+        record["error"] = {"what": result.error.what, "why": result.error.why}
     else:
         record["probability"] = _min_probability(predictions)
-        record["width_px"], record["height_px"] = found.width_px, found.height_px
-        record["num_frames"] = found.num_frames
+        record["width_px"], record["height_px"] = result.width_px, result.height_px
+        record["num_frames"] = result.num_frames
         record["digits"] = [
             {
-                "digit": each.label,
-                "probability": each.probability,
-                "probabilities": each.probabilities,
-                "box": each.digit.box,
-                "line": each.digit.line,
-                "doubt": each.doubt,
+                "digit": prediction.label,
+                "probability": prediction.probability,
+                "probabilities": prediction.probabilities,
+                "box": prediction.digit.box,
+                "line": prediction.digit.line,
+                "doubt": prediction.doubt,
             }
-            for each in predictions
+            for prediction in predictions
         ]
-    if reading is not None:
-        record["label"] = reading.label
-        record["right"] = reading.right
+    if labeled is not None:
+        record["label"] = labeled.label
+        record["right"] = labeled.is_correct
     return record
 
 
-def _row(
-    found: PictureResult,
+def _csv_row(
+    result: PictureResult,
     predictions: Sequence[Prediction],
     *,
     read: str | None,
-    reading: LabeledPicture | None,
+    labeled: LabeledPicture | None,
 ) -> list[Any]:
-    """A picture for spreadsheets, in the order of `CSV_COLUMNS`."""
-    probability = _min_probability(predictions) if found.error is None else None
-    doubts = "; ".join(each.doubt for each in predictions if each.doubt)
-    label, right = (None, None) if reading is None else (reading.label, reading.right)
-    error = None if found.error is None else found.error.what
-    return [found.name, read, probability, doubts, label, right, error]
+    """The values of `CSV_COLUMNS`."""
+    probability = _min_probability(predictions) if result.error is None else None
+    doubts = "; ".join(prediction.doubt for prediction in predictions if prediction.doubt)
+    label, right = (None, None) if labeled is None else (labeled.label, labeled.is_correct)
+    error = None if result.error is None else result.error.what
+    return [result.name, read, probability, doubts, label, right, error]
 
 
-def _score_record(score: PictureScores) -> dict[str, Any]:
-    """The score for programs; the interval is Wilson's of 95 %."""
+def _score_record(scores: PictureScores) -> dict[str, Any]:
     tallies = {
         kind: {"num": tally.num, "num_right": tally.num_correct, "interval": tally.interval}
-        for kind, tally in score.tallies().items()
+        for kind, tally in scores.tallies().items()
     }
-    return {"score": tallies, "num_unlabelled": score.num_unlabelled}
+    return {"score": tallies, "num_unlabelled": scores.num_unlabeled}
 
 
 def _score_table(tallies: Mapping[str, Tally]) -> Table:
     table = plain_table(
-        "pictures", *map(number_column, ("right", "of", "accuracy")), "95 % interval (Wilson)"
+        "pictures", *map(number_column, ("correct", "of", "accuracy")), "95 % interval (Wilson)"
     )
     for kind, tally in tallies.items():
         low, high = tally.interval
@@ -279,6 +283,6 @@ def _score_table(tallies: Mapping[str, Tally]) -> Table:
 def _print_misread(misread: Sequence[LabeledPicture]) -> None:
     if misread:
         print_line("\nMisread:")
-    for each in misread:
-        names = printable(f"{each.file}: {each.label}")
-        print_line(f"  {names} read as {each.read or 'nothing'}")
+    for picture in misread:
+        file_and_label = printable(f"{picture.file}: {picture.label}")
+        print_line(f"  {file_and_label} read as {picture.read or 'nothing'}")

@@ -1,0 +1,37 @@
+"""Array types of the picture reader, and two measures that several of its steps need.
+
+Array names end in their shape: H rows, W columns, C channels, N pixels, K connected parts.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+# float32; brightness, contrast or ink of every pixel.
+GrayImage = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+# The number of the connected part or the digit that a pixel belongs to, from 1; 0 elsewhere.
+Labels = NDArray[np.int32]
+# Left, top, right, bottom in pixels; right and bottom are exclusive.
+Box = tuple[int, int, int, int]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def quantile(values: GrayImage, share: float) -> float:
+    """The value at this share (0..1) of the sorted, non-empty `values`.
+
+    It does not interpolate, and is much faster than NumPy's.
+    """
+    rank = round(share * (values.size - 1))
+    return float(np.partition(values, rank, axis=None)[rank])
+
+
+def border_pixels(pixels: NDArray[Scalar], inset: int) -> NDArray[Scalar]:
+    """The pixels `inset` pixels from the edge of (H, W) or (H, W, C), as (N,) or (N, C).
+
+    The corners appear twice.
+    """
+    height, width = pixels.shape[:2]
+    inner = pixels[inset : height - inset, inset : width - inset]
+    return np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])
