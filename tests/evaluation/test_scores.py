@@ -1,19 +1,21 @@
-"""Scores that are kept in a run: written for its best checkpoint, and refused if inconsistent."""
+"""Scores: saved for a run's best checkpoint, refused if inconsistent; the required accuracy."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mnistcli.data.datasets import get_dataset, load_dataset
-from mnistcli.errors import DataError
-from mnistcli.evaluation.evaluate import EvalData, evaluate_models
+from mnistcli.errors import DataError, GateError
+from mnistcli.evaluation.eval_data import EvalData
+from mnistcli.evaluation.evaluate import evaluate_models
 from mnistcli.evaluation.metrics import ClassScore
-from mnistcli.evaluation.scores import Score, read_score, write_score
+from mnistcli.evaluation.scores import Score, read_score, require_accuracy, write_score
 from mnistcli.runs.checkpoint import load_checkpoint
 from mnistcli.runs.directory import Run
+from tests.helpers.evaluation import make_score
+from tests.helpers.training import load_digits
 
 MISTAKE = {"index": 0, "label": 0, "predicted": 1, "probability": 0.9, "label_probability": 0.1}
 
@@ -56,11 +58,52 @@ def test_an_inconsistent_score_is_refused(tmp_path: Path, change: dict[str, Any]
         read_score(Run(tmp_path), "digits", "test")
 
 
-def test_a_score_is_written_for_the_best_checkpoint_of_a_run_only(trained: Path) -> None:
-    examples = load_dataset(get_dataset("digits"), "test", Path())
+def test_a_score_is_saved_for_the_best_checkpoint_without_tta_only(trained: Path) -> None:
     models = [load_checkpoint(trained / name) for name in ("best.pth", "last.pth")]
-    best, last = evaluate_models(models, EvalData("digits", "test", examples))
-    assert write_score(last.score) is None
-    assert write_score(best.score) == trained / "eval-digits-test.json"
-    assert read_score(Run(trained), "digits", "test") == best.score
+    data = EvalData("digits", "test", load_digits("test"))
+    best, last = (evaluation.score for evaluation in evaluate_models(models, data))
+    assert write_score(last) is None
+    assert write_score(replace(best, tta=True)) is None
+    assert read_score(Run(trained), "digits", "test") is None
+    path = write_score(best)
+    assert path == trained / "eval-digits-test.json"
+    assert read_score(Run(trained), "digits", "test") == best
     assert read_score(Run(trained), "digits", "val") is None
+    record = json.loads(path.read_text())
+    del record["bins"], record["tta"]  # as saved by older versions
+    path.write_text(json.dumps(record))
+    assert read_score(Run(trained), "digits", "test") == replace(best, bins=[])
+
+
+def score(num_correct: int, num_images: int) -> Score:
+    return make_score("best.pth", range(num_images - num_correct), num_images=num_images)
+
+
+def test_an_accuracy_below_the_bound_is_refused() -> None:
+    with pytest.raises(GateError) as caught:
+        require_accuracy(score(9_930, 10_000), min_percent=99.4)
+    assert caught.value.exit_code == 5
+    assert "99.30 %" in caught.value.what
+    assert "70 of 10,000" in caught.value.why
+    with pytest.raises(GateError):
+        require_accuracy(score(59_699, 60_000), min_percent=99.5)
+
+
+def test_every_checkpoint_must_reach_the_bound() -> None:
+    scores = score(9_930, 10_000), score(9_950, 10_000), score(9_910, 10_000)
+    require_accuracy(*scores, min_percent=99.1)
+    with pytest.raises(GateError, match="2 of 3 checkpoints") as caught:
+        require_accuracy(*scores, min_percent=99.4)
+    assert "99.10 %" in caught.value.why
+
+
+@pytest.mark.parametrize("min_percent", [None, 0, 99.3])
+def test_an_accuracy_at_or_above_the_bound_passes(min_percent: float | None) -> None:
+    require_accuracy(score(9_930, 10_000), min_percent=min_percent)
+
+
+def test_an_accuracy_at_the_bound_passes_whatever_its_binary_fraction() -> None:
+    best = score(10_000, 10_000)
+    for num_correct in range(0, 10_001, 7):
+        exact = replace(best, accuracy=num_correct / 10_000)
+        require_accuracy(exact, min_percent=float(f"{num_correct / 100:.2f}"))
