@@ -264,7 +264,7 @@ def _fetch(
     base_url: str, file: DataFile, folder: Path, on_progress: Callable[[int, int | None], None]
 ) -> bytes:
     """The file from one mirror, its checksum verified; raises _MirrorError."""
-    # Not needed before something is downloaded: they take 0.3 s to import.
+    # Only a download needs them, and they take a quarter of a second.
     import pooch
     import requests
 

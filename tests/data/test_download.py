@@ -258,7 +258,8 @@ def test_every_file_is_downloaded_once_and_can_be_loaded(
 ) -> None:
     if fault:
         mirror.fail(fault)
-    dataset, progress = small_mnist(), {name: [(0, None)] for name in NAMES}
+    dataset = small_mnist()
+    progress: dict[str, list[tuple[int, int | None]]] = {name: [] for name in NAMES}
     states = download_dataset(
         dataset,
         tmp_path,
