@@ -192,7 +192,7 @@ def test_scores_are_compared_on_the_same_images_only(trained: Path) -> None:
     here, there = (judge(each, split="val").score for each in (model, other))
     assert here.num_images == there.num_images
     for scores in ((here, there), (here, judge(model).score)):
-        with pytest.raises(SettingsError, match="other"):
+        with pytest.raises(SettingsError, match="different images"):
             compare(*scores)
     pair = compare(here, here)
     assert (pair.num_both, pair.p) == (here.num_errors, 1)

@@ -73,7 +73,7 @@ def summary(
     from mnistcli.views.summary import show_network, show_recipes
 
     checkpoints, flags = [*filter(None, [name]), *(checkpoint or [])], given_settings(ctx)
-    _check_one_network(checkpoints, list(flags))
+    _check_one_network(checkpoints, [f"--{flag.replace('_', '-')}" for flag in flags])
     path = None
     if checkpoints:
         path = find_checkpoint(checkpoints[0], out)

@@ -1,16 +1,22 @@
-"""`mnist eval`: figures, splits, gates."""
+"""`mnist eval`: which checkpoints and images, the figures, what is saved, exit codes."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+import mnistcli
 from mnistcli.evaluation.metrics import wilson_interval
-from mnistcli.runs.checkpoint import load_checkpoint
+from mnistcli.evaluation.scores import read_score
+from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
+from mnistcli.runs.directory import Run
 from tests.helpers.cli import Mnist
+from tests.helpers.runs import copy_as_multirun
 
-CLASSES = [str(digit) for digit in range(10)]
+ON_DIGITS = ("--dataset", "digits")
 
 
 def test_the_figures_agree_with_each_other(mnist: Mnist, trained: Path) -> None:
@@ -21,99 +27,140 @@ def test_the_figures_agree_with_each_other(mnist: Mnist, trained: Path) -> None:
     assert record["num_errors"] == 360 - num_correct == len(record["mistakes"])
     assert record["accuracy"] == num_correct / 360
     assert record["interval"] == list(wilson_interval(num_correct, 360))
-    assert [each["name"] for each in record["classes"]] == CLASSES
+    assert [each["name"] for each in record["classes"]] == [str(digit) for digit in range(10)]
     for k, each in enumerate(record["classes"]):
         assert each["num_images"] == sum(confusion[k])
         assert each["recall"] == pytest.approx(confusion[k][k] / sum(confusion[k]))
-
-
-def test_a_person_sees_accuracy_interval_classes_and_confusion(mnist: Mnist, trained: Path) -> None:
-    result = mnist("eval", trained)
-    assert result.exit_code == 0
-    for words in ("Accuracy", "360 test images of digits", "95 % interval", "precision", "Rows"):
-        assert words in result.stdout
-    assert not result.stderr
-
-
-def test_quiet_prints_the_accuracy_only(mnist: Mnist, trained: Path) -> None:
-    record = json.loads(mnist("eval", trained, "--json").stdout)
     assert mnist("eval", trained, "-q").stdout == f"{100 * record['accuracy']:.2f}\n"
 
 
-def test_the_validation_split_is_the_one_training_held_out(mnist: Mnist, trained: Path) -> None:
-
+def test_the_validation_split_is_the_one_of_training(mnist: Mnist, trained: Path) -> None:
     record = json.loads(mnist("eval", trained, "--split", "val", "--json").stdout)
     card = load_checkpoint(trained / "best.pth").card
     assert record["num_images"] == 144
-    # Training judged the same weights on the same images, also in float32.
+    # Training evaluated the same weights on the same images, also in float32.
     assert record["accuracy"] == pytest.approx(card.val_accuracy)
 
 
-def test_eval_keeps_its_result_in_the_run(mnist: Mnist, trained: Path) -> None:
+def test_the_score_is_saved_in_the_run(mnist: Mnist, trained: Path) -> None:
     record = json.loads(mnist("eval", trained, "--json").stdout)
-    kept = json.loads((trained / "eval-digits-test.json").read_text())
-    assert kept.items() <= record.items()
-    assert kept["num_errors"] == 360 - sum(row[k] for k, row in enumerate(kept["confusion"]))
+    saved = json.loads((trained / "eval-digits-test.json").read_text())
+    assert saved.items() <= record.items()
 
 
-def test_a_run_is_found_by_name(mnist: Mnist, trained: Path) -> None:
-    assert mnist("eval", "small", "--out", trained.parent, "-q").exit_code == 0
-    assert mnist("eval", "last", "--out", trained.parent, "-q").exit_code == 0
+def test_tta_leaves_nothing_in_the_run(mnist: Mnist, trained: Path) -> None:
+    assert json.loads(mnist("eval", trained, "--tta", "--json").stdout)["tta"] is True
+    assert not list(trained.glob("eval-*.json"))
+    mnist("eval", trained)
+    saved = (trained / "eval-digits-test.json").read_bytes()
+    assert "TTA" in mnist("eval", trained, "--tta").stdout
+    assert (trained / "eval-digits-test.json").read_bytes() == saved
 
 
-@pytest.mark.parametrize(("bound", "exit_code"), [("1", 0), ("100", 5)])
-def test_a_gate_decides_the_exit_code(
+def test_a_score_that_cannot_be_saved_is_still_printed(mnist: Mnist, trained: Path) -> None:
+    (trained / "eval-digits-test.json").mkdir()
+    result = mnist("eval", trained, "-q")
+    assert result.exit_code == 0
+    assert float(result.stdout) > 50
+    assert "not saved" in result.stderr
+
+
+def test_a_checkpoint_is_named_in_every_way(mnist: Mnist, trained: Path) -> None:
+    shutil.copytree(trained, "runs/small")
+    path = str(trained / "best.pth")
+    expected = mnist("eval", path, "-q").stdout
+    for words in (["small"], ["last"], ["runs/small"], ["-c", "small"], ["--checkpoint", path]):
+        assert mnist("eval", *words, "-q").stdout == expected
+
+
+def test_checkpoints_add_up_in_order(mnist: Mnist, trained: Path) -> None:
+    copy_as_multirun(trained, Path("runs/multi"), seeds=range(3), num_copies=2)
+    words = ["runs/multi", trained, "-c", str(BUNDLED_CHECKPOINT), "-c", "multi/seed-0"]
+    record = json.loads(mnist("eval", *words, *ON_DIGITS, "--json").stdout)
+    seeds = [f"runs/multi/seed-{seed}/best.pth" for seed in range(2)]
+    assert [each["checkpoint"] for each in record["judgements"]] == [
+        *seeds,
+        str(trained / "best.pth"),
+        str(BUNDLED_CHECKPOINT),
+        seeds[0],
+    ]
+
+
+def test_two_checkpoints_are_compared_and_each_is_saved(mnist: Mnist, trained: Path) -> None:
+    other = trained.parent / "other"
+    shutil.copytree(trained, other)
+    shutil.copy(BUNDLED_CHECKPOINT, other / "best.pth")
+    result = mnist("eval", trained, other, *ON_DIGITS, "--ensemble", "--corrupt", "blur")
+    assert result.exit_code == 0
+    assert "3 corrupted copies" in result.stderr
+    accuracies = []
+    for path in (trained, other):
+        score = read_score(Run(path), "digits", "test")
+        assert score
+        accuracies.append(100 * score.accuracy)
+        assert f"{accuracies[-1]:.2f} %" in result.stdout
+    assert len(list(Path().glob("**/eval-*.json"))) == 2
+    low, high = sorted(accuracies)
+    for bound, exit_code in ((low - 1, 0), ((low + high) / 2, 5)):
+        command = ["eval", trained, other, *ON_DIGITS, "-q", "--min-accuracy", f"{bound:.2f}"]
+        result = mnist(*command)
+        assert result.exit_code == exit_code
+        assert list(map(float, result.stdout.split())) == pytest.approx(accuracies, abs=0.01)
+    assert "1 of 2 checkpoints" in result.stderr
+
+
+def test_seeds_of_one_recipe_have_a_mean_and_spread(mnist: Mnist) -> None:
+    options = ("--recipe", "mlp-50-50", *ON_DIGITS, "--epochs", "2", "--name", "two")
+    assert mnist("train", *options, "--seeds", "2").exit_code == 0
+    record = json.loads(mnist("eval", "two", "--ensemble", "--json").stdout)
+    first, second = (each["num_errors"] for each in record["judgements"][:2])
+    assert first != second
+    spread = record["spread"]
+    assert spread["mean"] == pytest.approx(1 - (first + second) / 720)
+    assert spread["deviation"] == pytest.approx(abs(first - second) / 360 / 2**0.5)
+    assert (spread["num_errors"], spread["num_images"]) == (first + second, 720)
+
+
+@pytest.mark.parametrize(("bound", "exit_code"), [("1", 0), ("100", 5), ("nan", 5)])
+def test_a_required_accuracy_decides_the_exit_code(
     mnist: Mnist, trained: Path, bound: str, exit_code: int
 ) -> None:
     result = mnist("eval", trained, "--min-accuracy", bound, "--json")
     assert result.exit_code == exit_code
     assert json.loads(result.stdout)["num_images"] == 360
-    assert ("below 100 %" in result.stderr) is (exit_code == 5)
 
 
-def test_a_bound_that_is_no_number_is_not_met(mnist: Mnist, trained: Path) -> None:
-    assert mnist("eval", trained, "--min-accuracy", "nan").exit_code == 5
-
-
-def test_a_record_is_no_checkpoint(mnist: Mnist, trained: Path) -> None:
-    result = mnist("eval", trained / "metrics.csv")
-    assert result.exit_code == 3
-    assert "is no checkpoint that this version reads" in result.stderr
-
-
-def test_other_classes_are_not_judged(mnist: Mnist, trained: Path) -> None:
+def test_other_classes_are_refused(mnist: Mnist, trained: Path) -> None:
     content = torch.load(trained / "best.pth", weights_only=True)
     content["card"]["classes"] = ["[/x]", *"abcdefghi"]
     torch.save(content, trained / "best.pth")
     result = mnist("eval", trained)
     assert result.exit_code == 2
-    assert "whose classes are others" in result.stderr
-
-
-def test_a_score_that_cannot_be_kept_is_printed_all_the_same(mnist: Mnist, trained: Path) -> None:
-    (trained / "eval-digits-test.json").mkdir()
-    result = mnist("eval", trained, "-q")
-    assert result.exit_code == 0
-    assert float(result.stdout) > 50
-    assert "Not kept" in result.stderr
+    assert "other classes" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "words"),
     [
         (["x" * 300], 1, "File name too long"),
-        (["none.pth"], 3, "none.pth cannot be read"),
-        (["nothing"], 3, "There is no run 'nothing'"),
-        (["--split", "train"], 2, "There is no split 'train'"),
+        (["none.pth"], 3, "none.pth"),
+        (["nothing"], 3, "nothing"),
+        (["trained/small/metrics.csv"], 3, "metrics.csv"),
+        (["--split", "train"], 2, "'train'"),
         (["--dataset", "mnits"], 2, "Did you mean mnist?"),
         (["--min-accuracy", "101"], 2, "--min-accuracy"),
         (["--min-accuracy", "0.97"], 2, "--min-accuracy"),
         (["--dataset", "digits", "--split", "val"], 2, "no validation split of digits"),
         (["--offline", "--data-dir", "nowhere"], 3, "mnist download"),
         (["--device", "tpu"], 2, "tpu"),
+        (["trained/small", "--corrupt", "blurr"], 2, "Did you mean blur?"),
+        (["trained/small", "--ensemble"], 2, "--ensemble"),
+        (["trained/small", str(BUNDLED_CHECKPOINT)], 2, "--dataset digits"),
+        (["trained/small", "--calibrate", "--split", "val"], 2, "--split test"),
     ],
 )
-def test_what_cannot_be_judged_ends_in_a_message(
+@pytest.mark.usefixtures("trained")
+def test_impossible_evaluations_end_in_a_message(
     mnist: Mnist, arguments: list[str], exit_code: int, words: str
 ) -> None:
     result = mnist("eval", *arguments)
@@ -123,25 +170,21 @@ def test_what_cannot_be_judged_ends_in_a_message(
     assert not result.stdout
 
 
-def test_the_bundled_network_is_judged_by_its_name_alone(mnist: Mnist) -> None:
-    """`mnist eval $(…)` that found no run must not pass for an answer."""
-    result = mnist("eval", "--dataset", "digits", "-q")
-    assert "No run was named: this is the bundled network." in result.stderr
+def test_the_bundled_network_is_evaluated_with_a_note(mnist: Mnist) -> None:
+    """`mnist eval $(…)` that found no run must not pass for a result.
 
-
-def test_the_bundled_weights_read_other_peoples_digits(mnist: Mnist) -> None:
-    """Scikit-learn's digits come from other writers and another scanner than MNIST's."""
-    result = mnist("eval", "--dataset", "digits", "-q")
+    Scikit-learn's digits come from other writers and another scanner than MNIST's.
+    """
+    result = mnist("eval", *ON_DIGITS, "-q")
     assert result.exit_code == 0
     assert float(result.stdout) > 90
+    assert "the bundled network" in result.stderr
 
 
 @pytest.mark.mnist
-def test_the_bundled_weights_make_exactly_the_cards_errors(mnist: Mnist, mnist_dir: Path) -> None:
-    import re
-
-    import mnistcli
-
+def test_the_bundled_network_makes_exactly_the_errors_of_its_card(
+    mnist: Mnist, mnist_dir: Path
+) -> None:
     card = (Path(mnistcli.__file__).parent / "models" / "weights" / "cnn-small.md").read_text()
     stated = re.search(r"(\d+) errors in the 10,000 test images", card)
     assert stated
@@ -151,9 +194,7 @@ def test_the_bundled_weights_make_exactly_the_cards_errors(mnist: Mnist, mnist_d
 
 
 @pytest.mark.mnist
-def test_an_altered_file_is_named(mnist: Mnist, mnist_dir: Path, tmp_path: Path) -> None:
-    import shutil
-
+def test_a_changed_data_file_is_named(mnist: Mnist, mnist_dir: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(mnist_dir, data)
     path = data / "MNIST" / "raw" / "t10k-images-idx3-ubyte.gz"
