@@ -10,9 +10,9 @@ PICTURES = REPOSITORY.parent / "shared" / "digits-dev"
 
 def _mnist_source() -> Path | None:
     """The directory with the real MNIST files, laid out as by torchvision or flat."""
-    places = [os.environ.get("MNIST_DATA_DIR"), REPOSITORY.parent / "shared" / "mnist"]
-    for place in filter(None, places):
-        for folder in (Path(place), Path(place) / "MNIST" / "raw"):
+    data_dir = os.environ.get("MNIST_DATA_DIR")
+    for place in (*([Path(data_dir)] if data_dir else []), REPOSITORY.parent / "shared" / "mnist"):
+        for folder in (place, place / "MNIST" / "raw"):
             if (folder / "train-images-idx3-ubyte.gz").is_file():
                 return folder
     return None

@@ -23,7 +23,7 @@ from tests.helpers.forged_archives import (
     zip_members,
 )
 
-CONTENT = {"numbers": torch.arange(5.0), "words": ["a", "b"], "nested": {"one": 1}}
+CONTENT: dict[str, Any] = {"numbers": torch.arange(5.0), "words": ["a", "b"], "nested": {"one": 1}}
 
 
 def assert_refused(content: bytes) -> DataError:
