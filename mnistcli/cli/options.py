@@ -275,7 +275,7 @@ CheckpointOption = Annotated[
     typer.Option(
         "--checkpoint",
         "-c",
-        help="A checkpoint, the same as CHECKPOINT.",
+        help="The same as the argument CHECKPOINT.",
         metavar="CHECKPOINT",
         show_default=False,
         autocompletion=complete_run,

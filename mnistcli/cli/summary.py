@@ -86,7 +86,8 @@ def summary(
             fit_budget(resolve_settings({"recipe": name}, environ={}).settings) for name in RECIPES
         ]
         networks = {
-            each.recipe: (each, summarize_network(each.arch, each.network)) for each in recipes
+            settings.recipe: (settings, summarize_network(settings.arch, settings.network))
+            for settings in recipes
         }
         show_recipes(networks, as_json=json, quiet=quiet)
         return

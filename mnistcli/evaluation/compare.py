@@ -76,7 +76,7 @@ def compare(first: Score, second: Score) -> Comparison:
 def _check_same_images(first: Score, second: Score) -> None:
     """Compare data set, split, images per class, and the labels of misclassified images."""
     sources = [
-        (score.dataset, score.split, [each.num_images for each in score.classes])
+        (score.dataset, score.split, [class_score.num_images for class_score in score.classes])
         for score in (first, second)
     ]
     labels = {mistake.index: mistake.label for mistake in first.mistakes}

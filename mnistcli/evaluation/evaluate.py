@@ -74,8 +74,9 @@ def check_options(
 ) -> None:
     """Raise SettingsError unless all checkpoints can be evaluated this way on the same images."""
     require_classes(models, dataset)
-    settings = [loaded.card.settings for loaded in models]
-    if split == "val" and len({(each.dataset, each.split_key) for each in settings}) > 1:
+    all_settings = [loaded.card.settings for loaded in models]
+    splits = {(settings.dataset, settings.split_key) for settings in all_settings}
+    if split == "val" and len(splits) > 1:
         raise SettingsError(
             "The checkpoints have no validation split in common.",
             why="They differ in --dataset, --val-size, fold or --seed.",
@@ -154,7 +155,8 @@ def _evaluation(
     group: tuple[LoadedModel, ...], predictions: Predictions, data: EvalData, *, tta: bool
 ) -> Evaluation:
     """The evaluation of one checkpoint, or of several as an ensemble."""
-    names, settings = [str(each.path) for each in group], [each.card.settings for each in group]
+    names = [str(loaded.path) for loaded in group]
+    all_settings = [loaded.card.settings for loaded in group]
     is_ensemble = len(group) > 1
     score = score_predictions(
         predictions,
@@ -166,8 +168,10 @@ def _evaluation(
     )
     return Evaluation(
         score,
-        settings=None if is_ensemble else settings[0],
-        num_params=sum(count_parameters(each.arch, each.network) for each in settings),
+        settings=None if is_ensemble else all_settings[0],
+        num_params=sum(
+            count_parameters(settings.arch, settings.network) for settings in all_settings
+        ),
         doubtful=get_dataset(data.dataset).doubtful if data.split == "test" else (),
         members=tuple(names) if is_ensemble else (),
     )

@@ -66,10 +66,10 @@ def macro_mean(classes: Sequence[ClassScore]) -> ClassScore:
     """The unweighted mean over the classes; its F1 is the macro F1."""
     return ClassScore(
         "mean",
-        sum(each.num_images for each in classes),
-        fmean(each.precision for each in classes),
-        fmean(each.recall for each in classes),
-        fmean(each.f1 for each in classes),
+        sum(score.num_images for score in classes),
+        fmean(score.precision for score in classes),
+        fmean(score.recall for score in classes),
+        fmean(score.f1 for score in classes),
     )
 
 

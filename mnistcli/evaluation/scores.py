@@ -205,7 +205,7 @@ def _is_consistent(score: Score) -> bool:
     if not num_classes or [len(row) for row in score.confusion] != [num_classes] * num_classes:
         return False
     num_correct = sum(score.confusion[k][k] for k in range(num_classes))
-    bin_sizes = [each.num_images for each in score.bins]
+    bin_sizes = [bin_.num_images for bin_ in score.bins]
     shares = [score.accuracy, *score.interval]
     for mistake in score.mistakes:
         shares += [mistake.probability, mistake.label_probability]

@@ -1,4 +1,4 @@
-"""The five architectures by name, the networks built from them, and how many parameters those have.
+"""The five architectures by name; building their networks and counting the parameters.
 
 Importing this loads no network and no torch: an architecture names its class, which is
 imported when a network is built.

@@ -1,4 +1,4 @@
-"""Which runs there are, how far each has come, and which of their files are damaged."""
+"""Which runs there are, their progress, and which of their files are damaged."""
 
 import json
 import shutil
@@ -56,14 +56,14 @@ def change_settings(run: Path, **changes: object) -> None:
 
 
 def test_an_entry_has_what_the_files_record(trained: Path) -> None:
-    (found,), problems = read_run_entries(trained.parent)
+    (run_entry,), problems = read_run_entries(trained.parent)
     assert not problems
-    assert (found.name, found.state, found.num_params) == ("small", "finished", 26_698)
-    assert (found.settings.recipe, found.settings.dataset) == ("cnn-26k", "digits")
-    assert found.epochs == read_metrics(Run(trained))
-    assert found.seconds == pytest.approx(sum(epoch.seconds for epoch in found.epochs))
-    assert found.score is None
-    assert found.written >= (trained / "metrics.csv").stat().st_mtime_ns / 1e9
+    assert (run_entry.name, run_entry.state, run_entry.num_params) == ("small", "finished", 26_698)
+    assert (run_entry.settings.recipe, run_entry.settings.dataset) == ("cnn-26k", "digits")
+    assert run_entry.epochs == read_metrics(Run(trained))
+    assert run_entry.seconds == pytest.approx(sum(epoch.seconds for epoch in run_entry.epochs))
+    assert run_entry.score is None
+    assert run_entry.written >= (trained / "metrics.csv").stat().st_mtime_ns / 1e9
 
 
 def test_the_runs_of_a_multirun_are_found_one_level_deeper(trained: Path) -> None:
@@ -129,14 +129,14 @@ def test_a_damaged_run_is_left_out_and_named(trained: Path, name: str) -> None:
 
 def test_other_damaged_files_leave_their_columns_empty(mnist: Mnist, trained: Path) -> None:
     assert mnist("eval", trained).exit_code == 0
-    (found,), problems = read_run_entries(trained.parent)
-    assert found.score
+    (run_entry,), problems = read_run_entries(trained.parent)
+    assert run_entry.score
     assert not problems
     for name in ("environment.json", "eval-digits-test.json"):
         (trained / name).write_text("{")
-    (found,), problems = read_run_entries(trained.parent)
-    assert found.accuracy
-    assert (found.num_params, found.score) == (None, None)
+    (run_entry,), problems = read_run_entries(trained.parent)
+    assert run_entry.accuracy
+    assert (run_entry.num_params, run_entry.score) == (None, None)
     assert [problem.what.split()[0] for problem in problems] == [
         str(trained / name) for name in ("environment.json", "eval-digits-test.json")
     ]
@@ -144,8 +144,8 @@ def test_other_damaged_files_leave_their_columns_empty(mnist: Mnist, trained: Pa
 
 def test_a_run_of_an_older_version_has_no_number_of_parameters(trained: Path) -> None:
     (trained / "environment.json").unlink()
-    (found,), problems = read_run_entries(trained.parent)
-    assert (found.num_params, found.started, problems) == (None, None, [])
+    (run_entry,), problems = read_run_entries(trained.parent)
+    assert (run_entry.num_params, run_entry.started, problems) == (None, None, [])
 
 
 THREE = [
