@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
+
+from mnistcli.evaluation.metrics import Proportion
 
 NUM_BINS = 15
 # The range in which a temperature is searched. Without errors, lower is always better.
@@ -24,15 +27,15 @@ MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """Images of similar confidence: their accuracy and mean confidence, in 0..1, 0 without images.
+    """Images of similar confidence: their accuracy and mean confidence, 0 without images.
 
     The confidence is the highest probability. Of M bins, bin m (from 0) has
     the images with a confidence in (m/M, (m+1)/M].
     """
 
-    num_images: int
-    accuracy: float
-    confidence: float
+    num_images: NonNegativeInt
+    accuracy: Proportion
+    confidence: Proportion
 
 
 @dataclass(frozen=True)

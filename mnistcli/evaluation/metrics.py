@@ -7,20 +7,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt
+
+# The bounds are checked where a score is read from a file.
+Proportion = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Precision, recall and F1 of one class, each in 0..1, and 0 where undefined."""
+    """Precision, recall and F1 of one class; 0 where undefined."""
 
     name: str
-    num_images: int
-    precision: float
-    recall: float
-    f1: float
+    num_images: NonNegativeInt
+    precision: Proportion
+    recall: Proportion
+    f1: Proportion
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,14 @@ No torch. Shapes: N images, K classes.
 """
 
 import itertools
-import math
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from mnistcli.config.choices import EvalSplit
 from mnistcli.config.validate import first_problem
@@ -20,6 +19,7 @@ from mnistcli.errors import GateError
 from mnistcli.evaluation.calibration import ConfidenceBin, confidence_bins
 from mnistcli.evaluation.metrics import (
     ClassScore,
+    Proportion,
     class_scores,
     confusion_matrix,
     wilson_interval,
@@ -40,14 +40,14 @@ MAX_IMAGES = 10**7
 class Mistake:
     """A misclassified image: its index in the split, its true class and the predicted one.
 
-    The probabilities (0..1) are those of the predicted and of the true class.
+    The probabilities are those of the predicted and of the true class.
     """
 
-    index: int
-    label: int
-    predicted: int
-    probability: float
-    label_probability: float
+    index: NonNegativeInt
+    label: NonNegativeInt
+    predicted: NonNegativeInt
+    probability: Proportion
+    label_probability: Proportion
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Score:
     """The figures of a checkpoint on a split.
 
     `loss` is the mean cross-entropy in nats and `interval` the 95 % Wilson
-    interval of the accuracy (0..1). Rows of `confusion` are true classes.
+    interval of the accuracy. Rows of `confusion` are true classes.
     `mistakes` are sorted by probability, highest first. `bins` are empty in
     records of older versions. `tta`: the probabilities are means over shifted
     copies of each image.
@@ -64,13 +64,13 @@ class Score:
     checkpoint: str
     dataset: str
     split: EvalSplit
-    num_images: int
-    num_errors: int
-    loss: float
-    accuracy: float
-    interval: tuple[float, float]
-    classes: list[ClassScore]
-    confusion: list[list[int]]
+    num_images: Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+    num_errors: NonNegativeInt
+    loss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    accuracy: Proportion
+    interval: tuple[Proportion, Proportion]
+    classes: Annotated[list[ClassScore], Field(min_length=1)]
+    confusion: list[list[NonNegativeInt]]
     mistakes: list[Mistake]
     bins: list[ConfidenceBin] = field(default_factory=list)
     tta: bool = False
@@ -78,7 +78,7 @@ class Score:
 
 @dataclass(frozen=True)
 class CorruptedScore:
-    """The accuracy (0..1) of a checkpoint on a split with one corruption of every image.
+    """The accuracy of a checkpoint on a split with one corruption of every image.
 
     Severities count from 1, the mildest; `amount` describes them.
     """
@@ -87,7 +87,7 @@ class CorruptedScore:
     severity: int
     amount: str
     num_errors: int
-    accuracy: float
+    accuracy: Proportion
 
 
 def score_predictions(
@@ -200,32 +200,19 @@ def _score_adapter() -> TypeAdapter[Score]:
 
 
 def _is_consistent(score: Score) -> bool:
-    """Whether the figures of a score are within their bounds and agree with each other."""
-    num_classes, counts = len(score.classes), list(itertools.chain(*score.confusion))
-    if not num_classes or [len(row) for row in score.confusion] != [num_classes] * num_classes:
+    """Whether the figures of a score agree with each other."""
+    num_classes, num_images = len(score.classes), score.num_images
+    if [len(row) for row in score.confusion] != [num_classes] * num_classes:
         return False
     num_correct = sum(score.confusion[k][k] for k in range(num_classes))
-    bin_sizes = [bin_.num_images for bin_ in score.bins]
-    shares = [score.accuracy, *score.interval]
-    for mistake in score.mistakes:
-        shares += [mistake.probability, mistake.label_probability]
-    for class_ in score.classes:
-        shares += [class_.precision, class_.recall, class_.f1]
-    for bin_ in score.bins:
-        shares += [bin_.accuracy, bin_.confidence]
     return (
-        1 <= sum(counts) == score.num_images <= MAX_IMAGES
-        and min(counts) >= 0
-        and num_correct == score.num_images - score.num_errors
-        and (not bin_sizes or (sum(bin_sizes) == score.num_images and min(bin_sizes) >= 0))
+        sum(itertools.chain(*score.confusion)) == num_images
+        and num_correct == num_images - score.num_errors
+        and (not score.bins or sum(bin_.num_images for bin_ in score.bins) == num_images)
         and not score.tta
-        and all(0 <= share <= 1 for share in shares)
         and score.interval[0] <= score.interval[1]
-        and 0 <= score.loss < math.inf
         and all(
-            0 <= mistake.index < score.num_images
-            and 0 <= mistake.label < num_classes
-            and 0 <= mistake.predicted < num_classes
+            mistake.index < num_images and max(mistake.label, mistake.predicted) < num_classes
             for mistake in score.mistakes
         )
     )

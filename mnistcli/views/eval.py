@@ -19,7 +19,7 @@ from mnistcli.evaluation.calibration import (
 )
 from mnistcli.evaluation.compare import Comparison
 from mnistcli.evaluation.evaluate import Evaluation
-from mnistcli.evaluation.metrics import ClassScore, Spread, macro_mean, summarize_spread
+from mnistcli.evaluation.metrics import Spread, macro_mean, summarize_spread
 from mnistcli.evaluation.pareto import group_repetitions
 from mnistcli.evaluation.scores import Score
 from mnistcli.runs.find import display_names, run_of_best_checkpoint
@@ -152,14 +152,10 @@ def _format_ece(bins: Sequence[ConfidenceBin]) -> str:
 
 def _class_table(score: Score) -> Table:
     table = plain_table("class", *map(number_column, ("images", "precision", "recall", "F1")))
-    for class_score in (*score.classes, macro_mean(score.classes)):
-        table.add_row(*_class_row(class_score))
+    for row in (*score.classes, macro_mean(score.classes)):
+        figures = map(format_percent, (row.precision, row.recall, row.f1))
+        table.add_row(Text(row.name), f"{row.num_images:,}", *figures)
     return table
-
-
-def _class_row(score: ClassScore) -> tuple[Text | str, ...]:
-    figures = (score.precision, score.recall, score.f1)
-    return Text(score.name), f"{score.num_images:,}", *map(format_percent, figures)
 
 
 def _confusion_table(score: Score) -> Table:

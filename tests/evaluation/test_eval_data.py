@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mnistcli.config.settings import Fold
 from mnistcli.data.datasets import DATASETS, load_dataset
 from mnistcli.errors import SettingsError
 from mnistcli.evaluation.eval_data import common_dataset, load_eval_split, require_classes
@@ -37,6 +38,10 @@ def test_networks_with_other_classes_are_refused(trained: Path) -> None:
     [
         ({"val_size": 0.0}, "--val-size 0"),
         ({"dataset": "mnist"}, "trained on mnist with --val-size 0.1"),
+        (
+            {"dataset": "mnist", "val_size": 0.0, "fold": Fold(number=2, of=5)},
+            "trained on mnist with fold 2 of 5",
+        ),
     ],
 )
 def test_a_validation_split_needs_images_held_out(
