@@ -65,5 +65,5 @@ def augmented(
         f"scaled by up to {100 * how.scale_fraction:g} %, shifted by up to {how.shift_px:g} px"
     )
     return image_rows(
-        rows, heading=f"{dataset}, training set: images and augmented versions of them\n{limits}"
+        rows, heading=f"{dataset}, training set: images and augmented versions\n{limits}"
     )
