@@ -48,14 +48,10 @@ KINDS: dict[str, PlotKind] = {
             required_file="metrics.csv",
         ),
         PlotKind(
-            "confusion",
-            "predicted against true classes",
-            "mnistcli.plots.confusion:draw_confusion",
+            "confusion", "predicted against true classes", "mnistcli.plots.confusion:draw_confusion"
         ),
         PlotKind(
-            "mistakes",
-            "the most confident mistakes",
-            "mnistcli.plots.mistakes:draw_mistakes",
+            "mistakes", "the most confident mistakes", "mnistcli.plots.mistakes:draw_mistakes"
         ),
         PlotKind(
             "calibration",
@@ -76,11 +72,7 @@ KINDS: dict[str, PlotKind] = {
             unnamed="data set",
             options=("first",),
         ),
-        PlotKind(
-            "filters",
-            "weights of the first layer",
-            "mnistcli.plots.filters:draw_filters",
-        ),
+        PlotKind("filters", "weights of the first layer", "mnistcli.plots.filters:draw_filters"),
         PlotKind(
             "features",
             "feature maps of an image",

@@ -1,4 +1,4 @@
-"""First filters and feature maps, against the layers themselves."""
+"""First filters and feature maps, compared with the layers themselves."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,11 +30,11 @@ def with_network(loaded: LoadedModel, network: nn.Module, input_px: int = 28) ->
     return replace(loaded, network=network, card=card)
 
 
-def recipe(loaded: LoadedModel, name: str) -> LoadedModel:
-    made = get_recipe(name)
-    model = {**made.model, "width": 4} if made.arch == "cnn-small" else made.model
-    network = build_network(made.arch, model)
-    return with_network(loaded, network, get_architecture(made.arch).input_px)
+def with_recipe(loaded: LoadedModel, name: str) -> LoadedModel:
+    recipe = get_recipe(name)
+    model = {**recipe.model, "width": 4} if recipe.arch == "cnn-small" else recipe.model
+    network = build_network(recipe.arch, model)
+    return with_network(loaded, network, get_architecture(recipe.arch).input_px)
 
 
 def test_the_filters_of_a_convolution_are_its_kernels(loaded: LoadedModel) -> None:
@@ -48,45 +48,45 @@ def test_the_filters_of_a_convolution_are_its_kernels(loaded: LoadedModel) -> No
 def test_the_filters_of_a_linear_layer_are_its_rows(
     loaded: LoadedModel, name: str, shape: tuple[int, ...]
 ) -> None:
-    model = recipe(loaded, name)
+    model = with_recipe(loaded, name)
     weights_NHW = first_filters(model)
     assert weights_NHW.shape == shape
     first = next(layer for layer in model.network.modules() if isinstance(layer, nn.Linear))
-    # Row 1, column 3 of the picture is the pixel that comes after one row and three columns.
+    # Pixels are in rows: (1, 3) comes after one row and three columns.
     assert weights_NHW[7, 1, 3] == first.weight[7, shape[2] + 3]
 
 
-def test_feature_maps_are_what_the_network_passes_on(loaded: LoadedModel) -> None:
+def test_feature_maps_are_normalized_pooled_and_rectified(loaded: LoadedModel) -> None:
     first, second = feature_maps(loaded, IMAGE_HW)
     mean, std = loaded.card.mean, loaded.card.std
     x_NCHW = (IMAGE_HW[None, None] / 255 - mean) / std
     layers = [layer for layer in loaded.network.modules() if isinstance(layer, nn.Conv2d)]
-    for convolution, stage in zip(layers, (first, second), strict=True):
+    for convolution, output in zip(layers, (first, second), strict=True):
         x_NCHW = F.relu(F.max_pool2d(convolution(x_NCHW), 2))
-        assert_allclose(stage.maps_CHW, x_NCHW[0], rtol=1e-5, atol=1e-6)
+        assert_allclose(output.maps_CHW, x_NCHW[0], rtol=1e-5, atol=1e-6)
     assert (first.name, first.maps_CHW.shape) == ("convolution 1", (8, 14, 14))
     assert (second.name, second.maps_CHW.shape) == ("convolution 2", (16, 7, 7))
     assert first.maps_CHW.dtype == np.float32
 
 
 @pytest.mark.parametrize(
-    ("name", "num_stages"), [("cnn-small", 7), ("cnn-deep", 8), ("sprint", 2), ("cnn-linear", 2)]
+    ("name", "num_outputs"), [("cnn-small", 7), ("cnn-deep", 8), ("sprint", 2), ("cnn-linear", 2)]
 )
-def test_every_convolution_is_a_stage(loaded: LoadedModel, name: str, num_stages: int) -> None:
-    model = recipe(loaded, name)
+def test_every_convolution_has_its_maps(loaded: LoadedModel, name: str, num_outputs: int) -> None:
+    model = with_recipe(loaded, name)
     before = {key: each.clone() for key, each in model.network.state_dict().items()}
-    stages = feature_maps(model, IMAGE_HW)
-    assert len(stages) == num_stages
-    sides = [stage.maps_CHW.shape[-1] for stage in stages]
+    outputs = feature_maps(model, IMAGE_HW)
+    assert len(outputs) == num_outputs
+    sides = [output.maps_CHW.shape[-1] for output in outputs]
     assert sides == sorted(sides, reverse=True)
     assert sides[-1] > 1
-    assert all(stage.maps_CHW.min() >= 0 for stage in stages)
+    assert all(output.maps_CHW.min() >= 0 for output in outputs)
     assert all(torch.equal(before[key], each) for key, each in model.network.state_dict().items())
     assert not any(layer._forward_hooks for layer in model.network.modules())
 
 
 class Shared(nn.Module):
-    """A separable convolution that is used twice, with ReLUs that are no modules."""
+    """A separable convolution that is used twice, with ReLUs that are not modules."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Shared(nn.Module):
         return x_NCHW.flatten(1)
 
 
-def test_a_convolution_that_is_used_twice_is_two_stages(loaded: LoadedModel) -> None:
+def test_a_convolution_that_is_used_twice_has_maps_twice(loaded: LoadedModel) -> None:
     model = with_network(loaded, Shared())
     first, second = feature_maps(model, IMAGE_HW)
     assert (first.maps_CHW.shape, second.maps_CHW.shape) == ((1, 26, 26), (1, 24, 24))
@@ -109,5 +109,5 @@ def test_a_convolution_that_is_used_twice_is_two_stages(loaded: LoadedModel) -> 
 
 def test_a_network_without_convolutions_has_no_maps(loaded: LoadedModel) -> None:
     with pytest.raises(SettingsError, match="has no feature maps") as refused:
-        feature_maps(recipe(loaded, "mlp-50-50"), IMAGE_HW)
+        feature_maps(with_recipe(loaded, "mlp-50-50"), IMAGE_HW)
     assert "--kind filters" in refused.value.fix
