@@ -1,12 +1,11 @@
 """What all tests share: a guard around each, real handwriting, the command line in process."""
 
 import atexit
-import json
 import os
+import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
-from importlib import import_module
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ def guard(
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     base = tmp_path_factory.getbasetemp().absolute()
+    monkeypatch.setattr(tempfile, "tempdir", str(base))
     _GUARD.allowed = [base, CACHE, REPOSITORY / ".hypothesis"]
     _GUARD.violations.clear()
     yield _GUARD
@@ -108,18 +108,14 @@ def trained(_trained_once: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `mnist bench` measure in this process, which has loaded torch, and only a little."""
-    from mnistcli.data import batches
-    from mnistcli.diagnostics import bench_worker as measuring
-    from mnistcli.diagnostics import processes
+    from mnistcli.diagnostics import bench, bench_worker
 
-    def call(function: str, argument: object) -> Any:
-        module_name, name = function.split(":")
-        carry_out = getattr(import_module(module_name), name)
-        return json.loads(json.dumps(carry_out(json.loads(json.dumps(argument)))))
+    def call(function: Callable[..., Any], *args: object) -> Any:
+        return pickle.loads(pickle.dumps(function(*pickle.loads(pickle.dumps(args)))))
 
-    monkeypatch.setattr(processes, "call", call)
-    monkeypatch.setattr(batches, "evaluation_batch_size", lambda _device: 20)
-    monkeypatch.setattr(measuring, "LATENCY_SAMPLES", 1)
+    monkeypatch.setattr(bench, "call_isolated", call)
+    monkeypatch.setattr(bench_worker, "evaluation_batch_size", lambda _device: 20)
+    monkeypatch.setattr(bench_worker, "LATENCY_SAMPLES", 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

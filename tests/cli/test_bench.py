@@ -1,16 +1,16 @@
-"""`mnist bench` at the terminal: the table, the record, the exit code, Ctrl-C."""
+"""`mnist bench` at the terminal: table, JSON, exit codes, Ctrl-C, real processes."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from mnistcli.diagnostics import processes
-from mnistcli.diagnostics.processes import call_in_process
+from mnistcli.diagnostics import bench
 from mnistcli.errors import RunError
 from tests.helpers.cli import Mnist
 
@@ -59,7 +59,7 @@ def test_the_table_fits_80_columns(mnist: Mnist, monkeypatch: pytest.MonkeyPatch
     more = ("--recipe", "cnn-small", "--batch-size", "16", "--reference")
     result = mnist(*ONE, *more)
     assert result.exit_code == 0
-    first, second = result.stdout.split("How many times", maxsplit=1)[0].split("Images per second")
+    first, second = result.stdout.split("Times as fast")[0].split("Images per second")
     for table in (first, second):
         assert "mlp-50-50 " in table
         assert "cnn-small+" in table
@@ -68,74 +68,91 @@ def test_the_table_fits_80_columns(mnist: Mnist, monkeypatch: pytest.MonkeyPatch
     assert "…" not in result.stdout
     lines = result.stdout.splitlines()[4:]  # the machine's are as long as its names
     assert max(map(len, lines)) <= 80
-    assert result.stderr.splitlines() == [
-        "looking at the machine",
+    assert result.stderr.splitlines()[1:] == [
         "measuring mlp-50-50 in float32 (1 of 2)",
         "measuring cnn-small in float32 (2 of 2)",
     ]
 
 
 @pytest.mark.usefixtures("measured_here")
-def test_quiet_prints_a_number_a_line(mnist: Mnist) -> None:
+def test_quiet_prints_one_number_per_network(mnist: Mnist) -> None:
     result = mnist(*ONE, "--arch", "mlp", "-q")
     assert [int(line) > 0 for line in result.stdout.splitlines()] == [True, True]
     assert result.stderr == ""
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "named"),
     [
-        (["--arch", "cnm"], 2, "Did you mean cnn?"),
+        (["--arch", "cnm"], 2, "cnn?"),
         (["--repeats", "0"], 2, "--repeats"),
-        (["--arch", "mlp", "--channels", "3", "4"], 2, "the architecture mlp has no such setting"),
-        (["--arch", "mlp", "--max-params", "9"], 5, "has 105,214 parameters"),
+        (["--arch", "mlp", "--channels", "3", "4"], 2, "channels"),
+        (["--arch", "mlp", "--max-params", "9"], 5, "105,214"),
         (["--arch", "mlp", "--precision", "float16", "--device", "cpu"], 4, "float16"),
     ],
 )
 @pytest.mark.usefixtures("measured_here")
-def test_what_makes_no_sense_is_refused(
-    arguments: list[str], code: int, words: str, mnist: Mnist
+def test_wrong_options_are_refused(
+    arguments: list[str], code: int, named: str, mnist: Mnist
 ) -> None:
     result = mnist("bench", *arguments)
     assert (result.exit_code, result.stdout) == (code, "")
-    assert words in result.stderr
+    assert named in result.stderr
 
 
 @pytest.fixture
 def second_fails(measured_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second of the measurements fails."""
-    call, error = call_in_process, RunError("It was killed.", fix="Look at the machine")
-    num_calls = 0
+    """Let the second measurement fail."""
+    call = bench.call_isolated
+    calls: list[object] = []
 
-    def failing(function: str, argument: Any) -> Any:
-        nonlocal num_calls
-        num_calls += 1
-        if num_calls == 3:
-            raise error
-        return call(function, argument)
+    def failing(function: Callable[..., Any], *args: object) -> Any:
+        calls.append(function)
+        if len(calls) == 3:  # the first prepares
+            raise RunError("It was killed.", fix="Do this")
+        return call(function, *args)
 
-    monkeypatch.setattr(processes, "call", failing)
+    monkeypatch.setattr(bench, "call_isolated", failing)
 
 
 @pytest.mark.usefixtures("second_fails")
-def test_a_failure_is_shown_beside_what_was_measured(mnist: Mnist) -> None:
+def test_a_failure_is_shown_below_the_other_figures(mnist: Mnist) -> None:
     result = mnist(*ONE, "--recipe", "cnn-15k")
     assert result.exit_code == 1
     assert "42,310" in result.stdout
-    assert "cnn-15k in float32 failed: It was killed. Look at the machine" in result.stdout
+    assert "cnn-15k in float32 failed: It was killed. Do this" in result.stdout
 
 
 @pytest.mark.usefixtures("second_fails")
 def test_a_failure_is_in_the_record(mnist: Mnist) -> None:
     result = mnist(*ONE, "--recipe", "cnn-15k", "--json")
     assert result.exit_code == 1
-    failures = [each["failure"] for each in json.loads(result.stdout)["benches"]]
+    failures = [case["failure"] for case in json.loads(result.stdout)["benches"]]
     assert failures == [None, "It was killed."]
 
 
+@pytest.mark.slow
+def test_the_command_loads_no_torch_and_measures_in_other_processes() -> None:
+    code = (
+        "import sys\n"
+        "from mnistcli.cli.app import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as left: assert not left.code, left.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    arguments = (*ONE, "--reference", "--loader-processes", "1", "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (case,) = json.loads(done.stdout)["benches"]
+    assert case["usual"][0]["training"]["min"] > 0
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_shows_what_was_measured() -> None:
-    """For real: two measurements in processes of their own, the second interrupted."""
+    """With real processes, of which the second is interrupted while it starts."""
     process = subprocess.Popen(
         [sys.executable, "-m", "mnistcli", *ONE, "--recipe", "cnn-15k"],
         stdout=subprocess.PIPE,
@@ -150,7 +167,7 @@ def test_ctrl_c_shows_what_was_measured() -> None:
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Interrupted: 1 of 2 are measured." in stderr
+    assert "1 of 2" in stderr.splitlines()[-1]
     assert "Traceback" not in stderr
     assert "42,310" in stdout
     assert "15,106" not in stdout

@@ -1,4 +1,4 @@
-"""The usual loop: torchvision's pictures, the engine's network, a loss that falls."""
+"""The reference loop: torchvision's images, the engine's network, a loss that falls."""
 
 from pathlib import Path
 
@@ -12,12 +12,11 @@ from mnistcli.data.datasets import get_dataset, load_dataset
 from mnistcli.data.examples import Examples
 from mnistcli.data.normalization import Normalization, normalize
 from mnistcli.diagnostics.reference_loop import InMemoryMNIST, ReferenceLoop, make_loader
-from mnistcli.models.registry import count_parameters
 from mnistcli.training.engine import fit
 from mnistcli.training.state import TrainState
 
 DIGITS = get_dataset("digits")
-NORMALISATION = Normalization(DIGITS.mean, DIGITS.std, 28)
+NORMALIZATION = Normalization(DIGITS.mean, DIGITS.std, 28)
 
 
 def digits(num: int) -> Examples:
@@ -25,31 +24,31 @@ def digits(num: int) -> Examples:
 
 
 def settings(recipe: str) -> TrainSettings:
-    """Of a recipe, at a rate that does not wait for an end."""
+    """The settings of a recipe, at a constant learning rate."""
     flags = {"recipe": recipe, "dataset": "digits", "schedule": "constant"}
     return fit_budget(resolve_settings(flags, environ={}).settings)
 
 
-def test_its_pictures_are_those_the_engine_sees() -> None:
+def test_its_images_are_the_engines() -> None:
     examples = digits(5)
-    pictures = InMemoryMNIST(examples, NORMALISATION)
-    x_NCHW = normalize(examples.images_NHW, NORMALISATION)
-    assert len(pictures) == 5
+    dataset = InMemoryMNIST(examples, NORMALIZATION)
+    x_NCHW = normalize(examples.images_NHW, NORMALIZATION)
+    assert len(dataset) == 5
     for index in range(5):
-        picture_CHW, label = pictures[index]
-        torch.testing.assert_close(picture_CHW, x_NCHW[index])
+        image_CHW, label = dataset[index]
+        torch.testing.assert_close(image_CHW, x_NCHW[index])
         assert label == int(examples.labels_N[index])
 
 
-def test_pictures_are_enlarged_for_a_network_that_sees_more_pixels() -> None:
-    pictures = InMemoryMNIST(digits(1), Normalization(0.5, 0.5, 64))
-    assert pictures[0][0].shape == (1, 64, 64)
+def test_images_are_enlarged_for_a_network_that_sees_more_pixels() -> None:
+    dataset = InMemoryMNIST(digits(1), Normalization(0.5, 0.5, 64))
+    assert dataset[0][0].shape == (1, 64, 64)
 
 
-def test_every_picture_comes_once_an_epoch_in_a_new_order() -> None:
+def test_every_image_comes_once_an_epoch_in_a_new_order() -> None:
     examples = digits(50)
-    data = make_loader(examples, NORMALISATION, batch_size=20, num_processes=0)
-    epochs = [[batch_N for _, batch_N in data] for _ in range(2)]
+    loader = make_loader(examples, NORMALIZATION, batch_size=20, num_processes=0)
+    epochs = [[batch_N for _, batch_N in loader] for _ in range(2)]
     assert [len(batch_N) for batch_N in epochs[0]] == [20, 20, 10]
     orders = [torch.cat(epoch) for epoch in epochs]
     assert not torch.equal(*orders)
@@ -60,25 +59,22 @@ def test_every_picture_comes_once_an_epoch_in_a_new_order() -> None:
 @pytest.mark.parametrize(
     ("recipe", "precision"), [("cnn-26k", "bfloat16"), ("cnn-small", "float32")]
 )
-def test_the_usual_loop_and_the_engine_train_the_same_network(recipe: str, precision: str) -> None:
-    chosen = settings(recipe)
+def test_the_reference_loop_and_the_engine_train_the_same_network(
+    recipe: str, precision: str
+) -> None:
+    options = settings(recipe)
     examples = digits(640)
-    loop = ReferenceLoop(chosen, device="cpu", precision=precision)
-    state = TrainState(chosen, num_examples=640, device="cpu", precision=precision)
-    ours, theirs = state.model.state_dict(), loop.model.state_dict()
-    # They begin with the same weights, name by name.
-    assert list(ours) == list(theirs)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert sum(p.numel() for p in loop.model.parameters()) == count_parameters(
-        chosen.arch, chosen.network
-    )
-    nothing = examples.take(torch.arange(0))
-    epochs = fit(state, examples, nothing, NORMALISATION)
-    our_losses = [next(epochs).train_loss for _ in range(3)]
-    data = make_loader(examples, NORMALISATION, batch_size=chosen.batch_size, num_processes=0)
-    their_losses = [loop.train(data) for _ in range(3)]
-    assert our_losses[-1] < 0.9 * our_losses[0]
-    assert their_losses[-1] < 0.9 * their_losses[0]
+    loop = ReferenceLoop(options, device="cpu", precision=precision)
+    state = TrainState(options, num_examples=640, device="cpu", precision=precision)
+    initial, expected = loop.model.state_dict(), state.model.state_dict()
+    assert list(initial) == list(expected)
+    assert all(torch.equal(initial[name], expected[name]) for name in initial)
+    epochs = fit(state, examples, examples.take(torch.arange(0)), NORMALIZATION)
+    engine_losses = [next(epochs).train_loss for _ in range(3)]
+    loader = make_loader(examples, NORMALIZATION, batch_size=options.batch_size, num_processes=0)
+    loop_losses = [loop.train(loader) for _ in range(3)]
+    assert engine_losses[-1] < 0.9 * engine_losses[0]
+    assert loop_losses[-1] < 0.9 * loop_losses[0]
 
 
 @pytest.mark.parametrize(
@@ -89,14 +85,14 @@ def test_the_usual_loop_and_the_engine_train_the_same_network(recipe: str, preci
         ("cnn-small", torch.optim.AdamW),
     ],
 )
-def test_its_optimiser_is_pytorchs_default_for_the_recipe(
+def test_its_optimizer_is_pytorchs_default_for_the_recipe(
     recipe: str, kind: type[Optimizer]
 ) -> None:
-    chosen = settings(recipe)
-    optimizer = ReferenceLoop(chosen, device="cpu", precision="float32").optimizer
+    options = settings(recipe)
+    optimizer = ReferenceLoop(options, device="cpu", precision="float32").optimizer
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
-    assert group["lr"] == chosen.lr
-    assert group["weight_decay"] == chosen.weight_decay
-    assert group.get("momentum", 0.9) == chosen.momentum
+    assert group["lr"] == options.lr
+    assert group["weight_decay"] == options.weight_decay
+    assert group.get("momentum", 0.9) == options.momentum
     assert not group["fused"]

@@ -1,4 +1,4 @@
-"""What is on the machine: versions, accelerators that are not there, data, room to write."""
+"""Checks of the machine: versions, missing accelerators, data sets, directories."""
 
 import shutil
 import warnings
@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from mnistcli.data import datasets
 from mnistcli.data.datasets import get_dataset
 from mnistcli.data.download import FileState
-from mnistcli.diagnostics import system_checks as inventory
+from mnistcli.diagnostics import system_checks
 from mnistcli.diagnostics.system_checks import (
     _cudnn,
     _nvidia_driver,
@@ -24,14 +23,12 @@ from mnistcli.diagnostics.system_checks import (
     check_processor,
     check_versions,
     explain_no_accelerator,
-    first_line,
 )
-from mnistcli.errors import DeviceError
 
 MNIST = get_dataset("mnist")
 
 
-def test_the_versions_are_said() -> None:
+def test_the_versions() -> None:
     check = check_versions()
     assert check.status == "ok"
     assert str(torch.__version__) in check.finding
@@ -50,13 +47,13 @@ def test_the_version_of_cudnn(
 
 
 def test_a_torchvision_for_another_pytorch_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory, "_torchvision_problem", lambda: "no operator nms")
+    monkeypatch.setattr(system_checks, "_torchvision_problem", lambda: "no operator nms")
     check = check_versions()
     assert check.status == "failed"
-    assert "torchvision cannot be used: no operator nms" in check.finding
+    assert "no operator nms" in check.finding
 
 
-def test_the_processor_is_described() -> None:
+def test_the_processor() -> None:
     check = check_processor()
     assert check.status == "ok"
     assert check.facts["num_threads"] == torch.get_num_threads()
@@ -64,11 +61,10 @@ def test_the_processor_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "driver", "has_cuda", "hidden", "status", "fix"),
+    ("device", "driver", "has_cuda", "hidden", "status", "fix"),
     [
         ("auto", [], True, None, "skipped", ""),
         ("cuda", [], True, None, "failed", "mnist doctor --device auto"),
-        ("mps", [], False, None, "failed", "mnist doctor --device auto"),
         ("auto", ["H100, 570.1"], False, None, "warning", "Install PyTorch for this machine"),
         ("auto", ["H100, 470.1"], True, None, "warning", "Install a newer driver"),
         ("cuda", ["H100, 470.1"], True, None, "failed", "Install a newer driver"),
@@ -79,20 +75,20 @@ def test_the_processor_is_described() -> None:
         ("auto", [], False, "", "skipped", ""),
     ],
 )
-def test_what_it_means_to_find_no_accelerator(
-    wanted: str, driver: list[str], has_cuda: bool, hidden: str | None, status: str, fix: str
+def test_no_accelerator_is_fine_unless_one_is_wanted_or_the_driver_has_one(
+    device: str, driver: list[str], has_cuda: bool, hidden: str | None, status: str, fix: str
 ) -> None:
-    check = explain_no_accelerator(wanted, "none", driver, has_cuda=has_cuda, hidden=hidden)
+    check = explain_no_accelerator(device, "none", driver, has_cuda=has_cuda, hidden=hidden)
     assert check.status == status
     assert check.fix.startswith(fix)
     assert bool(check.fix) is bool(fix)
     if driver and hidden is None:
-        assert check.finding == f"none, but the driver says: {driver[0]}"
+        assert driver[0] in check.finding
 
 
 @pytest.fixture
-def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """A machine whose driver has `num` GPUs, and PyTorch built for CUDA."""
+def cuda_build(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretend that PyTorch is built for CUDA: `cuda_build(2)` has two GPUs."""
 
     def install(num: int) -> None:
         properties = SimpleNamespace(name="Pretend 3000", total_memory=80 * 10**9, major=9, minor=0)
@@ -101,31 +97,29 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: num)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _index: properties)
         monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
-        monkeypatch.setattr(inventory, "_nvidia_driver", lambda: ["Pretend 3000, 570.86"] * num)
+        monkeypatch.setattr(system_checks, "_nvidia_driver", lambda: ["Pretend 3000, 570.86"] * num)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     return install
 
 
-def test_every_gpu_is_listed(pretend: Callable[..., None]) -> None:
-    pretend(2)
+def test_every_gpu_is_listed(cuda_build: Callable[..., None]) -> None:
+    cuda_build(2)
     check = check_accelerators("cuda")
     assert check.status == "ok"
     assert [each["device"] for each in check.facts["devices"]] == ["cuda:0", "cuda:1"]
-    assert check.finding == (
-        "cuda:0 Pretend 3000, 80 GB, CUDA 9.0; cuda:1 Pretend 3000, 80 GB, CUDA 9.0; driver 570.86"
-    )
+    for part in ("cuda:1 Pretend 3000", "80 GB", "CUDA 9.0", "driver 570.86"):
+        assert part in check.finding
 
 
-def test_the_reason_for_no_gpu_is_what_pytorch_warns_of(
-    pretend: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_the_reason_for_no_gpu_is_pytorchs_warning(
+    cuda_build: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend(0)
+    cuda_build(0)
 
     def too_old() -> bool:
         warnings.warn(
-            "CUDA initialization: The NVIDIA driver on your system is too old (found version "
-            "11040). Please update it (Triggered internally at CUDAFunctions.cpp:108.)\n  more",
+            "CUDA initialization: The driver is too old (Triggered internally at x.cpp)\n more",
             stacklevel=1,
         )
         return False
@@ -133,19 +127,17 @@ def test_the_reason_for_no_gpu_is_what_pytorch_warns_of(
     monkeypatch.setattr(torch.cuda, "is_available", too_old)
     check = check_accelerators("cuda")
     assert check.status == "failed"
-    assert check.finding == (
-        "PyTorch finds no CUDA device: The NVIDIA driver on your system is too old (found version "
-        "11040). Please update it"
-    )
+    assert check.finding == "PyTorch finds no CUDA device: The driver is too old"
 
 
-def test_a_build_without_cuda_is_said(
-    pretend: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_a_build_without_cuda_is_a_finding(
+    cuda_build: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend(1)
+    cuda_build(1)
     monkeypatch.setattr(torch.version, "cuda", None)
     check = check_accelerators("cuda")
-    assert check.finding.startswith("this PyTorch is built without CUDA, but the driver says: Pre")
+    assert "built without CUDA" in check.finding
+    assert "Pretend 3000" in check.finding
 
 
 @pytest.mark.parametrize(
@@ -173,7 +165,7 @@ def test_mps(available: bool, built: bool, finding: str, monkeypatch: pytest.Mon
         (None, []),
     ],
 )
-def test_the_driver_is_asked_but_not_waited_for(
+def test_the_driver_is_queried_with_a_time_limit(
     script: str | None, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if script:
@@ -181,26 +173,22 @@ def test_the_driver_is_asked_but_not_waited_for(
         tool.write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n")
         tool.chmod(0o755)
     found = str(Path("nvidia-smi").absolute()) if script else None
-    monkeypatch.setattr(inventory, "DRIVER_SECONDS", 1.0)
+    monkeypatch.setattr(system_checks, "DRIVER_SECONDS", 1.0)
     monkeypatch.setattr(shutil, "which", lambda _name: found)
-    said = _nvidia_driver()
-    assert len(said) == len(lines)
-    assert all(part in line for part, line in zip(lines, said, strict=True))
+    answer = _nvidia_driver()
+    assert all(part in line for part, line in zip(lines, answer, strict=True))
 
 
-def test_data_that_are_not_here(tmp_path: Path) -> None:
+def test_only_mnist_is_missed(tmp_path: Path) -> None:
     missing = check_dataset(MNIST, tmp_path)
     assert (missing.status, missing.fix) == ("warning", "mnist download")
     other = check_dataset(get_dataset("kmnist"), tmp_path)
-    assert (other.status, other.finding) == (
-        "skipped",
-        "not here (mnist download --dataset kmnist)",
-    )
-    here = check_dataset(get_dataset("digits"), tmp_path)
-    assert (here.status, here.finding) == ("ok", "1,797 images, in scikit-learn")
+    assert other.status == "skipped"
+    assert "mnist download --dataset kmnist" in other.finding
+    assert check_dataset(get_dataset("digits"), tmp_path).status == "ok"
 
 
-def test_data_that_are_damaged_or_not_whole(tmp_path: Path) -> None:
+def test_damaged_data_are_a_failure(tmp_path: Path) -> None:
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     (folder / "train-images-idx3-ubyte.gz").write_bytes(b"nonsense")
@@ -209,27 +197,29 @@ def test_data_that_are_damaged_or_not_whole(tmp_path: Path) -> None:
     assert check.finding == "damaged: train-images-idx3-ubyte.gz"
 
 
-def test_some_files_are_not_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_data_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def states(*_where: Any) -> list[FileState]:
         return [
             FileState("a", "verified", tmp_path / "a.gz"),
             FileState("b", "missing", tmp_path / "b.gz"),
         ]
 
-    monkeypatch.setattr(datasets, "verify", states)
+    monkeypatch.setattr(system_checks, "verify_files", states)
     check = check_dataset(get_dataset("kmnist"), tmp_path)
-    assert (check.status, check.finding) == ("warning", "not whole; missing: b.gz")
-    assert check.fix == "mnist download --dataset kmnist"
+    assert (check.status, check.fix) == ("warning", "mnist download --dataset kmnist")
+    assert "b.gz" in check.finding
+    assert "a.gz" not in check.finding
 
 
 @pytest.mark.mnist
 def test_real_data_are_verified(mnist_dir: Path) -> None:
     check = check_dataset(MNIST, mnist_dir)
-    assert (check.status, check.finding) == ("ok", "whole, 4 files verified")
+    assert check.status == "ok"
+    assert [file["state"] for file in check.facts["files"]] == ["verified"] * 4
 
 
 @pytest.mark.parametrize("name", ["there", "new/deep/er"])
-def test_a_directory_is_tried_and_left_as_it_was(name: str, tmp_path: Path) -> None:
+def test_a_directory_is_written_to_and_left_unchanged(name: str, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").write_text("stays")
     check = check_directory("runs", tmp_path / name, option="--out")
@@ -238,10 +228,11 @@ def test_a_directory_is_tried_and_left_as_it_was(name: str, tmp_path: Path) -> N
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "there", tmp_path / "there" / "file"]
 
 
-def test_a_full_disk_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**6))
     check = check_directory("runs", tmp_path, option="--out")
-    assert (check.status, check.fix) == ("warning", "Make room, or choose another: --out DIR")
+    assert check.status == "warning"
+    assert "--out DIR" in check.fix
 
 
 @pytest.mark.parametrize(("needed", "status"), [(True, "failed"), (False, "warning")])
@@ -251,7 +242,7 @@ def test_a_directory_that_cannot_be_written(
     def refuse(*_arguments: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(inventory, "write_atomically", refuse)
+    monkeypatch.setattr(system_checks, "write_atomically", refuse)
     check = check_directory("data", tmp_path / "new", option="--data-dir", needed=needed)
     assert check.status == status
     assert "Permission denied" in check.finding
@@ -259,7 +250,7 @@ def test_a_directory_that_cannot_be_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_no_directory(tmp_path: Path) -> None:
+def test_a_file_is_not_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     check = check_directory("runs", tmp_path / "file", option="--out")
     assert (check.status, check.finding.rpartition(": ")[2]) == ("failed", "File exists")
@@ -271,28 +262,13 @@ def test_a_disk_that_changes_what_is_written(
     monkeypatch.setattr(Path, "read_bytes", lambda _path: b"other")
     check = check_directory("runs", tmp_path, option="--out")
     assert check.status == "failed"
-    assert "comes back changed" in check.finding
+    assert "changed" in check.finding
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_data_directory_with_mnist_may_be_read_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "is_complete", lambda *_arguments: True)
+    monkeypatch.setattr(system_checks, "has_all_files", lambda *_arguments: True)
     (tmp_path / "file").write_text("")
     assert check_data_directory(tmp_path / "file").status == "warning"
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (
-            RuntimeError("CUDA error: no kernel image.\nCompile with …"),
-            "CUDA error: no kernel image",
-        ),
-        (RuntimeError(), "RuntimeError"),
-        (DeviceError("It fails."), "It fails"),
-    ],
-)
-def test_an_error_in_a_line(error: Exception, line: str) -> None:
-    assert first_line(error) == line
