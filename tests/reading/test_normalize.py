@@ -31,7 +31,9 @@ from tests.helpers.pictures import (
 @pytest.mark.parametrize("label", "0245")
 def test_a_digit_has_mnists_format(label: str) -> None:
     pixels_HW = digit_in(draw((label, 50, 40))).pixels_HW
-    assert (pixels_HW.shape, pixels_HW.dtype, pixels_HW.max()) == ((28, 28), np.uint8, 255)
+    assert pixels_HW.shape == (28, 28)
+    assert pixels_HW.dtype == np.uint8
+    assert pixels_HW.max() == 255
     rows, columns = np.nonzero(pixels_HW)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
     for axis in (0, 1):

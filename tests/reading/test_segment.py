@@ -66,7 +66,8 @@ def test_without_ink_there_are_no_digits() -> None:
     )
     assert not labels_HW.any()
     assert lines == []
-    assert group_parts([]) == order_by_line([]) == []
+    assert group_parts([]) == []
+    assert order_by_line([]) == []
 
 
 def test_digits_are_numbered_in_the_order_of_reading() -> None:
