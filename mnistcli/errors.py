@@ -1,7 +1,7 @@
-"""What can go wrong, each with its exit code and the way out.
+"""The errors of the tool, each with an exit code and what to do about it.
 
-A message has three parts: what happened, why, and what to type or change next.
-`mnistcli.cli` prints them, one line each, and leaves with `exit_code`.
+A message has three parts: what happened, why, and what to do next.
+`mnistcli.cli` prints them on a line each and exits with `exit_code`.
 """
 
 from difflib import get_close_matches
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Not an error of ours: what a shell expects after Ctrl-C (128 + SIGINT).
+# What a shell expects after Ctrl-C: 128 + SIGINT.
 EXIT_INTERRUPTED = 130
-# Characters of a file that a message quotes.
+# How many characters of a file a message quotes.
 MAX_QUOTED = 200
 
 
 class MnistError(Exception):
-    """Something failed that the person at the terminal can mend."""
+    """A failure that the user can do something about."""
 
     exit_code = 1
 
@@ -26,7 +26,7 @@ class MnistError(Exception):
         self.what = what
         self.why = why
         self.fix = fix
-        # What a traceback shows below `what`, as a notebook does.
+        # Shown below `what` in a traceback, for example in a notebook.
         for note in filter(None, (why, fix)):
             self.add_note(note)
 
@@ -36,7 +36,7 @@ class RunError(MnistError):
 
 
 class SettingsError(MnistError):
-    """A setting, a name or a combination of flags makes no sense."""
+    """A setting, a name or a combination of flags is invalid."""
 
     exit_code = 2
 
@@ -48,21 +48,21 @@ class DataError(MnistError):
 
 
 class DeviceError(MnistError):
-    """The device that was asked for cannot be used."""
+    """The requested device cannot be used."""
 
     exit_code = 4
 
 
 class GateError(MnistError):
-    """A demanded bound (`--max-params`, `--min-accuracy`) was missed."""
+    """A required bound (`--max-params`, `--min-accuracy`) was missed."""
 
     exit_code = 5
 
 
 def shorten(text: object) -> str:
-    """What a file or another program says, shortened to what fits in a message."""
-    words = str(text)
-    return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED]}…"
+    """Text from a file or another program, cut to `MAX_QUOTED` characters."""
+    quoted = str(text)
+    return quoted if len(quoted) <= MAX_QUOTED else f"{quoted[:MAX_QUOTED]}…"
 
 
 def first_line(error: object) -> str:
@@ -72,14 +72,14 @@ def first_line(error: object) -> str:
 
 
 def first_mismatch(error: Exception) -> str:
-    """What PyTorch says of weights or a state that do not fit, shortened, without its full stop."""
-    # It names the first thing that does not fit on its second line.
+    """The first mismatch in PyTorch's message about weights or a state that do not fit."""
+    # It is on the second line.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return shorten(lines[min(1, len(lines) - 1)].rstrip(". ")) if lines else type(error).__name__
 
 
 def unknown_name(kind: str, name: str, known: "Iterable[str]") -> SettingsError:
-    """The error for a name that is in no registry, with the nearest one that is."""
+    """The error for a name that is not among the `known`, with the nearest one that is."""
     known = sorted(known)
     name = shorten(name)
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""What a person sees: the real command in a real pseudo-terminal, in a pipe, without color."""
+"""Output in a pseudo-terminal, in a pipe, and without color."""
 
 import re
 import sys
@@ -13,12 +13,12 @@ COMMAND = "train --recipe cnn-26k --dataset digits --epochs 3 --name one"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def in_a_terminal(arguments: str, *, columns: int = 80, **changes: str) -> str:
-    """Everything a terminal of `columns` columns is sent."""
+def run_python_in_terminal(arguments: str, *, columns: int) -> str:
+    """Everything that a fresh Python process sends to a terminal."""
     child = pexpect.spawn(
         sys.executable,
         ["-m", "mnistcli", *arguments.split()],
-        env=environment(**changes),
+        env=environment(),
         dimensions=(24, columns),
         timeout=120,
         encoding="utf-8",
@@ -30,7 +30,7 @@ def in_a_terminal(arguments: str, *, columns: int = 80, **changes: str) -> str:
 
 
 def check_training(output: str, columns: int) -> None:
-    """A live bar and a row an epoch, none wider than the terminal."""
+    """There is a live progress bar and a row for every epoch, none wider than the terminal."""
     assert "━" in output
     assert re.search(r"epoch 1/3.*loss .*img/s", output)
     plain = ESCAPE.sub("", output)
@@ -40,12 +40,15 @@ def check_training(output: str, columns: int) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_a_terminal_gets_a_live_bar_and_a_row_an_epoch(columns: int, terminal: Terminal) -> None:
+def test_a_terminal_gets_a_live_bar_and_a_row_for_every_epoch(
+    columns: int, terminal: Terminal
+) -> None:
     check_training(terminal(COMMAND, columns=columns), columns)
 
 
-def test_python_itself_in_a_terminal_gets_them_too() -> None:
-    check_training(in_a_terminal(COMMAND, columns=80), 80)
+@pytest.mark.slow
+def test_a_fresh_process_in_a_terminal_gets_them_too() -> None:
+    check_training(run_python_in_terminal(COMMAND, columns=80), 80)
 
 
 def test_no_color_is_respected(terminal: Terminal) -> None:
@@ -54,17 +57,17 @@ def test_no_color_is_respected(terminal: Terminal) -> None:
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", output)
 
 
-def test_force_color_colours_a_pipe(fork_server: ForkServer) -> None:
-    for force, coloured in (({"FORCE_COLOR": "1"}, True), ({}, False)):
+def test_force_color_colors_a_pipe(fork_server: ForkServer) -> None:
+    for force, is_colored in (({"FORCE_COLOR": "1"}, True), ({}, False)):
         result = fork_server.start("summary", "--arch", "cnn", environ=environment(**force)).wait()
         assert result.exit_code == 0
-        assert ("\x1b[" in result.stdout) is coloured
+        assert ("\x1b[" in result.stdout) is is_colored
 
 
 def test_a_dumb_terminal_gets_no_escapes(terminal: Terminal) -> None:
     output = terminal(COMMAND, TERM="dumb")
     assert "\x1b" not in output
-    assert "Kept in runs/one" in output
+    assert "runs/one" in output
 
 
 def test_a_pipe_gets_plain_lines(fork_server: ForkServer) -> None:
