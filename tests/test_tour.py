@@ -1,4 +1,4 @@
-"""The notebook in the documents: it runs, and shows what is committed with it."""
+"""The notebook in docs/ runs, and its committed outputs are of the same kinds."""
 
 import re
 import tempfile
@@ -19,8 +19,8 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def shown(cell: NotebookNode) -> list[str]:
-    """The kinds of what a cell shows, in order."""
+def output_kinds(cell: NotebookNode) -> list[str]:
+    """The kinds of a cell's outputs, in order."""
     return [
         output.get("name") or ", ".join(sorted(output.get("data", [output.output_type])))
         for output in cell.outputs
@@ -33,37 +33,38 @@ def tour() -> NotebookNode:
     return notebook
 
 
-def test_the_tour_runs_in_a_fresh_kernel_and_shows_the_same_kinds(
+@pytest.mark.slow
+def test_the_notebook_runs_in_a_fresh_kernel(
     tour: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = [shown(cell) for cell in code_cells(tour)]
+    before = [output_kinds(cell) for cell in code_cells(tour)]
     for cell in code_cells(tour):
         cell.outputs = []
-    where = {"metadata": {"path": str(TOUR.parent)}}
+    resources = {"metadata": {"path": str(TOUR.parent)}}
     NotebookClient(
-        tour, kernel_name="python3", timeout=120, coalesce_streams=True, resources=where
+        tour, kernel_name="python3", timeout=120, coalesce_streams=True, resources=resources
     ).execute()
-    assert [shown(cell) for cell in code_cells(tour)] == before
+    assert [output_kinds(cell) for cell in code_cells(tour)] == before
 
 
-def test_the_tour_is_committed_as_it_ran(tour: NotebookNode) -> None:
+def test_the_notebook_is_committed_as_it_ran(tour: NotebookNode) -> None:
     cells = code_cells(tour)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    kinds = {kind for cell in cells for kind in shown(cell)}
+    kinds = {kind for cell in cells for kind in output_kinds(cell)}
     assert kinds == {"stdout", "image/png, text/plain"}
-    assert sum("image/png" in kind for cell in cells for kind in shown(cell)) >= 8
+    assert sum("image/png" in kind for cell in cells for kind in output_kinds(cell)) >= 8
     nbformat.validate(tour)
 
 
-def test_the_tour_is_small_and_tells_nothing_of_its_machine() -> None:
+def test_the_notebook_is_small_and_names_no_path_of_a_machine() -> None:
     text = TOUR.read_text(encoding="utf-8")
     assert len(text) < MAX_BYTES
     without_pictures = re.sub(r'"image/png": "[^"]*"', "", text)
     assert not re.findall(
         r"(?<![\w.:/])/\w[\w.-]*/|[A-Z]:\\|~/|Warning|Traceback", without_pictures
     )
-    # When each cell ran.
+    # The times at which cells ran.
     assert "iopub" not in text
