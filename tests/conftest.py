@@ -1,4 +1,4 @@
-"""What all tests share: a guard around each, real handwriting, the command line in process."""
+"""Fixtures of all tests: a guard, command lines, a trained run, the real MNIST."""
 
 import atexit
 import os
@@ -20,7 +20,7 @@ from tests.helpers.processes import ForkServer
 # and a result does not depend on how many cores the machine has.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# What libraries cache for themselves goes where it is removed again.
+# A directory for the caches of libraries, removed at the end.
 CACHE = Path(tempfile.mkdtemp(prefix="mnistcli-tests-"))
 os.environ["MPLCONFIGDIR"] = str(CACHE)
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(CACHE)
@@ -34,7 +34,7 @@ _GUARD = Guard()
 def guard(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Guard]:
-    """Fail a test that reaches off this machine or writes outside its own directory.
+    """Fail a test that connects to other machines or writes outside its own directory.
 
     Every test starts in its `tmp_path`, with no settings from the environment.
     """
@@ -57,10 +57,10 @@ def mnist(capfd: pytest.CaptureFixture[str]) -> Mnist:
 
     def run(*args: str | Path) -> Result:
         capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_info:
             main([str(arg) for arg in args])
         captured = capfd.readouterr()
-        code = left.value.code
+        code = exit_info.value.code
         return Result(code if isinstance(code, int) else 0, captured.out, captured.err)
 
     return run
@@ -78,7 +78,7 @@ def fork_server() -> Iterator[ForkServer]:
 
 @pytest.fixture
 def terminal(fork_server: ForkServer) -> Terminal:
-    """Run a command line in a terminal of its own: `terminal("eval last", columns=120)`."""
+    """Run a command line in a pseudo-terminal: `terminal("eval last", columns=120)`."""
 
     def run(arguments: str, *, columns: int = 80, **changes: str) -> str:
         words, environ = arguments.split(), environment(**changes)
@@ -93,15 +93,15 @@ def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     out = tmp_path_factory.mktemp("trained")
     arguments = "train --recipe cnn-26k --dataset digits --epochs 3 --name small -q --out"
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         main([*arguments.split(), str(out)])
-    assert not left.value.code
+    assert not exit_info.value.code
     return out / "small"
 
 
 @pytest.fixture
 def trained(_trained_once: Path, tmp_path: Path) -> Path:
-    """A run of the test's own, trained/small: three epochs of cnn-26k on scikit-learn's digits."""
+    """A copy of a run, trained/small: three epochs of cnn-26k on scikit-learn's digits."""
     return Path(shutil.copytree(_trained_once, tmp_path / "trained" / "small"))
 
 
@@ -119,7 +119,7 @@ def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs data or hardware that is not here, and say so."""
+    """Skip tests whose data or hardware is missing, with the reason."""
     import torch
 
     no_data = pytest.mark.skip(reason="the real MNIST files are not here (set MNIST_DATA_DIR)")
@@ -129,7 +129,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("mnist") and MNIST_SOURCE is None:
             item.add_marker(no_data)
         if item.get_closest_marker("pictures") and not (PICTURES / "labels.csv").is_file():
-            item.add_marker(pytest.mark.skip(reason="the labelled pictures are not here"))
+            item.add_marker(pytest.mark.skip(reason="the labeled pictures are not here"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(no_gpu)
 
