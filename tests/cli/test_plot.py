@@ -77,11 +77,9 @@ def test_without_names_the_newest_run_is_drawn(mnist: Mnist, run: Path) -> None:
 def test_a_checkpoint_is_positional_or_an_option(mnist: Mnist, run: Path) -> None:
     copy_run(run, "other", lr=0.5)
     assert draw_svg(mnist, "mine", "other") == draw_svg(mnist, "mine", "-c", "other")
-    kinds = ("confusion", "mistakes", "calibration", "filters", "features", "frontier")
-    for arguments in ([run / "last.pth"], ["-c", run / "last.pth"]):
-        for kind in kinds:
-            result = mnist("plot", *arguments, "--kind", kind, "-q")
-            assert (result.exit_code, result.stdout) == (0, f"{kind}.png\n"), result.stderr
+    for kind in ("mistakes", "filters", "frontier"):
+        result = mnist("plot", "-c", run / "last.pth", "--kind", kind, "-q")
+        assert (result.exit_code, result.stdout) == (0, f"{kind}.png\n"), result.stderr
 
 
 def test_a_figure_of_several_runs_is_in_the_current_directory(mnist: Mnist, run: Path) -> None:
