@@ -182,7 +182,7 @@ def check_precision(name: str, precision: str, auto: Choice) -> Check:
     except RunError as error:
         return no_learning(f"does not learn: {error.what.rstrip('.')}", facts=facts)
     except RuntimeError as error:
-        if is_auto or is_required_precision(precision, kind, auto):
+        if is_auto or _is_required(precision, kind, auto):
             raise
         finding = f"not available: {first_line(error)}"
         return Check(precision, name, "skipped", finding, facts=facts)
@@ -198,7 +198,7 @@ def check_precision(name: str, precision: str, auto: Choice) -> Check:
     return Check(precision, name, "ok", finding, facts=facts)
 
 
-def is_required_precision(precision: str, kind: str, auto: Choice) -> bool:
+def _is_required(precision: str, kind: str, auto: Choice) -> bool:
     """Whether devices of this kind must support the precision, so that an error is a failure.
 
     Every device has float32, every CUDA device float16, every CPU bfloat16 (at

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mnistcli.diagnostics import bench
+from mnistcli.diagnostics.measurement import BenchCase
 from mnistcli.errors import RunError
 from tests.helpers.cli import Mnist
 
@@ -26,13 +27,8 @@ def test_the_record_is_complete(mnist: Mnist) -> None:
     assert result.stdout.count("\n") == 1
     record = json.loads(result.stdout)
     assert record["schema_version"] == 1
-    assert set(record["machine"]) == {
-        "versions",
-        "processor",
-        "accelerators",
-        "device",
-        "pictures",
-    }
+    machine_keys = {"versions", "processor", "accelerators", "device", "pictures"}
+    assert set(record["machine"]) == machine_keys
     assert record["machine"]["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert record["machine"]["processor"]["num_threads"] >= 1
     assert (record["seconds"], record["repeats"], record["interrupted"]) == (0.01, 2, False)
@@ -74,13 +70,6 @@ def test_the_table_fits_80_columns(mnist: Mnist, monkeypatch: pytest.MonkeyPatch
     ]
 
 
-@pytest.mark.usefixtures("measured_here")
-def test_quiet_prints_one_number_per_network(mnist: Mnist) -> None:
-    result = mnist(*ONE, "--arch", "mlp", "-q")
-    assert [int(line) > 0 for line in result.stdout.splitlines()] == [True, True]
-    assert result.stderr == ""
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
@@ -100,35 +89,29 @@ def test_wrong_options_are_refused(
     assert named in result.stderr
 
 
-@pytest.fixture
-def second_fails(measured_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the second measurement fail."""
-    call = bench.call_isolated
-    calls: list[object] = []
+@pytest.mark.usefixtures("measured_here")
+def test_a_failure_is_shown_with_the_other_figures(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = vars(bench)["call_isolated"]  # the fixture's
 
-    def failing(function: Callable[..., Any], *args: object) -> Any:
-        calls.append(function)
-        if len(calls) == 3:  # the first prepares
+    def failing(function: Callable[..., Any], *args: Any) -> Any:
+        if isinstance(args[0], BenchCase) and args[0].settings["recipe"] == "cnn-15k":
             raise RunError("It was killed.", fix="Do this")
         return call(function, *args)
 
     monkeypatch.setattr(bench, "call_isolated", failing)
-
-
-@pytest.mark.usefixtures("second_fails")
-def test_a_failure_is_shown_below_the_other_figures(mnist: Mnist) -> None:
     result = mnist(*ONE, "--recipe", "cnn-15k")
     assert result.exit_code == 1
     assert "42,310" in result.stdout
     assert "cnn-15k in float32 failed: It was killed. Do this" in result.stdout
-
-
-@pytest.mark.usefixtures("second_fails")
-def test_a_failure_is_in_the_record(mnist: Mnist) -> None:
     result = mnist(*ONE, "--recipe", "cnn-15k", "--json")
     assert result.exit_code == 1
     failures = [case["failure"] for case in json.loads(result.stdout)["benches"]]
     assert failures == [None, "It was killed."]
+    result = mnist(*ONE, "--recipe", "cnn-15k", "-q")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert [int(line) > 0 for line in result.stdout.splitlines()] == [True, False]
 
 
 @pytest.mark.slow

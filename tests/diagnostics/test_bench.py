@@ -64,10 +64,10 @@ def test_a_failure_is_a_row_and_ends_nothing_else(monkeypatch: pytest.MonkeyPatc
     speed = Samples((100.0, 300.0, 200.0))
     measurement = Measurement(speed, speed, speed, 256, 1000, None)
     error = RunError("It was killed.")
-    outcomes = iter([error, measurement])
+    outcomes: list[Measurement | RunError] = [error, measurement]
 
     def call(*_call: object) -> Measurement:
-        outcome = next(outcomes)
+        outcome = outcomes.pop(0)
         if isinstance(outcome, RunError):
             raise outcome
         return outcome

@@ -9,6 +9,7 @@ from mnistcli.diagnostics import bench_worker
 from mnistcli.diagnostics.bench_worker import measure_case, prepare_cases, sample_size
 from mnistcli.diagnostics.measurement import BenchOptions, Measurement
 from mnistcli.runs.history import EpochResult
+from mnistcli.training.engine import fit
 from mnistcli.training.state import TrainState
 
 
@@ -27,7 +28,6 @@ def test_the_engine_is_measured_with_the_recipes_augmentation_and_ema(
 ) -> None:
     states: list[TrainState] = []
     speeds: list[float] = []
-    fit = bench_worker.fit
 
     def recording_fit(state: TrainState, *rest: Any) -> Iterator[EpochResult]:
         states.append(state)

@@ -1,6 +1,5 @@
 """Which checks are carried out, and what becomes of a process that hangs or dies."""
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from mnistcli.diagnostics.checks import (
     run_check,
 )
 from mnistcli.diagnostics.doctor import OnStart, Task, run_checks, run_task, run_task_here
+from mnistcli.diagnostics.isolated import ProcessDiedError
 from mnistcli.errors import DataError
-from tests.helpers import crashes
 
 PICKED = Check("bfloat16", "cpu", "ok", "", facts={"auto": True})
 TRAINED = Check("training", "", "ok", "")
@@ -26,8 +25,11 @@ TWO_GPUS = Check(
 )
 
 
+Tasks = Callable[..., list[tuple[str, str]]]
+
+
 @pytest.fixture
-def tasks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str]]]:
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Tasks:
     """Replace the other processes: `tasks(machine=[check])` returns the list of tasks to come."""
 
     def install(**checks: list[Check]) -> list[tuple[str, str]]:
@@ -48,19 +50,15 @@ def all_checks(options: DoctorOptions | None = None) -> list[Check]:
 
 
 def test_every_accelerator_is_checked_and_then_a_network_trained(
-    tasks: Callable[..., list[tuple[str, str]]],
+    tasks: Tasks,
 ) -> None:
     seen = tasks(machine=[TWO_GPUS], device=[PICKED], train=[TRAINED])
     assert all_checks() == [TWO_GPUS, PICKED, PICKED, TRAINED]
-    assert seen == [
-        ("machine", "auto"),
-        ("device", "cuda:0"),
-        ("device", "cuda:1"),
-        ("train", "auto"),
-    ]
+    devices = [("device", "cuda:0"), ("device", "cuda:1")]
+    assert seen == [("machine", "auto"), *devices, ("train", "auto")]
 
 
-def test_0_seconds_skip_the_training(tasks: Callable[..., list[tuple[str, str]]]) -> None:
+def test_0_seconds_skip_the_training(tasks: Tasks) -> None:
     seen = tasks(machine=[PICKED])
     assert all_checks(DoctorOptions(train_seconds=0))[-1].status == "skipped"
     assert seen == [("machine", "auto")]
@@ -79,7 +77,7 @@ def test_0_seconds_skip_the_training(tasks: Callable[..., list[tuple[str, str]]]
     ],
 )
 def test_a_training_that_would_hang_is_skipped(
-    obstacle: Check, fix: str | None, tasks: Callable[..., list[tuple[str, str]]]
+    obstacle: Check, fix: str | None, tasks: Tasks
 ) -> None:
     tasks(machine=[obstacle], train=[TRAINED])
     last = all_checks()[-1]
@@ -91,43 +89,35 @@ def test_a_training_that_would_hang_is_skipped(
         assert fix in last.fix
 
 
-def events(
-    function: Callable[[Task], CheckEvents], monkeypatch: pytest.MonkeyPatch
-) -> tuple[list[CheckStart], list[Check]]:
-    monkeypatch.setattr(doctor, "run_task_here", function)
-    monkeypatch.setattr(doctor, "CHECK_SECONDS", 1.0)
-    starts: list[CheckStart] = []
-    checks = list(run_task(Task("machine", "auto", DoctorOptions()), starts.append))
-    return starts, checks
-
-
-def test_a_task_is_announced_and_carried_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    starts, checks = events(crashes.passes, monkeypatch)
-    assert starts == [CheckStart("PyTorch", ""), CheckStart("kernels", "cuda:0")]
-    assert checks == [Check("kernels", "cuda:0", "ok", "")]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(
-    ("function", "label", "finding", "fix"),
+    ("start", "fix"),
     [
-        (crashes.dies_of_the_gpu, "cuda:0 bfloat16", "killed by SIGSEGV", "--device cpu"),
-        (crashes.dies_of_the_cpu, "cpu kernels", "exited with code 9", "reinstall PyTorch"),
-        (crashes.hangs, "cuda:0 kernels", "no answer within 1 s", "--device cpu"),
-        (crashes.does_not_load, "PyTorch", "libcudnn.so.9: cannot open", INSTALL),
+        (None, INSTALL),
+        (CheckStart("kernels", "cpu"), "reinstall PyTorch"),
+        (CheckStart("kernels", "cuda:0"), "--device cpu"),
     ],
 )
-def test_a_process_that_dies_is_a_failed_check(
-    function: Callable[[Task], CheckEvents],
-    label: str,
-    finding: str,
-    fix: str,
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_check_during_which_a_process_dies_fails(
+    start: CheckStart | None, fix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = events(function, monkeypatch)[1][-1]
-    assert (check.label, check.status, check.facts) == (label, "failed", {"died": True})
-    assert finding in check.finding
-    assert fix in check.fix
+    def iterate(*_args: object, **_limits: float) -> CheckEvents:
+        if start:
+            yield CheckStart("versions", "")
+            yield PICKED
+            yield start
+        raise ProcessDiedError("the process was killed by SIGSEGV")
+
+    monkeypatch.setattr(doctor, "iterate_isolated", iterate)
+    starts: list[CheckStart] = []
+    *checks, last = run_task(Task("machine", "auto", DoctorOptions()), starts.append)
+    loading = CheckStart("PyTorch", "")
+    expected = [loading, CheckStart("versions", ""), start] if start else [loading]
+    assert starts == expected
+    assert checks == ([PICKED] if start else [])
+    assert CheckStart(last.name, last.subject) == starts[-1]
+    assert (last.status, last.facts) == ("failed", {"died": True})
+    assert "SIGSEGV" in last.finding
+    assert fix in last.fix
 
 
 def test_a_training_may_take_longer_than_other_checks() -> None:
@@ -152,16 +142,9 @@ def test_only_the_device_of_the_option_is_checked(
     options = DoctorOptions(device, data_dir="data", out=str(Path("out")))
     found = run_task_here(Task("machine", device, options))
     checks = [event for event in found if isinstance(event, Check)]
-    assert [check.label for check in checks[:8]] == [
-        "versions",
-        "processor",
-        "mnist data",
-        "fashion-mnist data",
-        "kmnist data",
-        "digits data",
-        "data directory",
-        "runs directory",
-    ]
+    labels = [check.label for check in checks[:8]]
+    assert labels[:3] == ["versions", "processor", "mnist data"]
+    assert labels[-3:] == ["digits data", "data directory", "runs directory"]
     assert [check.subject or check.name for check in checks[8:]] == checked
 
 

@@ -28,11 +28,16 @@ from mnistcli.diagnostics.system_checks import (
 MNIST = get_dataset("mnist")
 
 
-def test_the_versions() -> None:
+def test_versions_and_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    processor, versions = check_processor(), check_versions()
+    assert (processor.status, versions.status) == ("ok", "ok")
+    assert processor.facts["num_threads"] == torch.get_num_threads()
+    assert versions.facts["torch"] == torch.__version__
+    assert versions.facts["torchvision"] in versions.finding
+    monkeypatch.setattr(system_checks, "_torchvision_problem", lambda: "no operator nms")
     check = check_versions()
-    assert check.status == "ok"
-    assert str(torch.__version__) in check.finding
-    assert check.facts["torchvision"] in check.finding
+    assert check.status == "failed"
+    assert "no operator nms" in check.finding
 
 
 @pytest.mark.parametrize(
@@ -44,20 +49,6 @@ def test_the_version_of_cudnn(
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: number)
     assert _cudnn() == version
-
-
-def test_a_torchvision_for_another_pytorch_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system_checks, "_torchvision_problem", lambda: "no operator nms")
-    check = check_versions()
-    assert check.status == "failed"
-    assert "no operator nms" in check.finding
-
-
-def test_the_processor() -> None:
-    check = check_processor()
-    assert check.status == "ok"
-    assert check.facts["num_threads"] == torch.get_num_threads()
-    assert check.facts["memory_bytes"] > 1e8
 
 
 @pytest.mark.parametrize(
@@ -103,13 +94,17 @@ def cuda_build(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return install
 
 
-def test_every_gpu_is_listed(cuda_build: Callable[..., None]) -> None:
+def test_every_gpu_is_listed(
+    cuda_build: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cuda_build(2)
     check = check_accelerators("cuda")
     assert check.status == "ok"
     assert [each["device"] for each in check.facts["devices"]] == ["cuda:0", "cuda:1"]
     for part in ("cuda:1 Pretend 3000", "80 GB", "CUDA 9.0", "driver 570.86"):
         assert part in check.finding
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "built without CUDA" in check_accelerators("cuda").finding
 
 
 def test_the_reason_for_no_gpu_is_pytorchs_warning(
@@ -130,16 +125,6 @@ def test_the_reason_for_no_gpu_is_pytorchs_warning(
     assert check.finding == "PyTorch finds no CUDA device: The driver is too old"
 
 
-def test_a_build_without_cuda_is_a_finding(
-    cuda_build: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cuda_build(1)
-    monkeypatch.setattr(torch.version, "cuda", None)
-    check = check_accelerators("cuda")
-    assert "built without CUDA" in check.finding
-    assert "Pretend 3000" in check.finding
-
-
 @pytest.mark.parametrize(
     ("available", "built", "finding"),
     [
@@ -157,26 +142,23 @@ def test_mps(available: bool, built: bool, finding: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("script", "lines"),
+    ("script", "limit", "line"),
     [
-        ("echo 'H100, 570.86'", ["H100, 570.86"]),
-        ("echo 'NVIDIA-SMI has failed'; exit 9", ["NVIDIA-SMI has failed"]),
-        ("sleep 30", ["timed out"]),
-        (None, []),
+        ("echo 'H100, 570.86'", 60.0, "H100, 570.86"),
+        ("echo 'NVIDIA-SMI has failed'; exit 9", 60.0, "NVIDIA-SMI has failed"),
+        ("exec sleep 600", 0.1, "timed out"),
     ],
 )
 def test_the_driver_is_queried_with_a_time_limit(
-    script: str | None, lines: list[str], monkeypatch: pytest.MonkeyPatch
+    script: str, limit: float, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if script:
-        tool = Path("nvidia-smi")
-        tool.write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n")
-        tool.chmod(0o755)
-    found = str(Path("nvidia-smi").absolute()) if script else None
-    monkeypatch.setattr(system_checks, "DRIVER_SECONDS", 1.0)
-    monkeypatch.setattr(shutil, "which", lambda _name: found)
-    answer = _nvidia_driver()
-    assert all(part in line for part, line in zip(lines, answer, strict=True))
+    tool = Path("nvidia-smi").absolute()
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(system_checks, "DRIVER_SECONDS", limit)
+    monkeypatch.setattr(shutil, "which", lambda _name: str(tool))
+    (answer,) = _nvidia_driver()
+    assert line in answer
 
 
 def test_only_mnist_is_missed(tmp_path: Path) -> None:
@@ -188,27 +170,30 @@ def test_only_mnist_is_missed(tmp_path: Path) -> None:
     assert check_dataset(get_dataset("digits"), tmp_path).status == "ok"
 
 
-def test_damaged_data_are_a_failure(tmp_path: Path) -> None:
-    folder = tmp_path / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    (folder / "train-images-idx3-ubyte.gz").write_bytes(b"nonsense")
-    check = check_dataset(MNIST, tmp_path)
-    assert (check.status, check.fix) == ("failed", "mnist download")
-    assert check.finding == "damaged: train-images-idx3-ubyte.gz"
-
-
-def test_incomplete_data_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def states(*_where: Any) -> list[FileState]:
-        return [
-            FileState("a", "verified", tmp_path / "a.gz"),
-            FileState("b", "missing", tmp_path / "b.gz"),
-        ]
-
-    monkeypatch.setattr(system_checks, "verify_files", states)
+@pytest.mark.parametrize(
+    ("states", "status", "finding"),
+    [
+        (("verified", "verified"), "ok", "2 files"),
+        (("verified", "missing"), "warning", "missing: b.gz"),
+        (("damaged", "missing"), "failed", "damaged: a.gz"),
+    ],
+)
+def test_data_are_complete_incomplete_or_damaged(
+    states: tuple[Any, Any],
+    status: str,
+    finding: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("a.gz", "b.gz")
+    files = [
+        FileState(name, state, tmp_path / name) for name, state in zip(names, states, strict=True)
+    ]
+    monkeypatch.setattr(system_checks, "verify_files", lambda *_args: files)
     check = check_dataset(get_dataset("kmnist"), tmp_path)
-    assert (check.status, check.fix) == ("warning", "mnist download --dataset kmnist")
-    assert "b.gz" in check.finding
-    assert "a.gz" not in check.finding
+    assert check.status == status
+    assert finding in check.finding
+    assert check.fix == ("" if status == "ok" else "mnist download --dataset kmnist")
 
 
 @pytest.mark.mnist
@@ -250,12 +235,6 @@ def test_a_directory_that_cannot_be_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_not_a_directory(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    check = check_directory("runs", tmp_path / "file", option="--out")
-    assert (check.status, check.finding.rpartition(": ")[2]) == ("failed", "File exists")
-
-
 def test_a_disk_that_changes_what_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +248,7 @@ def test_a_disk_that_changes_what_is_written(
 def test_a_data_directory_with_mnist_may_be_read_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(system_checks, "has_all_files", lambda *_arguments: True)
     (tmp_path / "file").write_text("")
+    assert check_data_directory(tmp_path / "file").status == "failed"
+    monkeypatch.setattr(system_checks, "has_all_files", lambda *_args: True)
     assert check_data_directory(tmp_path / "file").status == "warning"

@@ -2,13 +2,10 @@
 
 import atexit
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
 
-from mnistcli.diagnostics.checks import Check, CheckEvents, CheckStart
-from mnistcli.diagnostics.doctor import Task
 from mnistcli.errors import SettingsError
 
 
@@ -53,35 +50,4 @@ def refuses() -> Iterator[int]:
 def raises() -> Iterator[int]:
     """Raise an error of another kind, of two lines."""
     raise OSError("first\nlibcudnn.so.9: cannot open")
-    yield
-
-
-def passes(_task: Task) -> CheckEvents:
-    """A task of one check."""
-    yield CheckStart("kernels", "cuda:0")
-    yield Check("kernels", "cuda:0", "ok", "")
-
-
-def dies_of_the_gpu(task: Task) -> CheckEvents:
-    """A task whose second check crashes."""
-    yield from passes(task)
-    yield CheckStart("bfloat16", "cuda:0")
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def dies_of_the_cpu(_task: Task) -> CheckEvents:
-    """A task that exits during a check of the CPU."""
-    yield CheckStart("kernels", "cpu")
-    os._exit(9)
-
-
-def hangs(_task: Task) -> CheckEvents:
-    """A task whose check does not end."""
-    yield CheckStart("kernels", "cuda:0")
-    time.sleep(600)
-
-
-def does_not_load(_task: Task) -> CheckEvents:
-    """A task that cannot load PyTorch."""
-    raise OSError("libcudnn.so.9: cannot open")
     yield
