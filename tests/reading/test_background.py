@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 
 from mnistcli.reading.background import estimate_background, quadratic_terms
 from tests.helpers.pictures import (
@@ -11,6 +12,7 @@ from tests.helpers.pictures import (
     digit_in,
     draw,
     read_text,
+    segmentations_in,
     to_array,
     to_picture,
 )
@@ -40,7 +42,7 @@ def test_quadratic_terms() -> None:
     assert_array_equal(quadratic_terms(9, 14, 2, 3), quadratic_terms(9, 14)[:, ::2, ::3])
 
 
-def photo(*, noise: float = 2) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def photo(*, noise: float = 2) -> NDArray[np.float64]:
     """A five as a camera sees it: ink is not black, and there is noise."""
     photo_HW = 75 + 165 * to_array(FIVE) / 255
     return photo_HW + np.random.default_rng(0).normal(0, noise, photo_HW.shape)
@@ -77,7 +79,5 @@ def test_a_dark_table_at_one_side(table: tuple[slice, slice]) -> None:
 
 @pytest.mark.parametrize("height", [24, 60])
 def test_a_gradient_is_blank(height: int) -> None:
-    from tests.helpers.pictures import segmentations_in
-
     strip_HW = np.broadcast_to(np.linspace(230, 102, 800), (height, 800))
     assert segmentations_in(to_picture(strip_HW)) == []
