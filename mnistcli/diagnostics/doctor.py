@@ -71,7 +71,7 @@ def run_checks(options: DoctorOptions, *, on_start: OnStart) -> Iterator[Check]:
 
 
 def _skip_training(options: DoctorOptions, checks: Sequence[Check]) -> Check | None:
-    """The skipped check, where no training is wanted or an obstacle was found."""
+    """The skipped check, if training is turned off or something prevents it."""
     if not options.train_seconds:
         return Check("training", "", "skipped", "turned off (--seconds 0)")
     obstacle = find_training_obstacle(checks)
