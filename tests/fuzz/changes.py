@@ -227,17 +227,22 @@ def forged_png(draw: st.DrawFn, contents: Sequence[bytes]) -> bytes:
     return content[:8] + b"".join(body)
 
 
-@st.composite
-def forged_archive(draw: st.DrawFn, contents: Sequence[bytes]) -> bytes:
+def forged_archive(contents: Sequence[bytes]) -> st.SearchStrategy[bytes]:
     """A .pth file with other content, dangerous pickles, or damaged members, checksums correct."""
-    content = draw(st.sampled_from(contents))
-    match draw(st.integers(0, 5)):
-        case 0:
-            members = unzip_members(content)
-            name = draw(st.sampled_from(sorted(members)))
-            return zip_members(members | {name: draw(damaged([members[name]]))})
-        case 1:
-            return archive_of_pickle(draw(st.sampled_from(RAW_PICKLES)))
     calls = st.sampled_from(DANGEROUS_CALLS).map(lambda call: Call(*call))
-    tree = torch.load(io.BytesIO(content), weights_only=True)
-    return saved(draw(forged_tree(tree, ODD_VALUES | calls)))
+    trees = [torch.load(io.BytesIO(content), weights_only=True) for content in contents]
+    forged_content = st.sampled_from(trees).flatmap(
+        lambda tree: forged_tree(tree, ODD_VALUES | calls)
+    )
+    return (
+        forged_content.map(saved)
+        | _damaged_member(contents)
+        | st.sampled_from(RAW_PICKLES).map(archive_of_pickle)
+    )
+
+
+@st.composite
+def _damaged_member(draw: st.DrawFn, contents: Sequence[bytes]) -> bytes:
+    members = unzip_members(draw(st.sampled_from(contents)))
+    name = draw(st.sampled_from(sorted(members)))
+    return zip_members(members | {name: draw(damaged([members[name]]))})
