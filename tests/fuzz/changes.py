@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+from mnistcli.runs.archive import has_valid_tensors
 from tests.helpers.forged_archives import (
     DANGEROUS_CALLS,
     RAW_PICKLES,
@@ -96,7 +97,7 @@ def forged_tree(draw: st.DrawFn, tree: Any, odd_values: st.SearchStrategy[Any] =
                 node[draw(st.sampled_from(ODD_TEXTS))] = draw(odd_values)
             case 2:
                 node.insert(key, draw(odd_values))
-            case 3 if isinstance(node[key], torch.Tensor):
+            case 3 if isinstance(node[key], torch.Tensor) and has_valid_tensors(node[key]):
                 node[key] = draw(_odd_tensors(node[key]))
             case _:
                 node[key] = draw(odd_values)
