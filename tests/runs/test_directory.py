@@ -1,5 +1,6 @@
 """Run directories: what they hold, who may use them, and damaged records."""
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -11,14 +12,23 @@ import torch
 
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.errors import DataError, RunError, SettingsError
-from mnistcli.runs.directory import Run, create_run, read_record, read_settings, write_record
+from mnistcli.runs import directory
+from mnistcli.runs.directory import (
+    Run,
+    create_run,
+    lock_run,
+    read_record,
+    read_settings,
+    write_record,
+)
 from mnistcli.runs.history import read_metrics
+from mnistcli.system.lock import lock_directory
 from tests.helpers.audit import touches_only
 
 SETTINGS = resolve_settings({"recipe": "mlp-50-50", "dataset": "digits"}, environ={}).settings
 
 
-def create_finished_run(out: Path, name: str) -> Run:
+def create_finished_run(out: Path, name: str | None) -> Run:
     with create_run(out, name, SETTINGS) as run:
         run.state.touch()
     return run
@@ -58,6 +68,38 @@ def test_a_name_must_be_the_name_of_one_directory(tmp_path: Path, name: str) -> 
     with pytest.raises(SettingsError, match="cannot name a run"):
         create_finished_run(tmp_path, name)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_is_free_unless_it_holds_files_or_is_locked(tmp_path: Path) -> None:
+    for name, left_behind in (("empty", []), ("used", [".lock", ".x.pth.12-0123abcd.tmp"])):
+        (tmp_path / name).mkdir()
+        for file in left_behind:
+            (tmp_path / name / file).touch()
+        assert create_finished_run(tmp_path, name).path == tmp_path / name
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
+    (tmp_path / "locked").mkdir()
+    with lock_directory(tmp_path / "locked", wait=None):
+        for name in ("thesis", "locked"):
+            with pytest.raises(SettingsError, match="already"):
+                create_finished_run(tmp_path, name)
+        with pytest.raises(RunError, match="another process"), lock_run(Run(tmp_path / "locked")):
+            pytest.fail("the run is locked")
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["thesis.txt"]
+
+
+def test_runs_started_in_the_same_second_get_different_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FixedTime(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> "FixedTime":
+            return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr(directory, "datetime", FixedTime)
+    names = [create_finished_run(tmp_path, None).name for _ in range(3)]
+    first = "mlp-50-50-20260102-030405"
+    assert names == [first, f"{first}-2", f"{first}-3"]
 
 
 def test_a_run_without_an_epoch_is_removed_but_not_other_files(tmp_path: Path) -> None:
