@@ -169,7 +169,7 @@ def _network_input(
     if settings.augment:
         num, size_px = images_NHW.shape[0], images_NHW.shape[-1]
         maps_N23 = random_affine_maps(
-            num, size_px, how=settings.augmentation, generator=state.augment_rng
+            num, size_px, strength=settings.augmentation, generator=state.augment_rng
         )
         shard_NHW = warp_affine(shard_NHW, maps_N23[shard])
     return normalize(shard_NHW, normalization)

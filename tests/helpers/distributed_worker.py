@@ -1,4 +1,4 @@
-"""What the processes of `test_distributed.py` compute: the leader prints one line of JSON.
+"""The computations of `test_distributed.py`; the main process prints one line of JSON.
 
 Everything is computed in float64, so that one process and several must agree to many digits.
 """
@@ -8,14 +8,11 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mnistcli.config.resolve import fit_budget, resolve_settings
-from mnistcli.data.datasets import get_dataset, load_dataset
 from mnistcli.data.normalization import Normalization, normalize
 from mnistcli.data.splits import split_by_size
 from mnistcli.errors import RunError
@@ -26,9 +23,10 @@ from mnistcli.training.distributed import ProcessGroup, _synchronize_batch_norm,
 from mnistcli.training.engine import fit
 from mnistcli.training.losses import batch_loss
 from mnistcli.training.state import TrainState
+from tests.helpers.training import digits_normalization, make_settings, some_digits
 
-# Batch norm, augmentation, averaging, parts of unequal size, fewer to validate on than usual.
-# Few channels: augmented pictures are float32, and Adam can make a step of a rounding in them.
+# Batch norm, augmentation, averaging, shares of unequal size, few images to validate on.
+# Few channels: augmented images are float32, and Adam can make a step of a rounding in them.
 CASES: list[dict[str, Any]] = [
     {"recipe": "cnn-small", "width": 18, "batch_size": 33, "label_smoothing": 0.1, "ema": 0.9},
     {"recipe": "cnn-26k", "optimizer": "sgd", "schedule": "onecycle", "augment": True},
@@ -37,97 +35,89 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
-def losses_of(case: dict[str, Any], group: ProcessGroup) -> list[list[float | None]]:
-    """The training and validation losses and accuracies of two epochs on 200 digits."""
-    flags = {"dataset": "digits", "epochs": 2, "precision": "float32", **case}
-    settings = fit_budget(resolve_settings(flags, environ={}).settings)
-    examples = load_dataset(get_dataset("digits"), "train", Path())
-    train, val = split_by_size(examples.take(torch.arange(240)), settings.val_size, settings.seed)
+def train_case(case: dict[str, Any], group: ProcessGroup) -> list[list[float | None]]:
+    """The training and validation losses and accuracies of two epochs on 240 digits."""
+    settings = make_settings(**case)
+    train, val = split_by_size(some_digits(240), settings.val_size, settings.seed)
     state = TrainState(
         settings, num_examples=len(train), device="cpu", precision="float32", group=group
     )
-    how = Normalization(0.16, 0.3, {"ann": 64, "cnn-deep": 32}.get(settings.arch, 28))
     return [
         [epoch.train_loss, epoch.train_accuracy, epoch.val_loss, epoch.val_accuracy]
-        for epoch in fit(state, train, val, how)
+        for epoch in fit(state, train, val, digits_normalization(settings))
     ]
 
 
-def in_float64() -> None:
-    """Let the engine have its pictures and networks in float64."""
-    original, build = normalize, build_network
+def use_float64() -> None:
+    """Give the engine inputs and networks in float64."""
 
-    def seen(images_NHW: Tensor, normalization: Normalization) -> Tensor:
-        return original(images_NHW, normalization).double()
+    def normalize_double(images_NHW: Tensor, normalization: Normalization) -> Tensor:
+        return normalize(images_NHW, normalization).double()
 
-    def built(arch: str, model: Mapping[str, object]) -> nn.Module:
-        return build(arch, model).double()
+    def build_double(arch: str, network: Mapping[str, object]) -> nn.Module:
+        return build_network(arch, network).double()
 
-    vars(engine)["normalize"] = seen
-    vars(state_module)["build_network"] = built
+    vars(engine)["normalize"] = normalize_double
+    vars(state_module)["build_network"] = build_double
 
 
-def batch_norms(group: ProcessGroup) -> list[float]:
-    """The largest differences between batch norm here in parts and on the whole batch at once."""
+def batch_norm_differences(group: ProcessGroup) -> list[float]:
+    """The largest differences between batch norm on shares and on the whole batch."""
     generator = torch.Generator().manual_seed(3)
     x_NCHW = 5 * torch.randn(11, 3, 4, 4, generator=generator, dtype=torch.float64) + 2
-    wanted_NCHW = torch.randn(11, 3, 4, 4, generator=generator, dtype=torch.float64)
-    whole, part = nn.BatchNorm2d(3).double(), nn.Sequential(nn.BatchNorm2d(3).double())
-    _synchronize_batch_norm(part)
-    mine = group.shard(11)
+    weight_NCHW = torch.randn(11, 3, 4, 4, generator=generator, dtype=torch.float64)
+    whole, shared = nn.BatchNorm2d(3).double(), nn.Sequential(nn.BatchNorm2d(3).double())
+    _synchronize_batch_norm(shared)
+    layer: Any = shared[0]
+    shard = group.shard(11)
 
-    def gradient(layer: nn.Module, x: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_backward(module: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         x = x.clone().requires_grad_()
-        y = layer(x)
-        (y * wanted).sum().backward()
+        y = module(x)
+        (y * weight).sum().backward()
         assert x.grad is not None
         return y.detach(), x.grad
 
-    y, dx = gradient(whole, x_NCHW, wanted_NCHW)
-    y_here, dx_here = gradient(part, x_NCHW[mine], wanted_NCHW[mine])
-    shared: Any = part[0]
+    y, dx = forward_backward(whole, x_NCHW, weight_NCHW)
+    y_shard, dx_shard = forward_backward(shared, x_NCHW[shard], weight_NCHW[shard])
     pairs = [
-        (y[mine], y_here),
-        (dx[mine], dx_here),
-        (whole.weight.grad, group.all_reduce_sum(shared.weight.grad)),
-        (whole.bias.grad, group.all_reduce_sum(shared.bias.grad)),
-        (whole.running_mean, shared.running_mean),
-        (whole.running_var, shared.running_var),
-        (whole.eval()(x_NCHW), part.eval()(x_NCHW)),
+        (y[shard], y_shard),
+        (dx[shard], dx_shard),
+        (whole.weight.grad, group.all_reduce_sum(layer.weight.grad)),
+        (whole.bias.grad, group.all_reduce_sum(layer.bias.grad)),
+        (whole.running_mean, layer.running_mean),
+        (whole.running_var, layer.running_var),
+        (whole.eval()(x_NCHW), shared.eval()(x_NCHW)),
     ]
     return [float((a - b).abs().max()) for a, b in pairs]
 
 
-def bad_step(group: ProcessGroup) -> str:
-    """What is said where the last process alone has a bad loss in step 3, and all in step 4."""
-    numbers, loss = itertools.count(1), batch_loss
+def bad_step_message(group: ProcessGroup) -> str:
+    """The error if only the last process has a NaN loss, in step 3 of the first epoch."""
+    steps = itertools.count(1)
 
-    def bad(*args: Any) -> Tensor:
-        is_bad = next(numbers) == 3 and group.rank == group.world_size - 1
-        return loss(*args) * (math.nan if is_bad else 1)
+    def loss_with_nan(*args: Any) -> Tensor:
+        is_bad = next(steps) == 3 and group.rank == group.world_size - 1
+        return batch_loss(*args) * (math.nan if is_bad else 1)
 
-    vars(engine)["_loss"] = bad
+    vars(engine)["batch_loss"] = loss_with_nan
     try:
-        losses_of({"recipe": "cnn-26k", "batch_size": 33}, group)
+        train_case({"recipe": "cnn-26k", "batch_size": 33}, group)
     except RunError as error:
         return error.what
     finally:
-        vars(engine)["_loss"] = loss
+        vars(engine)["batch_loss"] = batch_loss
     return ""
 
 
 def main() -> None:
-    """Print the losses of every case, how batch norm differs, and where a loss was bad first."""
-    in_float64()
+    """Print the losses of every case, the differences of batch norm, and the bad step's error."""
+    use_float64()
     with process_group() as group:
-        found = {
-            "curves": [losses_of(case, group) for case in CASES],
-            "batch_norm": batch_norms(group) if group.world_size > 1 else [],
-            "bad_step": bad_step(group),
+        record = {
+            "curves": [train_case(case, group) for case in CASES],
+            "batch_norm": batch_norm_differences(group) if group.world_size > 1 else [],
+            "bad_step": bad_step_message(group),
         }
         if group.is_main:
-            sys.stdout.write(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
+            sys.stdout.write(json.dumps(record))
