@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mnistcli.data.normalization import Normalization, normalize
 from mnistcli.data.splits import split_by_size
 from mnistcli.errors import RunError
+from mnistcli.evaluation import inference
 from mnistcli.models.registry import build_network
 from mnistcli.training import engine
 from mnistcli.training import state as state_module
@@ -49,7 +50,7 @@ def train_case(case: dict[str, Any], group: ProcessGroup) -> list[list[float | N
 
 
 def use_float64() -> None:
-    """Give the engine inputs and networks in float64."""
+    """Train and evaluate networks in float64."""
 
     def normalize_double(images_NHW: Tensor, normalization: Normalization) -> Tensor:
         return normalize(images_NHW, normalization).double()
@@ -57,7 +58,8 @@ def use_float64() -> None:
     def build_double(arch: str, network: Mapping[str, object]) -> nn.Module:
         return build_network(arch, network).double()
 
-    vars(engine)["normalize"] = normalize_double
+    for module in (engine, inference):
+        vars(module)["normalize"] = normalize_double
     vars(state_module)["build_network"] = build_double
 
 
