@@ -1,1 +1,1 @@
-"""Training: the loop, one run, several runs, devices, processes."""
+"""Training: the loop, one run, multi-runs, optimizers, schedules, EMA, devices, processes."""

@@ -74,7 +74,7 @@ class ProcessGroup:
     def broadcast_from_main(self, make: Callable[[], T]) -> T:
         """Call `make` in the main process only, and return its result in every process.
 
-        If it raises, the error goes on in the main process, and the others exit
+        If it raises, the error propagates in the main process, and the others exit
         silently with its exit code.
         """
         if self.world_size == 1:

@@ -204,7 +204,7 @@ def _raise_if_diverged(
     tensors = [
         *state.model.state_dict().values(),
         *state.eval_model.state_dict().values(),
-        *(tensor for tensors in state.optimizer.state.values() for tensor in tensors.values()),
+        *(value for moments in state.optimizer.state.values() for value in moments.values()),
     ]
     are_finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
     losses = (train_totals.loss, val_loss or 0.0)

@@ -66,7 +66,7 @@ class Layout(BaseModel):
         return {"fold": {"number": 1, "of": self.num_runs}, "val_size": 0}
 
     def describe(self, first: TrainSettings) -> str:
-        """The runs in words, such as "3 seeds, 0 to 2"; `first` are the first run's settings."""
+        """A description such as "3 seeds, 0 to 2"; `first` are the first run's settings."""
         if self.by == "seeds":
             return f"{self.num_runs} seeds, {first.seed} to {first.seed + self.num_runs - 1}"
         return f"{self.num_runs} folds, each held out once, divided by seed {first.seed}"

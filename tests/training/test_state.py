@@ -42,7 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def everything(state: TrainState) -> dict[str, Any]:
-    """All that decides how a training goes on, whether `state_dict` has it or not."""
+    """All that decides how a training continues, whether `state_dict` has it or not."""
     return {
         "losses": state.losses,
         "model": state.model.state_dict(),
@@ -220,7 +220,8 @@ def test_on_another_kind_of_device_the_generators_get_new_seeds() -> None:
         resumed = resume(settings, saved, 96)
         list(fit(resumed, train, some_digits(0), digits_normalization(settings)))
         ends.append(everything(resumed))
-    assert_same(*ends)
+    first, second = ends
+    assert_same(first, second)
 
 
 def first_tensors(saved: dict[str, Any]) -> Any:
