@@ -21,19 +21,22 @@ DATA, OUTPUT = "Data", "Output"
 
 def setting(
     *names: str,
-    help: str,  # noqa: A002 (Typer's word)
-    metavar: str,
     panel: str,
-    complete: Callable[[str], list[str]] | None = None,
+    metavar: str = "NAME",
+    help: str = "",  # noqa: A002 (Typer's word)
+    choice: Any = None,
     default: str | bool = False,
 ) -> typer.models.OptionInfo:
-    """An option for a setting; `default` is its default where no recipe sets it."""
+    """An option for a setting; `default` is its default where no recipe sets it.
+
+    `choice` is the setting's list in `config.choices`, for completion and a help text.
+    """
     option: typer.models.OptionInfo = typer.Option(
         *names,
-        help=help,
+        help=help or one_of(choice),
         metavar=metavar,
         rich_help_panel=panel,
-        autocompletion=complete,
+        autocompletion=complete_from(values(choice)) if choice else None,
         show_default=default,
     )
     return option
@@ -104,30 +107,31 @@ def join_numbers(args: list[str]) -> list[str]:
     return joined
 
 
+Text = str | None
 Arch = Annotated[
-    str | None,
-    setting(
+    Text,
+    typer.Option(
         "--arch",
         "-a",
         help=f"The architecture: {', '.join(ARCHITECTURES)}.",
         metavar="NAME",
-        panel=MODEL,
-        complete=complete_from(tuple(ARCHITECTURES)),
+        rich_help_panel=MODEL,
+        autocompletion=complete_from(tuple(ARCHITECTURES)),
     ),
 ]
 Recipe = Annotated[
-    str | None,
-    setting(
+    Text,
+    typer.Option(
         "--recipe",
         "-r",
         help="A network with the settings to train it; `mnist summary` lists all recipes.",
         metavar="NAME",
-        panel=MODEL,
-        complete=complete_from(tuple(RECIPES)),
+        rich_help_panel=MODEL,
+        autocompletion=complete_from(tuple(RECIPES)),
     ),
 ]
 MaxParams = Annotated[
-    str | None,
+    Text,
     setting(
         "--max-params",
         help="Parameter budget. cnn-small gets the largest width that fits; a network of fixed "
@@ -137,38 +141,26 @@ MaxParams = Annotated[
     ),
 ]
 Hidden = Annotated[
-    str | None,
-    setting(
-        "--hidden", help="Sizes of the hidden layers, such as 120 84.", metavar="N…", panel=MODEL
-    ),
+    Text,
+    setting("--hidden", help="Sizes of the hidden layers: 120 84.", metavar="N…", panel=MODEL),
 ]
 Channels = Annotated[
-    str | None,
-    setting(
-        "--channels",
-        help="Channels of the convolution stages, such as 8 16.",
-        metavar="N…",
-        panel=MODEL,
-    ),
+    Text,
+    setting("--channels", help="Channels of the convolutions: 8 16.", metavar="N…", panel=MODEL),
 ]
 KernelSize = Annotated[
-    str | None,
-    setting(
-        "--kernel-size", help="Kernel size of a cnn's convolutions.", metavar="PX", panel=MODEL
-    ),
+    Text, setting("--kernel-size", help="Kernel size of a cnn.", metavar="PX", panel=MODEL)
 ]
 Padding = Annotated[
-    str | None,
-    setting("--padding", help="Padding of a cnn's convolutions.", metavar="PX", panel=MODEL),
+    Text, setting("--padding", help="Padding of a cnn's convolutions.", metavar="PX", panel=MODEL)
 ]
 Pool = Annotated[
-    str | None,
+    Text,
     setting(
         "--pool",
         help="Max pooling of a cnn: after each stage, or after the last one only.",
-        metavar="NAME",
+        choice=Pooling,
         panel=MODEL,
-        complete=complete_from(values(Pooling)),
     ),
 ]
 BatchNorm = Annotated[
@@ -180,11 +172,10 @@ BatchNorm = Annotated[
     ),
 ]
 Dropout = Annotated[
-    str | None,
-    setting("--dropout", help="Dropout probability.", metavar="P", panel=MODEL),
+    Text, setting("--dropout", help="Dropout probability.", metavar="P", panel=MODEL)
 ]
 Width = Annotated[
-    str | None,
+    Text,
     setting(
         "--width",
         help="Channels of cnn-small, instead of --max-params. The recipe adapts epochs, learning "
@@ -194,8 +185,7 @@ Width = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    str | None,
-    setting("--batch-size", "-b", help="Images per batch.", metavar="N", panel=TRAINING),
+    Text, setting("--batch-size", "-b", help="Images per batch.", metavar="N", panel=TRAINING)
 ]
 Augment = Annotated[
     bool | None,
@@ -206,7 +196,7 @@ Augment = Annotated[
     ),
 ]
 Ema = Annotated[
-    str | None,
+    Text,
     setting(
         "--ema",
         help="Decay of the weights' exponential moving average (0 turns it off).",

@@ -29,11 +29,10 @@ from mnistcli.cli.options import (
     Padding,
     Pool,
     Recipe,
+    Text,
     Width,
-    complete_from,
     complete_run,
     given_settings,
-    one_of,
     quiet_option,
     setting,
     warn_misspelled_variables,
@@ -44,7 +43,6 @@ from mnistcli.config.choices import (
     OptimizerName,
     PrecisionName,
     ScheduleName,
-    values,
 )
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 
@@ -57,8 +55,6 @@ if TYPE_CHECKING:
     from mnistcli.training.trainer import TrainingRun
     from mnistcli.views.multirun import MultiRunDisplay
     from mnistcli.views.train import TrainingDisplay
-
-Value = str | None
 
 
 def train(
@@ -75,10 +71,10 @@ def train(
     dropout: Dropout = None,
     width: Width = None,
     epochs: Annotated[
-        Value, setting("--epochs", "-e", help="Number of epochs.", metavar="N", panel=TRAINING)
+        Text, setting("--epochs", "-e", help="Number of epochs.", metavar="N", panel=TRAINING)
     ] = None,
     until: Annotated[
-        Value,
+        Text,
         setting(
             "--until",
             help="Stop early at this validation accuracy, in percent.",
@@ -89,37 +85,19 @@ def train(
     ] = None,
     batch_size: BatchSize = None,
     lr: Annotated[
-        Value,
+        Text,
         setting(
             "--lr", help="Learning rate (the peak of the schedule).", metavar="X", panel=TRAINING
         ),
     ] = None,
-    optimizer: Annotated[
-        Value,
-        setting(
-            "--optimizer",
-            help=one_of(OptimizerName),
-            metavar="NAME",
-            panel=TRAINING,
-            complete=complete_from(values(OptimizerName)),
-        ),
-    ] = None,
+    optimizer: Annotated[Text, setting("--optimizer", choice=OptimizerName, panel=TRAINING)] = None,
     momentum: Annotated[
-        Value,
+        Text,
         setting("--momentum", help="Momentum of sgd.", metavar="X", panel=TRAINING, default="0.9"),
     ] = None,
-    schedule: Annotated[
-        Value,
-        setting(
-            "--schedule",
-            help=one_of(ScheduleName),
-            metavar="NAME",
-            panel=TRAINING,
-            complete=complete_from(values(ScheduleName)),
-        ),
-    ] = None,
+    schedule: Annotated[Text, setting("--schedule", choice=ScheduleName, panel=TRAINING)] = None,
     weight_decay: Annotated[
-        Value,
+        Text,
         setting(
             "--weight-decay",
             help="Weight decay, of weight matrices and kernels only.",
@@ -128,17 +106,16 @@ def train(
         ),
     ] = None,
     loss: Annotated[
-        Value,
+        Text,
         setting(
             "--loss",
             help="cross-entropy, or nll (log-softmax and NLL: the same function in two steps).",
-            metavar="NAME",
+            choice=LossName,
             panel=TRAINING,
-            complete=complete_from(values(LossName)),
         ),
     ] = None,
     label_smoothing: Annotated[
-        Value,
+        Text,
         setting(
             "--label-smoothing",
             help="Label smoothing: the share of the target given to all classes.",
@@ -149,15 +126,8 @@ def train(
     augment: Augment = None,
     ema: Ema = None,
     seed: Annotated[
-        Value,
-        setting(
-            "--seed",
-            "-s",
-            help="Random seed.",
-            metavar="N",
-            panel=TRAINING,
-            default="0",
-        ),
+        Text,
+        setting("--seed", "-s", help="Random seed.", metavar="N", panel=TRAINING, default="0"),
     ] = None,
     seeds: Annotated[
         int | None,
@@ -169,26 +139,10 @@ def train(
         ),
     ] = None,
     device: Annotated[
-        Value,
-        setting(
-            "--device",
-            help=one_of(DeviceName),
-            metavar="NAME",
-            panel=TRAINING,
-            default="auto",
-            complete=complete_from(values(DeviceName)),
-        ),
+        Text, setting("--device", choice=DeviceName, panel=TRAINING, default="auto")
     ] = None,
     precision: Annotated[
-        Value,
-        setting(
-            "--precision",
-            help=one_of(PrecisionName),
-            metavar="NAME",
-            panel=TRAINING,
-            default="auto",
-            complete=complete_from(values(PrecisionName)),
-        ),
+        Text, setting("--precision", choice=PrecisionName, panel=TRAINING, default="auto")
     ] = None,
     config: Annotated[
         Path | None,
@@ -200,7 +154,7 @@ def train(
     ] = None,
     dataset: Dataset = None,
     val_size: Annotated[
-        Value,
+        Text,
         setting(
             "--val-size",
             help="Validation split: a fraction of the training set below 1, otherwise a count.",

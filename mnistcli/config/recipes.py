@@ -6,10 +6,9 @@ was claimed to reach and what it reaches here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from mnistcli.errors import unknown_name
-
-SettingValue = int | float | str | bool | list[int] | Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,9 @@ class Recipe:
     name: str
     arch: str
     summary: str
-    model: Mapping[str, SettingValue] = field(default_factory=dict)
-    training: Mapping[str, SettingValue] = field(default_factory=dict)
-    by_size: Mapping[int, Mapping[str, SettingValue]] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    by_size: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def size_step(self, size: int) -> int | None:
         """The key of `by_size` for a network of this size; None if it is above all keys."""
@@ -37,44 +36,20 @@ class Recipe:
 
 DEFAULT_RECIPE = "cnn-small"
 
+_ADAMW = dict(optimizer="adamw", weight_decay=0.01, schedule="onecycle")
+
 # 5x5 kernels cover whole strokes and the last feature map keeps their positions, so that a few
 # epochs are enough. Label smoothing limits the overconfidence of a short, fast training.
-_SPRINT_MODEL: Mapping[str, SettingValue] = {
-    "channels": [16, 32],
-    "kernel_size": 5,
-    "padding": 0,
-    "batch_norm": True,
-    "dropout": 0.0,
-}
-_SPRINT_TRAINING: Mapping[str, SettingValue] = {
-    "batch_size": 128,
-    "optimizer": "adamw",
-    "lr": 0.02,
-    "weight_decay": 0.01,
-    "schedule": "onecycle",
-    "label_smoothing": 0.1,
-}
+_SPRINT_MODEL = dict(kernel_size=5, padding=0, batch_norm=True, dropout=0.0)
+_SPRINT_TRAINING = dict(_ADAMW, batch_size=128, lr=0.02, label_smoothing=0.1)
 
 # The smaller a network, the less augmentation it has room for (`docs/results.md`). The medium one
 # is the default of `settings.Augmentation`.
-_STRONG_AUGMENTATION: Mapping[str, float] = {
-    "rotate_degrees": 12.0,
-    "scale_fraction": 0.15,
-    "shear_degrees": 8.0,
-    "shift_px": 2.0,
-}
-_MEDIUM_AUGMENTATION: Mapping[str, float] = {
-    "rotate_degrees": 9.0,
-    "scale_fraction": 0.1,
-    "shear_degrees": 5.0,
-    "shift_px": 1.5,
-}
-_MILD_AUGMENTATION: Mapping[str, float] = {
-    "rotate_degrees": 5.0,
-    "scale_fraction": 0.05,
-    "shear_degrees": 3.0,
-    "shift_px": 1.0,
-}
+_STRONG_AUGMENTATION = dict(
+    rotate_degrees=12.0, scale_fraction=0.15, shear_degrees=8.0, shift_px=2.0
+)
+_MEDIUM_AUGMENTATION = dict(rotate_degrees=9.0, scale_fraction=0.1, shear_degrees=5.0, shift_px=1.5)
+_MILD_AUGMENTATION = dict(rotate_degrees=5.0, scale_fraction=0.05, shear_degrees=3.0, shift_px=1.0)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -83,185 +58,117 @@ RECIPES: dict[str, Recipe] = {
             "ann",
             "ann",
             "hidden 1024, 512, 256",
-            model={"hidden": [1024, 512, 256], "dropout": 0.3},
-            training={
-                "epochs": 10,
-                "batch_size": 128,
-                "optimizer": "adamw",
-                "lr": 2e-3,
-                "weight_decay": 0.01,
-                "schedule": "onecycle",
-            },
+            model=dict(hidden=[1024, 512, 256], dropout=0.3),
+            training=dict(_ADAMW, epochs=10, batch_size=128, lr=2e-3),
         ),
         Recipe(
             "cnn-deep",
             "cnn-deep",
             "eight convolutions",
-            model={"channels": [16, 32, 64, 128], "dropout": 0.1},
-            training={
-                "epochs": 4,
-                "batch_size": 128,
-                "optimizer": "adamw",
-                "lr": 5e-3,
-                "weight_decay": 0.01,
-                "schedule": "onecycle",
-            },
+            model=dict(channels=[16, 32, 64, 128], dropout=0.1),
+            training=dict(_ADAMW, epochs=4, batch_size=128, lr=5e-3),
         ),
         Recipe(
             "mlp-nll-sgd",
             "mlp",
             "four hidden layers, NLL, SGD",
-            model={"hidden": [264, 128, 64, 28], "dropout": 0.25},
-            training={
-                "epochs": 50,
-                "batch_size": 256,
-                "optimizer": "sgd",
-                "lr": 0.025,
-                "loss": "nll",
-            },
+            model=dict(hidden=[264, 128, 64, 28], dropout=0.25),
+            training=dict(epochs=50, batch_size=256, optimizer="sgd", lr=0.025, loss="nll"),
         ),
         Recipe(
             "cnn-linear",
             "cnn",
             "5x5 kernels, one linear layer",
-            model={
-                "channels": [32, 64],
-                "kernel_size": 5,
-                "padding": 0,
-                "hidden": [],
-                "dropout": 0.0,
-            },
-            training={"epochs": 20, "batch_size": 64, "optimizer": "adam", "lr": 1e-3},
+            model=dict(channels=[32, 64], kernel_size=5, padding=0, hidden=[], dropout=0.0),
+            training=dict(epochs=20, batch_size=64, optimizer="adam", lr=1e-3),
         ),
         Recipe(
             "cnn-26k",
             "cnn",
             "padded 3x3 kernels",
-            model={
-                "channels": [8, 16],
-                "kernel_size": 3,
-                "padding": 1,
-                "hidden": [32],
-                "dropout": 0.0,
-            },
-            training={
-                "epochs": 10,
-                "batch_size": 128,
-                "optimizer": "adam",
-                "lr": 0.01,
-                "schedule": "plateau",
-            },
+            model=dict(channels=[8, 16], kernel_size=3, padding=1, hidden=[32], dropout=0.0),
+            training=dict(epochs=10, batch_size=128, optimizer="adam", lr=0.01, schedule="plateau"),
         ),
         Recipe(
             "cnn-15k",
             "cnn",
             "the same, smaller, dropout",
-            model={
-                "channels": [6, 12],
-                "kernel_size": 3,
-                "padding": 1,
-                "hidden": [24],
-                "dropout": 0.2,
-            },
-            training={
-                "epochs": 12,
-                "batch_size": 128,
-                "optimizer": "adam",
-                "lr": 0.005,
-                "schedule": "plateau",
-            },
+            model=dict(channels=[6, 12], kernel_size=3, padding=1, hidden=[24], dropout=0.2),
+            training=dict(
+                epochs=12, batch_size=128, optimizer="adam", lr=0.005, schedule="plateau"
+            ),
         ),
         Recipe(
             "cnn-small",
             "cnn-small",
             "most accurate under 8,000",
-            training={
-                "epochs": 30,
-                "batch_size": 128,
-                "optimizer": "adamw",
-                "lr": 0.015,
-                "weight_decay": 0.01,
-                "schedule": "onecycle",
-                "augment": True,
-                "augmentation": _STRONG_AUGMENTATION,
-                "ema": 0.99,
-                "max_params": 8000,
-            },
-            # The widest under 5,000, 2,000 and 1,000. The rate times the width stays about the
-            # same, and so does the time: an epoch of fewer channels is quicker.
+            training=dict(
+                _ADAMW,
+                epochs=30,
+                batch_size=128,
+                lr=0.015,
+                augment=True,
+                augmentation=_STRONG_AUGMENTATION,
+                ema=0.99,
+                max_params=8000,
+            ),
+            # The widest under 5,000, 2,000 and 1,000 parameters. Learning rate times width stays
+            # about constant, and so does the time, since an epoch of fewer channels is shorter.
             by_size={
-                55: {"epochs": 36, "lr": 0.02},
-                30: {"epochs": 64, "lr": 0.035, "augmentation": _MEDIUM_AUGMENTATION},
-                18: {"epochs": 90, "lr": 0.06, "augmentation": _MILD_AUGMENTATION},
+                55: dict(epochs=36, lr=0.02),
+                30: dict(epochs=64, lr=0.035, augmentation=_MEDIUM_AUGMENTATION),
+                18: dict(epochs=90, lr=0.06, augmentation=_MILD_AUGMENTATION),
             },
         ),
         Recipe(
             "mlp-120-84",
             "mlp",
             "hidden 120, 84",
-            model={"hidden": [120, 84], "dropout": 0.0},
-            training={"epochs": 10, "batch_size": 64, "optimizer": "adam", "lr": 1e-3},
+            model=dict(hidden=[120, 84], dropout=0.0),
+            training=dict(epochs=10, batch_size=64, optimizer="adam", lr=1e-3),
         ),
         Recipe(
             "mlp-50-50",
             "mlp",
             "hidden 50, 50",
-            model={"hidden": [50, 50], "dropout": 0.0},
-            training={
-                "epochs": 10,
-                "batch_size": 128,
-                "optimizer": "adam",
-                "lr": 1e-2,
-                # A rate this high, left constant, ends at 96 %.
-                "schedule": "cosine",
-            },
+            model=dict(hidden=[50, 50], dropout=0.0),
+            # With a constant rate this high it ends at 96 %.
+            training=dict(epochs=10, batch_size=128, optimizer="adam", lr=1e-2, schedule="cosine"),
         ),
         Recipe(
             "cnn-10-20",
             "cnn",
             "5x5 kernels, 50 hidden",
-            model={
-                "channels": [10, 20],
-                "kernel_size": 5,
-                "padding": 0,
-                "hidden": [50],
-                "dropout": 0.0,
-            },
-            training={"epochs": 10, "batch_size": 64, "optimizer": "adam", "lr": 1e-3},
+            model=dict(channels=[10, 20], kernel_size=5, padding=0, hidden=[50], dropout=0.0),
+            training=dict(epochs=10, batch_size=64, optimizer="adam", lr=1e-3),
         ),
         Recipe(
             "cnn-dropout",
             "cnn",
             "3x3 kernels, dropout",
-            model={
-                "channels": [32, 64],
-                "kernel_size": 3,
-                "padding": 1,
-                "hidden": [128],
-                "dropout": 0.25,
-            },
-            training={"epochs": 10, "batch_size": 96, "optimizer": "adam", "lr": 1e-3},
+            model=dict(channels=[32, 64], kernel_size=3, padding=1, hidden=[128], dropout=0.25),
+            training=dict(epochs=10, batch_size=96, optimizer="adam", lr=1e-3),
         ),
         Recipe(
             "sprint",
             "cnn",
             "99.0 % in seconds",
-            model={**_SPRINT_MODEL, "hidden": [64]},
-            training={**_SPRINT_TRAINING, "epochs": 1, "ema": 0.95},
+            model=dict(_SPRINT_MODEL, channels=[16, 32], hidden=[64]),
+            training=dict(_SPRINT_TRAINING, epochs=1, ema=0.95),
         ),
         Recipe(
             "sprint-99.4",
             "cnn",
             "99.4 % a little later",
-            model={**_SPRINT_MODEL, "hidden": [128]},
-            training={**_SPRINT_TRAINING, "epochs": 4, "ema": 0.98, "augment": True},
+            model=dict(_SPRINT_MODEL, channels=[16, 32], hidden=[128]),
+            training=dict(_SPRINT_TRAINING, epochs=4, ema=0.98, augment=True),
         ),
         Recipe(
             "sprint-99.6",
             "cnn",
             "99.6 % in a minute",
-            model={**_SPRINT_MODEL, "channels": [32, 64], "hidden": [128]},
-            training={**_SPRINT_TRAINING, "epochs": 8, "ema": 0.99, "augment": True},
+            model=dict(_SPRINT_MODEL, channels=[32, 64], hidden=[128]),
+            training=dict(_SPRINT_TRAINING, epochs=8, ema=0.99, augment=True),
         ),
     )
 }
