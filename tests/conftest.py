@@ -4,6 +4,7 @@ import atexit
 import os
 import pickle
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ os.environ["MPLCONFIGDIR"] = str(CACHE)
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(CACHE)
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
+# A shell's background job ignores Ctrl-C, and every process started from here would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _GUARD = Guard()
 

@@ -59,6 +59,7 @@ def create_named_files(trained: Path, line: str) -> None:
     shutil.copy(REPOSITORY / "docs" / "images" / "year.jpg", "docs/images")
     shutil.copy(REPOSITORY / "docs" / "public-records.csv", "docs")
     Path("labels.csv").write_text("file,label\nscans/1.png,7\n")
+    Path("scans", "labels.csv").write_text("file,label\n1.png,7\n")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
