@@ -29,7 +29,7 @@ from mnistcli.system.signals import defer_interrupts
 from mnistcli.training.device import pick_device
 from mnistcli.training.engine import fit
 from mnistcli.training.state import TrainState
-from mnistcli.training.trainer import load_training_data, make_plan, translate_errors
+from mnistcli.training.trainer import load_training_data, make_plan, translate_out_of_memory
 
 AnyPath = str | Path
 
@@ -112,7 +112,7 @@ class Training:
             return
         self._num_loops += 1
         this_loop = self._num_loops
-        with translate_errors(self.plan):
+        with translate_out_of_memory(self.plan):
             state = self.plan.build_state(len(self._train))
             if self._state:
                 state.load_state_dict(self._state)

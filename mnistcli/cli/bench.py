@@ -112,7 +112,7 @@ def bench(
         bool,
         typer.Option(
             "--reference",
-            help="Compare with a usual PyTorch loop with a DataLoader.",
+            help="Compare with a standard PyTorch training loop with a DataLoader.",
             rich_help_panel=MEASURING,
         ),
     ] = False,

@@ -37,12 +37,12 @@ def doctor(
     """Check what works on this machine: PyTorch, its devices, data, disks.
 
     Every device is compared with float64, trains in every precision, and trains
-    twice to compare the bits. Then the default network trains on scikit-learn's
-    digits. Nothing is downloaded, and no file is left behind. A driver that
-    hangs or crashes is reported like any other failure.
+    twice to see whether results are bitwise identical. Then the default network
+    trains on scikit-learn's digits. Nothing is downloaded, and no file is left
+    behind. A driver that hangs or crashes is reported like any other failure.
 
     Exit code: 4 if a device or a precision fails that should work, else 3 if
-    data are damaged, else 1 if anything else fails; 0 also with warnings.
+    data are damaged, else 1 if anything else fails; warnings alone exit with 0.
 
     Examples:
     $ mnist doctor

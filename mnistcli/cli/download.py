@@ -59,7 +59,7 @@ def download(
     )
     from mnistcli.views.download import download_progress, show_files
 
-    selected = get_dataset(dataset or "mnist")
+    selected = get_dataset("mnist" if dataset is None else dataset)
     on_wait = partial(note_wait, selected)
     folder = resolve_data_dir(data_dir, os.environ)
     if verify:

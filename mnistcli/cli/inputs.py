@@ -51,8 +51,10 @@ def parse_split(name: str) -> EvalSplit:
     return cast("EvalSplit", name)
 
 
-def expand_run_names(names: "Sequence[str]", out: Path, *, mark: str = "best.pth") -> list[str]:
-    """The names, each multi-run replaced by its runs that have the file `mark`.
+def expand_run_names(
+    names: "Sequence[str]", out: Path, *, required_file: str = "best.pth"
+) -> list[str]:
+    """The names, each multi-run replaced by its runs that have the file `required_file`.
 
     Runs without it are left out with a note.
 
@@ -62,9 +64,9 @@ def expand_run_names(names: "Sequence[str]", out: Path, *, mark: str = "best.pth
     from mnistcli.runs.find import expand_multiruns
     from mnistcli.views.console import print_note
 
-    expanded, lacking = expand_multiruns(names, out, required_file=mark)
-    for path in lacking:
-        print_note(f"Left out: {path}, which has no {mark}.")
+    expanded, left_out = expand_multiruns(names, out, required_file=required_file)
+    for path in left_out:
+        print_note(f"Left out: {path}, which has no {required_file}.")
     return expanded
 
 

@@ -120,7 +120,7 @@ def plot(
         raise unknown_name("kind of plot", kind, KINDS)
     plot_kind = KINDS[kind]
     names = [*(names or []), *(checkpoint or [])]
-    names = expand_run_names(names, out, mark=plot_kind.required_file)
+    names = expand_run_names(names, out, required_file=plot_kind.required_file)
     _check_usage(plot_kind, num_named=len(names), beside=beside, first=first)
     if output == "-" and (json or quiet):
         raise SettingsError(
@@ -128,7 +128,8 @@ def plot(
             why="-o - writes the plot there, --json and -q write the file's name.",
             fix="Leave one of them out, or write to a file: -o FILE",
         )
-    pick_format(Path(output) if output and output != "-" else Path("x.png"))
+    if output and output != "-":
+        pick_format(Path(output))
     if not names and plot_kind.unnamed == "newest":
         names = ["last"]
     eval_split = parse_split(split)

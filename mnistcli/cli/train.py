@@ -118,7 +118,7 @@ def train(
         Text,
         setting(
             "--label-smoothing",
-            help="Label smoothing: the share of the target given to all classes.",
+            help="Label smoothing: probability spread evenly over all classes.",
             metavar="P",
             panel=TRAINING,
         ),

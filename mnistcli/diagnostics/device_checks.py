@@ -246,7 +246,7 @@ def check_loss_scaling(name: str) -> Check:
 
 
 def check_repeatable(name: str, precision: str) -> Check:
-    """Whether two short trainings end with the same bits."""
+    """Whether two short training runs end with the same bits."""
     states = [_train_briefly(name, precision)[0].model.state_dict() for _ in range(2)]
     pairs = zip(states[0].values(), states[1].values(), strict=True)
     same = all(torch.equal(first, second) for first, second in pairs)
@@ -254,15 +254,15 @@ def check_repeatable(name: str, precision: str) -> Check:
 
 
 def assess_repeatable(name: str, precision: str, *, same: bool) -> Check:
-    """The check for two trainings that ended with the same bits, or did not."""
+    """The check for two training runs that ended with the same bits, or did not."""
     facts = {"same_bits": same}
     if same:
-        finding = f"yes: two trainings in {precision} give the same bits"
+        finding = f"yes: two training runs in {precision} are bitwise identical"
         return Check("repeatable", name, "ok", finding, facts=facts)
     # A GPU's order of additions may vary; a CPU's does not.
     status: Status = "failed" if name == "cpu" else "warning"
-    finding = f"no: two trainings in {precision} give different bits"
-    fix = "For the same bits, train with --device cpu" if name != "cpu" else INSTALL
+    finding = f"no: two training runs in {precision} differ"
+    fix = "For bitwise reproducible results, train with --device cpu" if name != "cpu" else INSTALL
     return Check("repeatable", name, status, finding, fix=fix, facts=facts)
 
 

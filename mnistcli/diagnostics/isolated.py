@@ -27,7 +27,7 @@ class ProcessDiedError(RunError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"A process of its own did not finish: {reason}.",
+            f"A worker process did not finish: {reason}.",
             why="Memory may have run out, or a driver may have failed.",
             fix="Check this machine: mnist doctor",
         )

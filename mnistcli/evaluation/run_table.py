@@ -162,13 +162,13 @@ def best_entry(entries: Sequence[RunEntry], out: Path) -> RunEntry:
     datasets = sorted({entry.settings.dataset for entry in validated})
     if len(datasets) > 1:
         raise SettingsError(
-            f"No run in {out} is the best of all.",
+            f"There is no single best run in {out}.",
             why=f"They were validated on different data sets: {', '.join(datasets)}.",
             fix=f"Choose one: --dataset {datasets[0]}",
         )
     if not validated:
         raise DataError(
-            f"No run in {out} is the best.",
+            f"There is no best run in {out}.",
             why="None of the selected runs has a validation accuracy.",
             fix="Train one: mnist train",
         )

@@ -55,7 +55,7 @@ def augmented(
     versions_MHW = augment(repeated_MHW, how, torch.Generator().manual_seed(0)).numpy()
     versions_NVHW = versions_MHW.reshape(len(labels), num_versions, *images_NHW.shape[1:])
     rows = [
-        ImageRow(classes[label], [image_HW, *versions_VHW], num_apart=1)
+        ImageRow(classes[label], [image_HW, *versions_VHW], num_leading=1)
         for label, image_HW, versions_VHW in zip(
             labels, images_NHW.numpy(), versions_NVHW, strict=True
         )

@@ -35,20 +35,20 @@ INK_SCALE: Final = ColorScale("gray_r", 0, 255)
 
 @dataclass(frozen=True)
 class ImageRow:
-    """Images behind a label; the first `num_apart` have a gap behind them."""
+    """A label and the images to its right; a gap follows the first `num_leading` of them."""
 
     label: str
     images: Sequence[NDArray[Any]] | NDArray[Any]
     scale: ColorScale = INK_SCALE
-    num_apart: int = 0
+    num_leading: int = 0
 
 
 def image_rows(rows: Sequence[ImageRow], *, heading: str) -> Figure:
-    """Rows of images of one size, each behind its label."""
+    """Rows of images of one size, each to the right of its label."""
     side, gap = 0.52, 0.06
     lines = itertools.chain(*(row.label.splitlines() for row in rows))
     left = max(text_width_inches(line, 9) for line in lines) + 0.3
-    apart = max(row.num_apart for row in rows) and 0.15
+    apart = max(row.num_leading for row in rows) and 0.15
     longest = max(len(row.images) for row in rows)
     width = max(left + longest * (side + gap) + apart + 0.1, 4.5)
     figure = _figure_with_heading(heading, width, len(rows) * (side + gap) + 0.3)
@@ -58,7 +58,7 @@ def image_rows(rows: Sequence[ImageRow], *, heading: str) -> Figure:
         middle = (y + side / 2) / height
         figure.text((left - 0.12) / width, middle, row.label, ha="right", va="center")
         for column, image_HW in enumerate(row.images):
-            x = left + column * (side + gap) + apart * (column >= row.num_apart)
+            x = left + column * (side + gap) + apart * (column >= row.num_leading)
             ax = figure.add_axes((x / width, y / height, side / width, side / height))
             _show_image(ax, image_HW, row.scale)
     return figure

@@ -1,6 +1,6 @@
 """Array types of the picture reader, and two measures that several of its steps need.
 
-Array names end in their shape: H rows, W columns, C channels, N pixels, K connected parts.
+Array names end in their shape: H rows, W columns, C channels, N pixels, K connected components.
 """
 
 from typing import TypeVar

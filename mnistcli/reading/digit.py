@@ -23,7 +23,7 @@ class DigitImage:
         pixels_HW: uint8 (28, 28), 0 background to 255 ink.
         box: left, top, right, bottom of the ink in pixels of the whole upright
             picture; right and bottom are exclusive.
-        line: the line of writing, from 0.
+        line: the text line, from 0.
     """
 
     pixels_HW: NDArray[np.uint8]

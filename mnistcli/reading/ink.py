@@ -1,6 +1,6 @@
-"""Which pixels are ink: threshold, connected parts, specks, what touches the picture's edge.
+"""Which pixels are ink: threshold, connected components, specks, what touches the picture's edge.
 
-Shapes: H rows, W columns, K connected parts (number 0 is the background), B bins.
+Shapes: H rows, W columns, K connected components (number 0 is the background), B bins.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 
 
 def find_ink(contrast_HW: GrayImage, noise: float) -> tuple[GrayImage, Labels]:
-    """The ink of each pixel, float32 (H, W), 0 background to 1 full ink; its connected parts.
+    """The ink of each pixel, float32 (H, W), 0 background to 1 full ink; its connected components.
 
     Args:
         contrast_HW: positive where ink is.
@@ -64,7 +64,7 @@ def otsu(values_N: GrayImage) -> float:
 
 
 def select_parts(contrast_HW: GrayImage, low: float, high: float) -> Labels:
-    """The connected parts above `low` that may belong to a digit, (H, W).
+    """The connected components above `low` that may belong to a digit, (H, W).
 
     A part needs a pixel above `high` (hysteresis: Canny 1986).
     """

@@ -5,8 +5,8 @@
     background.py    estimate how bright the background is under the ink
     polarity.py      dark or light ink? gray -> contrast
     ruled_lines.py   remove printed lines from the contrast
-    ink.py           contrast -> ink in connected parts; drop specks and what touches the edge
-    segment.py       connected parts -> digits, in lines of writing
+    ink.py           contrast -> ink in connected components; drop specks and what touches the edge
+    segment.py       connected components -> digits, in text lines
     touching.py      wide ink -> the ways to cut it into digits that touch
     normalize.py     ink -> 28x28, as MNIST was made
     predict.py       network: which digit, and which way of cutting
@@ -37,7 +37,7 @@ from mnistcli.reading.touching import cut_touching
 
 @dataclass(frozen=True)
 class PipelineSteps:
-    """The result of each step, all (H, W), and the digits in the order of reading.
+    """The result of each step, all (H, W), and the digits in the reading order.
 
     Attributes:
         gray_HW: float32, 0 black to 1 white, without border and table.

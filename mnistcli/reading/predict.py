@@ -64,7 +64,7 @@ class Prediction:
 
 
 def predictions_to_text(predictions: Sequence[Prediction]) -> str:
-    """The digits of a picture in the order of reading; a space between lines of writing."""
+    """The digits of a picture in the reading order; a space between text lines."""
     lines = itertools.groupby(predictions, key=lambda prediction: prediction.digit.line)
     return " ".join("".join(prediction.label for prediction in line) for _, line in lines)
 

@@ -1,6 +1,6 @@
-"""Connected parts of the ink -> digits, in the order of reading, and lines of writing.
+"""Connected components of the ink -> digits, in the reading order, and text lines.
 
-Shapes: H rows, W columns, K connected parts (number 0 is the background).
+Shapes: H rows, W columns, K connected components (number 0 is the background).
 """
 
 from dataclasses import dataclass, replace
@@ -64,7 +64,7 @@ Group = list[Part]
 class Piece:
     """The ink of one digit, or of several that touch, cut out at `left`, `top`.
 
-    `line` counts the lines of writing from 0.
+    `line` counts the text lines from 0.
     """
 
     ink_HW: GrayImage
@@ -78,15 +78,15 @@ class Piece:
 
 
 def find_digits(ink_HW: GrayImage, parts_HW: Labels, *, single: bool) -> tuple[Labels, list[int]]:
-    """Number the pixels of each digit from 1 in the order of reading.
+    """Number the pixels of each digit from 1 in the reading order.
 
     Args:
         ink_HW: 0 background to 1 full ink.
-        parts_HW: the numbers of the connected parts.
+        parts_HW: the numbers of the connected components.
         single: all ink is one digit.
 
     Returns:
-        The digits' numbers, (H, W), and the line of writing of each digit, from 0.
+        The digits' numbers, (H, W), and the text line of each digit, from 0.
     """
     parts = measure_parts(ink_HW, parts_HW)
     parts = [
@@ -187,7 +187,7 @@ def is_same_digit(low: Part, high: Part, *, tallest: int, crowded: bool) -> bool
         high: the taller of the two.
         tallest: the height of the tallest part of the picture.
         crowded: several parts are about as tall, so that tall parts above each
-            other are in two lines of writing.
+            other are in two text lines.
     """
     gap_x = max(low.left, high.left) - min(low.right, high.right)
     gap_y = max(low.top, high.top) - min(low.bottom, high.bottom)

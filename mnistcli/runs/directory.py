@@ -164,7 +164,7 @@ def _try_lock(path: Path, stack: ExitStack) -> bool:
 
 
 def _remove_empty_run(path: Path) -> None:
-    """Remove a directory without an epoch, unless it holds files that no training wrote."""
+    """Remove what training wrote to a directory without an epoch, and the directory if empty."""
     with suppress(OSError):
         for name in ("settings.json", "environment.json", MULTIRUN_RECORD, LOCK_NAME):
             (path / name).unlink(missing_ok=True)

@@ -42,7 +42,7 @@ def pick_device(name: str) -> Choice:
             why=f"{name}: {failure}.",
             fix="Use --device auto, which picks a device that works, or --device cpu",
         )
-    return Choice(name, "asked for")
+    return Choice(name, "requested")
 
 
 def _pick_working_device() -> Choice:
@@ -73,14 +73,14 @@ def pick_precision(name: str, device: str, *, gains_on_cpu: bool = True) -> Choi
             fix="Use --precision bfloat16, float32 or auto",
         )
     if name != "auto":
-        return Choice(name, "asked for")
+        return Choice(name, "requested")
     if device == "cuda":
         return cuda_precision(
             native_bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
             capability=torch.cuda.get_device_capability(),
         )
     if device != "cpu":
-        return Choice("float32", f"autocast is not worth it on {device}")
+        return Choice("float32", f"autocast does not pay on {device}")
     if not gains_on_cpu:
         return Choice("float32", "a network this simple gains nothing from bfloat16 on a CPU")
     return cpu_precision(torch.cpu.get_capabilities())
@@ -91,7 +91,7 @@ def cuda_precision(*, native_bfloat16: bool, capability: tuple[int, int]) -> Cho
     version = f"CUDA {capability[0]}.{capability[1]}"
     if native_bfloat16:
         return Choice("bfloat16", f"{version} has native bfloat16")
-    return Choice("float16", f"{version} has no native bfloat16; the loss is scaled")
+    return Choice("float16", f"{version} has no native bfloat16; with loss scaling")
 
 
 def cpu_precision(capabilities: Mapping[str, Any]) -> Choice:
@@ -106,7 +106,7 @@ def _probe_device(device: str) -> str:
     """The failure of a small computation on a GPU, or an empty text if it works."""
     backend = torch.cuda if device == "cuda" else torch.backends.mps
     if not backend.is_available():
-        return "PyTorch finds none"
+        return "not available to PyTorch"
     try:
         ones = torch.ones(8, 8, device=device)
         is_correct = (ones @ ones).sum().item() == 8**3

@@ -214,6 +214,6 @@ def _raise_if_diverged(
     in_float32 = "" if state.dtype == torch.float32 else ", or use --precision float32"
     raise RunError(
         f"The loss became NaN or infinite {step} of epoch {state.num_epochs_done + 1}.",
-        why=f"The learning rate is too high (it was {lr:g} at the start of this epoch).",
+        why=f"The learning rate is probably too high (it was {lr:g} at the start of this epoch).",
         fix=f"Train with a lower one: --lr {state.settings.lr / 10:g}{in_float32}",
     )

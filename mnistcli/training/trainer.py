@@ -132,7 +132,7 @@ def resume_run(name: str, *, changes: Mapping[str, Any], out: Path) -> Iterator[
             raise SettingsError(
                 f"--epochs {settings.epochs} is less than {run.path} has.",
                 why=f"It has finished {len(history)} epochs, which cannot be removed.",
-                fix=f"Use --epochs {len(history) + 1} or more, or leave --epochs out.",
+                fix=f"Use --epochs {len(history)} or more, or leave --epochs out.",
             )
         yield TrainingRun(make_plan(settings), run, is_resumed=True, saved=saved, history=history)
 
@@ -216,7 +216,7 @@ def train_run(
         DataError: the state of a resumed run does not fit its settings.
     """
     plan, run, history = training_run.plan, training_run.run, training_run.history
-    with translate_errors(plan), translate_lost_process(str(run.path)):
+    with translate_out_of_memory(plan), translate_lost_process(str(run.path)):
         state = plan.build_state(len(train), group=group)
         if training_run.saved:
             _restore_state(state, training_run.saved, run)
@@ -326,7 +326,7 @@ def _check_memory(num_params: int) -> None:
 
 
 @contextmanager
-def translate_errors(plan: TrainingPlan) -> Iterator[None]:
+def translate_out_of_memory(plan: TrainingPlan) -> Iterator[None]:
     """Raise RunError if PyTorch runs out of memory."""
     try:
         yield

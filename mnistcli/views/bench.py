@@ -144,7 +144,7 @@ def _print_report(machine: MachineInfo, options: BenchOptions, rows: Sequence[Be
     if options.reference and measured:
         console.print()
         console.print(_reference_table(measured))
-        console.print("\nTimes as fast: median and range; mnist and the reference loop take turns.")
+        console.print("\nSpeedup: median and range; mnist and the reference loop take turns.")
 
 
 def _table(measured: Sequence[tuple[BenchCase, Measurement]]) -> Table:
@@ -165,7 +165,7 @@ def _table(measured: Sequence[tuple[BenchCase, Measurement]]) -> Table:
 
 
 def _reference_table(measured: Sequence[tuple[BenchCase, Measurement]]) -> Table:
-    headers = ("batch\nsize", "mnist\nimages/s", "reference\nimages/s", "times\nas fast")
+    headers = ("batch\nsize", "mnist\nimages/s", "reference\nimages/s", "speedup")
     names = (Column("network", no_wrap=True), "reference\nloop in")
     table = plain_table(*names, *map(number_column, headers))
     for case, figures in measured:

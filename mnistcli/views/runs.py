@@ -48,7 +48,11 @@ def show_runs(
     if not entries:
         nothing = f"There is no run in {out}. Train one: mnist train"
         print_note(
-            printable(f"None of the {num_runs} runs in {out} fits." if num_runs else nothing)
+            printable(
+                f"None of the {num_runs} runs in {out} matches the filters."
+                if num_runs
+                else nothing
+            )
         )
 
 

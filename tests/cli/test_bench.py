@@ -37,7 +37,7 @@ def test_the_record_is_complete(mnist: Mnist) -> None:
     assert (bench["recipe"], bench["arch"], bench["batch_size"]) == ("mlp-50-50", "mlp", 16)
     assert bench["settings"]["model"]["hidden"] == [12, 8]
     assert bench["num_params"] == 784 * 12 + 12 + 12 * 8 + 8 + 8 * 10 + 10
-    assert bench["precision"] == {"value": "float32", "reason": "asked for"}
+    assert bench["precision"] == {"value": "float32", "reason": "requested"}
     assert bench["failure"] is None
     (usual,) = bench["usual"]
     assert usual["precision"] == "float32"
@@ -55,7 +55,7 @@ def test_the_table_fits_80_columns(mnist: Mnist, monkeypatch: pytest.MonkeyPatch
     more = ("--recipe", "cnn-small", "--batch-size", "16", "--reference")
     result = mnist(*ONE, *more)
     assert result.exit_code == 0
-    first, second = result.stdout.split("Times as fast")[0].split("Images per second")
+    first, second = result.stdout.split("Speedup")[0].split("Images per second")
     for table in (first, second):
         assert "mlp-50-50 " in table
         assert "cnn-small+" in table

@@ -37,7 +37,7 @@ def test_a_network_is_measured_in_float32_and_in_the_precision_of_auto(
     assert "AMX" in cases[2].precision["reason"]
     assert machine.versions["torch"] == torch.__version__
     assert machine.processor["num_threads"] == torch.get_num_threads()
-    assert machine.device == {"value": "cpu", "reason": "asked for"}
+    assert machine.device == {"value": "cpu", "reason": "requested"}
     assert machine.accelerators == []
     assert "digits" in machine.images
     assert "mnist, which is not in data" in machine.images

@@ -223,7 +223,7 @@ def test_a_training_reaches_the_accuracy_or_is_too_short_or_fails(
     assert check.facts["images_per_second"] == speed
     assert check.facts["estimated_train_seconds"] == pytest.approx(30 * 54_000 / speed)
     if status == "failed":
-        on_gpu = replace(plan, device=Choice("cuda", "asked for"))
+        on_gpu = replace(plan, device=Choice("cuda", "requested"))
         assert assess_training(on_gpu, epochs, 4.0).fix == "mnist doctor --device cpu"
 
 

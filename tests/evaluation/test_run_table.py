@@ -176,7 +176,7 @@ def test_the_best_has_the_highest_accuracy_and_then_the_lowest_loss() -> None:
 
 
 def test_there_is_no_best_without_an_accuracy_or_between_data_sets() -> None:
-    with pytest.raises(DataError, match="No run in runs"):
+    with pytest.raises(DataError, match="no best run in runs"):
         best_entry([THREE[2], entry("not validated", None)], Path("runs"))
     with pytest.raises(SettingsError) as caught:
         best_entry([THREE[0], entry("d", 0.5, dataset="digits")], Path("runs"))

@@ -100,7 +100,7 @@ def test_a_cpu_computes_in_bfloat16_where_it_has_the_instructions(
 def test_a_named_precision_is_used(device: str) -> None:
     for gains_on_cpu in (True, False):
         choice = pick_precision("bfloat16", device, gains_on_cpu=gains_on_cpu)
-        assert choice == Choice("bfloat16", "asked for")
+        assert choice == Choice("bfloat16", "requested")
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
@@ -109,7 +109,7 @@ def test_float16_needs_cuda(device: str) -> None:
         pick_precision("float16", device)
     assert caught.value.exit_code == 4
     assert "--precision" in caught.value.fix
-    assert pick_precision("float16", "cuda") == Choice("float16", "asked for")
+    assert pick_precision("float16", "cuda") == Choice("float16", "requested")
 
 
 def test_auto_asks_the_cpu_for_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,9 +136,9 @@ def test_mps_computes_in_float32() -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_auto_is_the_cpu() -> None:
-    mps = "; mps: PyTorch finds none" if sys.platform == "darwin" else ""
-    assert pick_device("auto") == Choice("cpu", f"cuda: PyTorch finds none{mps}")
-    assert pick_device("cpu") == Choice("cpu", "asked for")
+    mps = "; mps: not available to PyTorch" if sys.platform == "darwin" else ""
+    assert pick_device("auto") == Choice("cpu", f"cuda: not available to PyTorch{mps}")
+    assert pick_device("cpu") == Choice("cpu", "requested")
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -147,7 +147,7 @@ def test_a_missing_device_is_refused(device: str) -> None:
     with pytest.raises(DeviceError, match=device) as caught:
         pick_device(device)
     assert caught.value.exit_code == 4
-    assert caught.value.why == f"{device}: PyTorch finds none."
+    assert caught.value.why == f"{device}: not available to PyTorch."
     assert "--device auto" in caught.value.fix
 
 
@@ -161,7 +161,7 @@ def test_auto_takes_a_gpu_that_computes_correctly(
 ) -> None:
     fake_cuda(correct)
     assert pick_device("auto") == Choice("cuda", "Pretend 3000 works")
-    assert pick_device("cuda") == Choice("cuda", "asked for")
+    assert pick_device("cuda") == Choice("cuda", "requested")
 
 
 @pytest.mark.parametrize(
@@ -188,10 +188,13 @@ def test_a_gpu_that_does_not_compute_correctly_is_not_used(
 @pytest.mark.usefixtures("no_gpu")
 def test_a_mac_computes_on_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert pick_device("auto").reason == "cuda: PyTorch finds none; mps: PyTorch finds none"
+    assert (
+        pick_device("auto").reason
+        == "cuda: not available to PyTorch; mps: not available to PyTorch"
+    )
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch, "ones", correct)
     assert pick_device("auto") == Choice("mps", "Apple GPU works")
-    assert pick_device("mps") == Choice("mps", "asked for")
+    assert pick_device("mps") == Choice("mps", "requested")
     monkeypatch.setattr(torch, "ones", wrong)
     assert pick_device("auto").value == "cpu"
