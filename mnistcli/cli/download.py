@@ -72,4 +72,4 @@ def download(
                 selected, folder, mirrors=mirror or (), on_progress=on_progress, on_wait=on_wait
             )
     show_files(selected, folder, states, as_json=json, quiet=quiet)
-    require_complete(selected, states)
+    require_complete(selected, states, folder)

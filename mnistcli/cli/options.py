@@ -142,7 +142,12 @@ MaxParams = Annotated[
 ]
 Hidden = Annotated[
     Text,
-    setting("--hidden", help="Sizes of the hidden layers: 120 84.", metavar="N…", panel=MODEL),
+    setting(
+        "--hidden",
+        help="Sizes of the hidden layers, for example 120 84.",
+        metavar="N…",
+        panel=MODEL,
+    ),
 ]
 Channels = Annotated[
     Text,

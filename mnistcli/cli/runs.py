@@ -35,7 +35,7 @@ def list_runs(
         typer.Option(
             "--best",
             help="Only the run with the highest validation accuracy; with -q, its name. "
-            "Each seed holds out other images.",
+            "Each seed holds out different images.",
         ),
     ] = False,
     recipe: Annotated[

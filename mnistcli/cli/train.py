@@ -93,7 +93,13 @@ def train(
     optimizer: Annotated[Text, setting("--optimizer", choice=OptimizerName, panel=TRAINING)] = None,
     momentum: Annotated[
         Text,
-        setting("--momentum", help="Momentum of sgd.", metavar="X", panel=TRAINING, default="0.9"),
+        setting(
+            "--momentum",
+            help="Momentum, used by sgd only.",
+            metavar="X",
+            panel=TRAINING,
+            default="0.9",
+        ),
     ] = None,
     schedule: Annotated[Text, setting("--schedule", choice=ScheduleName, panel=TRAINING)] = None,
     weight_decay: Annotated[

@@ -152,14 +152,14 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "sprint",
             "cnn",
-            "99.0 % in seconds",
+            "99 % in seconds",
             model=dict(_SPRINT_MODEL, channels=[16, 32], hidden=[64]),
             training=dict(_SPRINT_TRAINING, epochs=1, ema=0.95),
         ),
         Recipe(
             "sprint-99.4",
             "cnn",
-            "99.4 % a little later",
+            "99.4 % in a few epochs",
             model=dict(_SPRINT_MODEL, channels=[16, 32], hidden=[128]),
             training=dict(_SPRINT_TRAINING, epochs=4, ema=0.98, augment=True),
         ),

@@ -8,6 +8,8 @@ Shapes: N images, H rows, W columns (28).
 """
 
 import gzip
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,14 +174,13 @@ def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples
     if not dataset.files:
         return load_digits(split)
     images_file, labels_file = dataset.pair(split)
-    folder = raw_folder(dataset, data_dir)
-    images_NHW = read_idx(_read_verified(images_file, folder, dataset), name=images_file.name)
-    labels_N = read_idx(_read_verified(labels_file, folder, dataset), name=labels_file.name)
+    images_NHW = read_idx(_read_verified(images_file, dataset, data_dir), name=images_file.name)
+    labels_N = read_idx(_read_verified(labels_file, dataset, data_dir), name=labels_file.name)
     if images_NHW.shape[1:] != (28, 28) or labels_N.shape != images_NHW.shape[:1]:
         raise DataError(
             f"The {split} files of {dataset.name} do not fit together.",
             why=f"Their arrays have the shapes {images_NHW.shape} and {labels_N.shape}.",
-            fix=download_command(dataset),
+            fix=download_hint(dataset, data_dir),
         )
     return Examples(torch.from_numpy(images_NHW), torch.from_numpy(labels_N.astype(np.int64)))
 
@@ -197,7 +198,7 @@ def missing_dataset(dataset: Dataset, data_dir: Path) -> DataError:
     return DataError(
         f"The data set {dataset.name} is not on this machine.",
         why=f"{', '.join(names)} not found in {folder}.",
-        fix=download_command(dataset),
+        fix=download_hint(dataset, data_dir),
     )
 
 
@@ -206,22 +207,24 @@ def raw_folder(dataset: Dataset, data_dir: Path) -> Path:
     return data_dir / dataset.folder / "raw"
 
 
-def _read_verified(file: DataFile, folder: Path, dataset: Dataset) -> bytes:
+def _read_verified(file: DataFile, dataset: Dataset, data_dir: Path) -> bytes:
     """The unpacked content of a file, its checksum verified."""
-    path = find_file(file, folder)
+    path = find_file(file, raw_folder(dataset, data_dir))
     if path is None:
-        raise missing_dataset(dataset, folder.parents[1])
+        raise missing_dataset(dataset, data_dir)
     content = read_file(path)
     if not checksum_matches(path, content, file):
         raise DataError(
             f"{path} is damaged.",
             why="Its checksum is wrong.",
-            fix=download_command(dataset),
+            fix=download_hint(dataset, data_dir),
         )
     return gzip.decompress(content) if path.suffix == ".gz" else content
 
 
-def download_command(dataset: Dataset) -> str:
-    """The commands that get a data set, for an error message."""
-    option = "" if dataset.name == "mnist" else f" --dataset {dataset.name}"
-    return f"Get it: mnist download{option} (or import files: mnist download{option} --from DIR)"
+def download_hint(dataset: Dataset, data_dir: Path) -> str:
+    """The commands that put a data set into `data_dir`, for an error message."""
+    options = "" if dataset.name == "mnist" else f" --dataset {dataset.name}"
+    if data_dir != resolve_data_dir(None, os.environ):
+        options += f" --data-dir {shlex.quote(str(data_dir))}"
+    return f"Get it: mnist download{options} (or import files: mnist download{options} --from DIR)"

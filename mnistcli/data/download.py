@@ -20,7 +20,7 @@ from mnistcli.data.checksums import (
     find_file,
     read_file,
 )
-from mnistcli.data.datasets import Dataset, download_command, raw_folder
+from mnistcli.data.datasets import Dataset, download_hint, raw_folder
 from mnistcli.errors import DataError, SettingsError, first_line, shorten
 from mnistcli.system.files import remove_stale_temporaries, write_atomically
 from mnistcli.system.lock import lock_directory
@@ -55,14 +55,14 @@ def verify_files(dataset: Dataset, data_dir: Path) -> list[FileState]:
     return [_verify_file(file, folder) for file in dataset.files]
 
 
-def require_complete(dataset: Dataset, states: Sequence[FileState]) -> None:
+def require_complete(dataset: Dataset, states: Sequence[FileState], data_dir: Path) -> None:
     """Raise DataError, naming them, if files are missing or damaged."""
     bad = [state for state in states if state.state in ("missing", "damaged")]
     if bad:
         raise DataError(
             f"The data set {dataset.name} is not complete.",
             why="\n".join(f"{state.path} is {state.state}." for state in bad),
-            fix=download_command(dataset),
+            fix=download_hint(dataset, data_dir),
         )
 
 
@@ -240,7 +240,7 @@ def _download_file(
         _write(target, content)
         return FileState(file.name, "downloaded", target, f"{base_url}{target.name}")
     raise DataError(
-        f"No mirror has provided {target.name}.",
+        f"No mirror provided {target.name}.",
         why="\n".join(failures),
         fix="Try again later, name a mirror (mnist download --mirror URL), or import files "
         "you have (mnist download --from DIR).",

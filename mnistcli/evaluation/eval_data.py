@@ -33,7 +33,7 @@ def common_dataset(models: Sequence[LoadedModel]) -> str:
     if len(names) > 1:
         raise SettingsError(
             "The checkpoints were trained on different data sets.",
-            why=f"They are {' and '.join(names)}; only scores on the same images compare.",
+            why=f"They are {' and '.join(names)}; only scores on the same images can be compared.",
             fix=f"Choose one: --dataset {names[0]}",
         )
     return names[0]

@@ -153,7 +153,7 @@ def require_accuracy(*scores: Score, min_percent: float | None) -> None:
     if len(scores) > 1:
         what = f"{len(missed)} of {len(scores)} checkpoints are below {min_percent:g} %."
         why = f"The lowest accuracy is {100 * worst.accuracy:.2f} %, of {worst.checkpoint}: {why}"
-    fix = "Train longer (--epochs), with --augment, or another --arch."
+    fix = "Train for more epochs (--epochs), with --augment, or try another --arch."
     raise GateError(what, why=why, fix=fix)
 
 

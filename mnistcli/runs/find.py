@@ -29,7 +29,7 @@ def find_run(name: str, out: Path) -> Run:
     known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
     near = get_close_matches(name, [*known, *(path.name for path in _multiruns(out))], n=1)
     suggestion = f"Did you mean {near[0]}? " if near else ""
-    newest = f"The newest runs in {out}: {', '.join(known[:5])}"
+    newest = f"Runs in {out}, newest first: {', '.join(known[:5])}"
     raise DataError(
         f"There is no run '{name}'.",
         why=f"Neither {out / name} nor {name} is a directory.",

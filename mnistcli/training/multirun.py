@@ -69,7 +69,7 @@ class Layout(BaseModel):
         """A description such as "3 seeds, 0 to 2"; `first` are the first run's settings."""
         if self.by == "seeds":
             return f"{self.num_runs} seeds, {first.seed} to {first.seed + self.num_runs - 1}"
-        return f"{self.num_runs} folds, each held out once, divided by seed {first.seed}"
+        return f"{self.num_runs} folds, each held out once, split with seed {first.seed}"
 
     def runs(self, first: TrainSettings) -> dict[str, TrainSettings]:
         """Each run's settings by the name of its directory; `first` are the first run's."""
@@ -179,8 +179,8 @@ def parse_layout(
     if seeds is not None and folds is not None:
         raise SettingsError(
             "--seeds and --folds cannot be used together.",
-            why="The runs of a multi-run differ in one thing.",
-            fix="Leave out one of them. --folds with another --seed divides in another way.",
+            why="A multi-run varies either the seed or the fold.",
+            fix="Leave out one of them. Another --seed gives different folds.",
         )
     flag, num_runs = ("--folds", folds) if seeds is None else ("--seeds", seeds)
     assert num_runs is not None

@@ -158,7 +158,8 @@ def show_multirun(
     )
     if by == "seeds":
         console.print(
-            "Each seed holds out other images: the SD covers training and split.", soft_wrap=True
+            "Each seed holds out different images: the SD covers training and split.",
+            soft_wrap=True,
         )
     console.print(Text(f"Saved in {printable(str(multirun.path))}"), soft_wrap=True)
     _suggest_next(multirun, data_dir)

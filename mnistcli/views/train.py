@@ -185,7 +185,8 @@ class TrainingDisplay:
         epochs = f" --epochs {self._num_epochs}" if self._run.is_resumed else ""
         self._notes.print(f"Interrupted after epoch {history[-1].epoch} of {self._num_epochs}.")
         self._notes.print(f"To resume: mnist train --resume {path}{epochs}", style="")
-        self._notes.print(f"To evaluate the best epoch so far: mnist eval {path}", style="")
+        epoch = "last epoch" if history[-1].val_accuracy is None else "best epoch so far"
+        self._notes.print(f"To evaluate the {epoch}: mnist eval {path}", style="")
 
     def stopped(self) -> None:
         """Say what a run that failed has saved."""

@@ -75,7 +75,7 @@ def test_verify_distinguishes_verified_missing_and_damaged_and_changes_nothing(
 ) -> None:
     dataset = small_mnist()
     folder = put_data(tmp_path, packed())
-    require_complete(dataset, verify_files(dataset, tmp_path))
+    require_complete(dataset, verify_files(dataset, tmp_path), tmp_path)
     change_a_byte(folder / f"{TRAIN_LABELS}.gz")
     (folder / f"{TEST_IMAGES}.gz").unlink()
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
@@ -85,7 +85,8 @@ def test_verify_distinguishes_verified_missing_and_damaged_and_changes_nothing(
     after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
     assert after == before
     with pytest.raises(DataError, match="mnist is not complete") as caught:
-        require_complete(dataset, states)
+        require_complete(dataset, states, tmp_path)
+    assert f"mnist download --data-dir {tmp_path}" in caught.value.fix
     assert [line.split()[0] for line in caught.value.why.splitlines()] == [
         str(folder / f"{name}.gz") for name in (TRAIN_LABELS, TEST_IMAGES)
     ]

@@ -238,7 +238,7 @@ def test_the_bar_on_a_terminal_names_the_run(terminal: Terminal) -> None:
 
 def test_a_dry_run_shows_the_first_runs_settings_and_the_layout(mnist: Mnist) -> None:
     result = mnist(*command("--folds", "5", "--dry-run"))
-    assert "5 folds, each held out once, divided by seed 0" in result.stdout
+    assert "5 folds, each held out once, split with seed 0" in result.stdout
     record = json.loads(mnist(*command("--folds", "5", "--dry-run", "--json")).stdout)
     assert record["layout"] == {"by": "folds", "num_runs": 5}
     assert record["settings"]["fold"] == {"number": 1, "of": 5}
