@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnistcli.config.choices import DataSplit, EvalSplit
+from mnistcli.config.choices import DataSplit, EvalSplit, values
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.corruptions import parse_corruptions
 from mnistcli.data.datasets import get_dataset, load_dataset, resolve_data_dir
 from mnistcli.data.examples import Examples
-from mnistcli.errors import RunError, unknown_name
+from mnistcli.errors import RunError, require_known
 from mnistcli.evaluation.eval_data import load_eval_data
 from mnistcli.evaluation.evaluate import EvalOptions, Evaluation, check_options, evaluate_models
 from mnistcli.reading.batch import process_picture
@@ -62,8 +62,8 @@ def load_examples(
         DataError: the data set is missing or damaged.
     """
     source = get_dataset(dataset)
-    _check_split(split, ("train", "test"))
-    return load_dataset(source, split, _data_dir(data_dir))
+    require_known("split", split, values(DataSplit))
+    return load_dataset(source, split, resolve_data_dir(data_dir, os.environ))
 
 
 class Training:
@@ -95,7 +95,9 @@ class Training:
         self.name = name or settings.recipe
         self.plan = make_plan(settings)
         self.history: list[EpochResult] = []
-        self._train, self._val = load_training_data(self.plan, _data_dir(data_dir))
+        self._train, self._val = load_training_data(
+            self.plan, resolve_data_dir(data_dir, os.environ)
+        )
         self._state: dict[str, Any] | None = None
         self._num_loops = 0
         self._last: LoadedModel | None = None
@@ -193,13 +195,17 @@ def judge(
         DataError: a data set is missing or damaged.
         DeviceError: the device does not work here.
     """
-    _check_split(split, ("test", "val"))
+    require_known("split", split, values(EvalSplit))
     corruptions = parse_corruptions(corrupt) if corrupt else ()
     options = EvalOptions(tta=tta, calibrate=calibrate, corruptions=corruptions)
     chosen, name = pick_device(device), dataset or model.card.settings.dataset
     check_options([model], options, dataset=name, split=split)
     data = load_eval_data(
-        [model], dataset=name, split=split, calibrate=calibrate, data_dir=_data_dir(data_dir)
+        [model],
+        dataset=name,
+        split=split,
+        calibrate=calibrate,
+        data_dir=resolve_data_dir(data_dir, os.environ),
     )
     (evaluation,) = evaluate_models([model], data, options=options, device=chosen.value)
     return evaluation
@@ -244,12 +250,3 @@ def read_picture(
     if found.error:
         raise found.error
     return predict_digits([model or load_model()], [found.digits])[0]
-
-
-def _data_dir(given: AnyPath | None) -> Path:
-    return resolve_data_dir(Path(given) if given else None, os.environ)
-
-
-def _check_split(split: str, known: tuple[str, ...]) -> None:
-    if split not in known:
-        raise unknown_name("split", split, known)

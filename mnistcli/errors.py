@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 # What a shell expects after Ctrl-C: 128 + SIGINT.
 EXIT_INTERRUPTED = 130
@@ -76,6 +76,12 @@ def first_mismatch(error: Exception) -> str:
     # It is on the second line.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return shorten(lines[min(1, len(lines) - 1)].rstrip(". ")) if lines else type(error).__name__
+
+
+def require_known(kind: str, name: str, known: "Collection[str]") -> None:
+    """Raise SettingsError, with the nearest known name, if `name` is not among the `known`."""
+    if name not in known:
+        raise unknown_name(kind, name, known)
 
 
 def unknown_name(kind: str, name: str, known: "Iterable[str]") -> SettingsError:

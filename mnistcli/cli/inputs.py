@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mnistcli.config.choices import EvalSplit, values
-from mnistcli.errors import RunError, unknown_name
+from mnistcli.errors import RunError, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,8 +46,7 @@ def note_wait(dataset: "Dataset") -> None:
 
 def parse_split(name: str) -> EvalSplit:
     """`name` if it is a split to evaluate on; raises SettingsError if not."""
-    if name not in values(EvalSplit):
-        raise unknown_name("split", name, values(EvalSplit))
+    require_known("split", name, values(EvalSplit))
     return cast("EvalSplit", name)
 
 

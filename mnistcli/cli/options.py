@@ -151,7 +151,12 @@ Hidden = Annotated[
 ]
 Channels = Annotated[
     Text,
-    setting("--channels", help="Channels of the convolutions: 8 16.", metavar="N…", panel=MODEL),
+    setting(
+        "--channels",
+        help="Channels of the convolutions, for example 8 16.",
+        metavar="N…",
+        panel=MODEL,
+    ),
 ]
 KernelSize = Annotated[
     Text, setting("--kernel-size", help="Kernel size of a cnn.", metavar="PX", panel=MODEL)

@@ -23,7 +23,7 @@ from mnistcli.cli.options import (
     quiet_option,
 )
 from mnistcli.config.choices import EvalSplit
-from mnistcli.errors import SettingsError, unknown_name
+from mnistcli.errors import SettingsError, require_known
 from mnistcli.plots.kinds import KINDS, PlotKind, draw
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def plot(
     from mnistcli.views.console import print_note
     from mnistcli.views.plot import show_plot_path
 
-    if kind not in KINDS:
-        raise unknown_name("kind of plot", kind, KINDS)
+    require_known("kind of plot", kind, KINDS)
     plot_kind = KINDS[kind]
     names = [*(names or []), *(checkpoint or [])]
     names = expand_run_names(names, out, required_file=plot_kind.required_file)

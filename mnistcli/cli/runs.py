@@ -8,7 +8,7 @@ import typer
 from mnistcli.cli.options import Json, Out, complete_from, quiet_option
 from mnistcli.config.choices import DatasetName, values
 from mnistcli.config.recipes import RECIPES
-from mnistcli.errors import unknown_name
+from mnistcli.errors import require_known
 from mnistcli.models.registry import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ def list_runs(
     )
     from mnistcli.views.runs import show_damaged, show_runs
 
-    if sort not in ORDERS:
-        raise unknown_name("order", sort, ORDERS)
+    require_known("order", sort, ORDERS)
     entries, problems = read_run_entries(out)
     show_damaged(problems)
     _check_names(entries, recipe=recipe, arch=arch, dataset=dataset)
@@ -143,5 +142,5 @@ def _check_names(
         ("architecture", arch, ARCHITECTURES),
         ("data set", dataset, values(DatasetName)),
     ):
-        if name is not None and name not in known:
-            raise unknown_name(kind, name, known)
+        if name is not None:
+            require_known(kind, name, known)

@@ -1,4 +1,4 @@
-"""How the settings of runs differ."""
+"""How the settings of runs differ, and their values as text."""
 
 from mnistcli.config.recipes import RECIPES
 from mnistcli.config.resolve import RESUMABLE, resolve_settings
@@ -23,6 +23,15 @@ def flatten_settings(settings: TrainSettings) -> dict[str, object]:
         **values,
         **augmentation,
     }
+
+
+def format_value(value: object) -> str:
+    """The value of a setting: lists with spaces, yes and no, none."""
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def changes_from_recipe(settings: TrainSettings) -> dict[str, object]:

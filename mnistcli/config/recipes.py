@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnistcli.errors import unknown_name
+from mnistcli.errors import require_known
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,5 @@ RECIPES: dict[str, Recipe] = {
 
 def get_recipe(name: str) -> Recipe:
     """The recipe called `name`; raises SettingsError with the nearest name."""
-    if name not in RECIPES:
-        raise unknown_name("recipe", name, RECIPES)
+    require_known("recipe", name, RECIPES)
     return RECIPES[name]

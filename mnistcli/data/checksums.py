@@ -18,10 +18,15 @@ class DataFile:
     gz_md5: str
     sha256: str = ""
 
+    @property
+    def gz_name(self) -> str:
+        """The name it is published under."""
+        return f"{self.name}.gz"
+
 
 def find_file(file: DataFile, folder: Path) -> Path | None:
     """The file as `.gz`, else unpacked where its checksum is known; None if neither is there."""
-    packed, unpacked = folder / f"{file.name}.gz", folder / file.name
+    packed, unpacked = folder / file.gz_name, folder / file.name
     if packed.is_file():
         return packed
     return unpacked if file.sha256 and unpacked.is_file() else None

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mnistcli.config.choices import CorruptionName
 from mnistcli.data.augment import warp_affine
-from mnistcli.errors import unknown_name
+from mnistcli.errors import require_known
 
 CORRUPTION_SEED = 0
 # Fixed, because the random numbers depend on it.
@@ -55,8 +55,7 @@ def parse_corruptions(names: str) -> tuple[Corruption, ...]:
     """
     corruptions: dict[str, Corruption] = {}
     for name in map(str.strip, names.split(",")):
-        if name != "all" and name not in CORRUPTIONS:
-            raise unknown_name("corruption", name, [*CORRUPTIONS, "all"])
+        require_known("corruption", name, [*CORRUPTIONS, "all"])
         corruptions |= CORRUPTIONS if name == "all" else {name: CORRUPTIONS[name]}
     return tuple(corruptions.values())
 

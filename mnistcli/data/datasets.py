@@ -22,7 +22,7 @@ from mnistcli.data.checksums import DataFile, checksum_matches, find_file, read_
 from mnistcli.data.examples import Examples
 from mnistcli.data.idx import read_idx
 from mnistcli.data.sklearn_digits import load_digits
-from mnistcli.errors import DataError, unknown_name
+from mnistcli.errors import DataError, require_known
 
 DIGITS = tuple("0123456789")
 # Test images of MNIST whose label fewer than three of five people chose, according to
@@ -150,17 +150,16 @@ DATASETS: dict[str, Dataset] = {
 
 def get_dataset(name: str) -> Dataset:
     """The data set called `name`; raises SettingsError with the nearest name."""
-    if name not in DATASETS:
-        raise unknown_name("data set", name, DATASETS)
+    require_known("data set", name, DATASETS)
     return DATASETS[name]
 
 
-def resolve_data_dir(data_dir: Path | None, environ: Mapping[str, str]) -> Path:
+def resolve_data_dir(data_dir: str | Path | None, environ: Mapping[str, str]) -> Path:
     """The directory of all data sets: `data_dir`, `MNIST_DATA_DIR`, or the platform's cache."""
     from platformdirs import user_cache_path
 
     if data_dir:
-        return data_dir
+        return Path(data_dir)
     from_environment = environ.get("MNIST_DATA_DIR")
     return Path(from_environment) if from_environment else user_cache_path("mnist")
 
@@ -194,7 +193,7 @@ def has_all_files(dataset: Dataset, data_dir: Path) -> bool:
 def missing_dataset(dataset: Dataset, data_dir: Path) -> DataError:
     """The error that names the missing files, their directory and the command to get them."""
     folder = raw_folder(dataset, data_dir)
-    names = [f"{file.name}.gz" for file in dataset.files if not find_file(file, folder)]
+    names = [file.gz_name for file in dataset.files if not find_file(file, folder)]
     return DataError(
         f"The data set {dataset.name} is not on this machine.",
         why=f"{', '.join(names)} not found in {folder}.",
@@ -224,7 +223,12 @@ def _read_verified(file: DataFile, dataset: Dataset, data_dir: Path) -> bytes:
 
 def download_hint(dataset: Dataset, data_dir: Path) -> str:
     """The commands that put a data set into `data_dir`, for an error message."""
-    options = "" if dataset.name == "mnist" else f" --dataset {dataset.name}"
+    command = download_command(dataset)
     if data_dir != resolve_data_dir(None, os.environ):
-        options += f" --data-dir {shlex.quote(str(data_dir))}"
-    return f"Get it: mnist download{options} (or import files: mnist download{options} --from DIR)"
+        command += f" --data-dir {shlex.quote(str(data_dir))}"
+    return f"Get it: {command} (or import files: {command} --from DIR)"
+
+
+def download_command(dataset: Dataset) -> str:
+    """The command that downloads a data set into the default directory."""
+    return "mnist download" + ("" if dataset.name == "mnist" else f" --dataset {dataset.name}")

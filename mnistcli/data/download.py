@@ -163,7 +163,7 @@ def _unwritable_error(folder: Path, error: OSError) -> DataError:
 def _verify_file(file: DataFile, folder: Path) -> FileState:
     path = find_file(file, folder)
     if path is None:
-        return FileState(file.name, "missing", folder / f"{file.name}.gz")
+        return FileState(file.name, "missing", folder / file.gz_name)
     matches = checksum_matches(path, read_file(path), file)
     return FileState(file.name, "verified" if matches else "damaged", path)
 
@@ -179,21 +179,21 @@ def _import_file(dataset: Dataset, source: Path, file: DataFile, folder: Path) -
         )
     target = folder / path.name
     _write(target, content)
-    damaged = folder / f"{file.name}.gz"
+    damaged = folder / file.gz_name
     if target != damaged and damaged.is_file():  # it would be preferred to the imported file
         damaged.unlink()
     return FileState(file.name, "imported", target, str(path))
 
 
 def _find_import(dataset: Dataset, source: Path, file: DataFile) -> Path:
-    names = (f"{file.name}.gz", file.name)
+    names = (file.gz_name, file.name)
     folders = (source, source / "raw", source / dataset.folder / "raw")
     for path in (folder / name for name in names for folder in folders):
         if path.is_file():
             return path
     raise DataError(
         f"{source} does not contain {file.name}.",
-        why=f"Neither {file.name}.gz nor {file.name} is a file there.",
+        why=f"Neither {file.gz_name} nor {file.name} is a file there.",
         fix="Name the directory that holds the four IDX files.",
     )
 
@@ -228,7 +228,7 @@ def _download_file(
     folder: Path,
 ) -> FileState:
     """Store the file from the first mirror that has it."""
-    target = folder / f"{file.name}.gz"
+    target = folder / file.gz_name
     failures = []
     for mirror in _all_mirrors(dataset, mirrors):
         base_url = f"{mirror.rstrip('/')}/"
@@ -278,7 +278,7 @@ def _fetch(
         )(url, path, None)
 
     pooch.get_logger().setLevel("WARNING")
-    name = f"{file.name}.gz"
+    name = file.gz_name
     mirror = pooch.Pooch(
         # Absolute, because pooch would expand a "~".
         folder.absolute() / STAGING_FOLDER,

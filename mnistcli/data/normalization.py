@@ -1,10 +1,16 @@
 """From uint8 images to a network's input: resized, mean 0, SD 1."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mnistcli.models.registry import get_architecture
+
+if TYPE_CHECKING:
+    from mnistcli.data.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,11 @@ class Normalization:
     mean: float
     std: float
     input_px: int
+
+
+def input_normalization(dataset: "Dataset", arch: str) -> Normalization:
+    """How the images of a data set become the input of an architecture."""
+    return Normalization(dataset.mean, dataset.std, get_architecture(arch).input_px)
 
 
 def normalize(images_NHW: Tensor, normalization: Normalization) -> Tensor:

@@ -60,7 +60,7 @@ def prepare_cases(options: BenchOptions) -> tuple[MachineInfo, list[BenchCase]]:
         BenchCase(plan.settings.model_dump(mode="json"), plan.num_params, asdict(plan.precision))
         for plan in plans
     ]
-    return _describe_machine(plans[0], _data_dir(options)), cases
+    return _describe_machine(plans[0], resolve_data_dir(options.data_dir, os.environ)), cases
 
 
 def _describe_machine(plan: TrainingPlan, data_dir: Path) -> MachineInfo:
@@ -72,10 +72,6 @@ def _describe_machine(plan: TrainingPlan, data_dir: Path) -> MachineInfo:
         device=asdict(plan.device),
         images=_with_available_images(plan, data_dir)[1],
     )
-
-
-def _data_dir(options: BenchOptions) -> Path:
-    return resolve_data_dir(Path(options.data_dir) if options.data_dir else None, os.environ)
 
 
 def _with_available_images(plan: TrainingPlan, data_dir: Path) -> tuple[TrainingPlan, str]:
@@ -99,7 +95,7 @@ def measure_case(case: BenchCase, options: BenchOptions) -> Measurement:
         DataError: the data set is damaged.
     """
     keep_freed_memory()
-    data_dir = _data_dir(options)
+    data_dir = resolve_data_dir(options.data_dir, os.environ)
     plan = make_plan(TrainSettings.model_validate(case.settings))
     engine = _Engine(_with_available_images(plan, data_dir)[0], data_dir)
     seconds = options.seconds / (options.repeats + 1)  # a sample's; one is to warm up

@@ -21,7 +21,7 @@ from mnistcli.config.settings import TrainSettings
 from mnistcli.data.batches import steps_per_epoch
 from mnistcli.data.datasets import get_dataset, load_dataset
 from mnistcli.data.examples import Examples
-from mnistcli.data.normalization import Normalization, normalize
+from mnistcli.data.normalization import Normalization, input_normalization, normalize
 from mnistcli.diagnostics.checks import (
     INSTALL,
     Check,
@@ -33,7 +33,6 @@ from mnistcli.diagnostics.checks import (
 )
 from mnistcli.diagnostics.measurement import EPOCH_IMAGES
 from mnistcli.errors import DeviceError, RunError, first_line
-from mnistcli.models.registry import get_architecture
 from mnistcli.runs.history import EpochResult
 from mnistcli.training.device import DTYPES, Choice, pick_precision
 from mnistcli.training.engine import fit
@@ -148,8 +147,7 @@ def _digits_settings(training: dict[str, Any], **more: Any) -> TrainSettings:
 
 
 def _normalization(settings: TrainSettings) -> Normalization:
-    dataset = get_dataset(settings.dataset)
-    return Normalization(dataset.mean, dataset.std, get_architecture(settings.arch).input_px)
+    return input_normalization(get_dataset(settings.dataset), settings.arch)
 
 
 def _train_briefly(name: str, precision: str) -> tuple[TrainState, list[EpochResult]]:

@@ -22,7 +22,7 @@ from mnistcli.diagnostics.checks import (
 )
 from mnistcli.diagnostics.isolated import ProcessDiedError, iterate_isolated
 from mnistcli.diagnostics.verdict import find_training_obstacle
-from mnistcli.errors import unknown_name
+from mnistcli.errors import require_known
 
 # The most that a check may take, and PyTorch to be loaded from a cold disk.
 CHECK_SECONDS = 60.0
@@ -52,8 +52,7 @@ def run_checks(options: DoctorOptions, *, on_start: OnStart) -> Iterator[Check]:
     Raises:
         SettingsError: the device is unknown.
     """
-    if options.device not in values(DeviceName):
-        raise unknown_name("device", options.device, values(DeviceName))
+    require_known("device", options.device, values(DeviceName))
     checks: list[Check] = []
     for check in run_task(Task("machine", options.device, options), on_start):
         checks.append(check)

@@ -18,6 +18,7 @@ import torch
 from mnistcli.data.datasets import (
     DATASETS,
     Dataset,
+    download_command,
     get_dataset,
     has_all_files,
     load_dataset,
@@ -47,7 +48,7 @@ DRIVER_SECONDS = 20.0
 
 def check_machine(options: DoctorOptions) -> CheckEvents:
     """Every check of the machine but those of its devices."""
-    data_dir = resolve_data_dir(Path(options.data_dir) if options.data_dir else None, os.environ)
+    data_dir = resolve_data_dir(options.data_dir, os.environ)
     yield from run_check("versions", "", check_versions)
     yield from run_check("processor", "", check_processor)
     for dataset in DATASETS.values():
@@ -248,8 +249,7 @@ def _nvidia_driver() -> list[str]:
 def check_dataset(dataset: Dataset, data_dir: Path) -> Check:
     """Whether a data set's files are there and have the published checksums."""
     check = partial(Check, "data", dataset.name)
-    option = "" if dataset.name == "mnist" else f" --dataset {dataset.name}"
-    command = f"mnist download{option}"
+    command = download_command(dataset)
     if not dataset.files:
         num = sum(len(load_dataset(dataset, split, data_dir)) for split in ("train", "test"))
         return check("ok", f"{num:,} images, in scikit-learn")

@@ -214,14 +214,13 @@ def _score_corrupted(
             corrupted = Examples(images_NHW, examples.labels_N).to(target)
             predictions = _predict_all(models, corrupted, options)
             for row, predicted in zip(scores, predictions, strict=True):
-                accuracy = predicted.accuracy
                 row.append(
                     CorruptedScore(
                         corruption=corruption.name,
                         severity=severity,
                         amount=corruption.describe(amount),
-                        num_errors=len(corrupted) - round(accuracy * len(corrupted)),
-                        accuracy=accuracy,
+                        num_errors=len(corrupted) - predicted.num_correct,
+                        accuracy=predicted.accuracy,
                     )
                 )
     return scores

@@ -23,10 +23,14 @@ class Predictions:
     labels_N: Tensor
 
     @property
+    def num_correct(self) -> int:
+        """How many images have the highest probability at their label."""
+        return int((self.probabilities_NK.argmax(dim=1) == self.labels_N).sum())
+
+    @property
     def accuracy(self) -> float:
         """The share of correct predictions, in 0..1."""
-        predicted_N = self.probabilities_NK.argmax(dim=1)
-        return int((predicted_N == self.labels_N).sum()) / len(self.labels_N)
+        return self.num_correct / len(self.labels_N)
 
 
 @torch.inference_mode()

@@ -8,7 +8,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from mnistcli.config.differences import changes_from_recipe, flatten_settings, repetition_key
+from mnistcli.config.differences import (
+    changes_from_recipe,
+    flatten_settings,
+    format_value,
+    repetition_key,
+)
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.csv_table import read_csv_rows
 from mnistcli.errors import SettingsError
@@ -115,15 +120,7 @@ def _distinct_names(lines: Sequence[tuple[str, Mapping[str, object]]]) -> list[s
 
 
 def _format_settings(values: Mapping[str, object], names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(f"{name} {_format_value(values[name])}" for name in names if name in values)
-
-
-def _format_value(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return " ".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)
+    return tuple(f"{name} {format_value(values[name])}" for name in names if name in values)
 
 
 def read_published_points(path: Path) -> list[TradeoffPoint]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mnistcli.errors import GateError, SettingsError, unknown_name
+from mnistcli.errors import GateError, SettingsError, require_known
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,8 +81,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 def get_architecture(name: str) -> Architecture:
     """The architecture called `name`; raises SettingsError with the nearest name."""
-    if name not in ARCHITECTURES:
-        raise unknown_name("architecture", name, ARCHITECTURES)
+    require_known("architecture", name, ARCHITECTURES)
     return ARCHITECTURES[name]
 
 

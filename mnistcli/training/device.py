@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mnistcli.config.choices import DeviceName, values
-from mnistcli.errors import DeviceError, first_line, unknown_name
+from mnistcli.errors import DeviceError, first_line, require_known
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ def pick_device(name: str) -> Choice:
         SettingsError: there is no device of this name.
         DeviceError: the named device does not work on this machine.
     """
-    if name not in values(DeviceName):
-        raise unknown_name("device", name, values(DeviceName))
+    require_known("device", name, values(DeviceName))
     if name == "auto":
         return _pick_working_device()
     if name != "cpu" and (failure := _probe_device(name)):

@@ -12,7 +12,7 @@ from mnistcli.config.resolve import fit_budget, resumed_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.datasets import Dataset, get_dataset, load_dataset
 from mnistcli.data.examples import Examples
-from mnistcli.data.normalization import Normalization
+from mnistcli.data.normalization import Normalization, input_normalization
 from mnistcli.data.splits import split_examples
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.models.registry import count_parameters, get_architecture, has_batch_norm
@@ -53,8 +53,7 @@ class TrainingPlan:
     @property
     def normalization(self) -> Normalization:
         """How the data set's images become this network's input."""
-        input_px = get_architecture(self.settings.arch).input_px
-        return Normalization(self.dataset.mean, self.dataset.std, input_px)
+        return input_normalization(self.dataset, self.settings.arch)
 
     def build_state(self, num_examples: int, *, group: ProcessGroup = SINGLE_PROCESS) -> TrainState:
         """The network with its initial weights, and everything else that training changes."""

@@ -100,15 +100,6 @@ def format_percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
-def format_value(value: object) -> str:
-    """The value of a setting: lists with spaces, yes and no, none."""
-    if isinstance(value, (list, tuple)):
-        return " ".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value is None else str(value)
-
-
 def shell_path(path: Path) -> str:
     """A path quoted for a shell."""
     return printable(shlex.quote(str(path)))

@@ -12,12 +12,12 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
+from mnistcli.config.differences import format_value
 from mnistcli.runs.history import best_epoch, training_seconds
 from mnistcli.system.machine import seconds_since_start
 from mnistcli.views.console import (
     data_option,
     format_percent,
-    format_value,
     plain_table,
     print_json,
     print_line,
