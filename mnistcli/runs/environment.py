@@ -1,5 +1,6 @@
 """`environment.json`: the machine, versions and command of a run."""
 
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ def describe_environment(**choices: Any) -> dict[str, Any]:
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "num_cores": num_cores(),
         "num_threads": torch.get_num_threads(),
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         **choices,
     }
 

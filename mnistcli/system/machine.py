@@ -8,9 +8,14 @@ from pathlib import Path
 
 _IMPORTED = time.perf_counter()
 
-# mallopt(3) of the GNU C library. 32 MiB is the highest threshold that works on every machine.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_BYTES, _MAPPED_FROM_BYTES = 2**30, 2**25
+# mallopt(3) of the GNU C library. Without mappings every block comes from the heap, which is kept;
+# a mapped one returns to the system as soon as it is freed, and the highest threshold above which
+# blocks are mapped, 32 MiB, is less than a large map of activations.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_KEPT_BYTES, _NO_MAPPINGS = 2**30, 0
+
+_LOAD_FILE = Path("/proc/loadavg")
+_NUM_LOAD_SAMPLES, _LOAD_SAMPLE_SECONDS = 5, 0.001
 
 
 def num_cores() -> int:
@@ -37,7 +42,36 @@ def keep_freed_memory() -> None:
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
+        library.mallopt(_M_MMAP_MAX, _NO_MAPPINGS)
+
+
+def spare_busy_cores() -> None:
+    """Let the threads of this process sleep while they wait, if other programs keep cores busy.
+
+    By default OpenMP's threads, which PyTorch computes with, wait in a loop for the next operation.
+    On free cores that is fastest. On a core that is shared, it uses up the thread's share of the
+    time before the work comes: a step then takes twice as long (`docs/performance.md`). OpenMP
+    reads the variable when PyTorch is loaded, so this has to be called before; a value that is
+    set already stays. On other systems than Linux this does nothing.
+    """
+    if sys.platform == "linux" and num_cores() > _num_idle_cores():
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def _num_idle_cores() -> int:
+    """The cores that no other program uses now; all of them if that cannot be told."""
+    try:
+        samples = [_num_runnable_threads() for _ in range(_NUM_LOAD_SAMPLES)]
+    except (OSError, ValueError):
+        return os.cpu_count() or 1
+    # The lowest sample, since most of what runs is over in a moment; this thread is one of them.
+    return (os.cpu_count() or 1) - (min(samples) - 1)
+
+
+def _num_runnable_threads() -> int:
+    """How many threads of the whole system are running or could run (proc_loadavg(5))."""
+    time.sleep(_LOAD_SAMPLE_SECONDS)
+    return int(_LOAD_FILE.read_text().split()[3].partition("/")[0])
 
 
 def seconds_since_start() -> float:

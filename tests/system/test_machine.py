@@ -4,9 +4,11 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from mnistcli.system import machine
 from mnistcli.system.machine import num_cores
 
 
@@ -22,7 +24,7 @@ from mnistcli.system.machine import keep_freed_memory
 {before}
 for _ in range(50):
     # What every training step allocates and frees, in bytes.
-    held = [bytes([value]) * (12 << 20) for value in range(4)]
+    held = [bytes([value]) * (size << 20) for value, size in enumerate((12, 12, 40))]
     del held
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 """
@@ -35,6 +37,59 @@ def test_freed_memory_is_reused() -> None:
         return int(subprocess.check_output([sys.executable, "-c", code]))
 
     assert pages_cleared("keep_freed_memory()") < pages_cleared("") / 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="for Linux")
+@pytest.mark.parametrize(
+    ("runnable", "given", "policy"),
+    [
+        pytest.param([1] * 5, None, None, id="this thread only"),
+        pytest.param([3, 2, 3, 2, 2], None, "passive", id="another program"),
+        pytest.param([3, 2, 1, 2, 2], None, None, id="others in passing"),
+        pytest.param([3] * 5, "active", "active", id="set by the user"),
+    ],
+)
+def test_threads_sleep_while_they_wait_if_cores_are_busy(
+    runnable: list[int],
+    given: str | None,
+    policy: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    samples = iter(runnable)
+    monkeypatch.setattr(machine, "_num_runnable_threads", samples.__next__)
+    monkeypatch.setattr(machine, "num_cores", os.cpu_count)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    machine.spare_busy_cores()
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+
+
+def test_an_unknown_load_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_LOAD_FILE", tmp_path / "missing")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    machine.spare_busy_cores()
+    assert "OMP_WAIT_POLICY" not in os.environ
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="for Linux")
+def test_a_busy_program_is_noticed() -> None:
+    code = (
+        "import os; from mnistcli.system.machine import spare_busy_cores\n"
+        "spare_busy_cores(); print(os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(os.cpu_count() or 1)
+    ]
+    environ = {name: os.environ[name] for name in os.environ.keys() - {"OMP_WAIT_POLICY"}}
+    try:
+        out = subprocess.check_output([sys.executable, "-c", code], text=True, env=environ)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert out == "passive\n"
 
 
 def test_the_time_since_the_start_includes_imports() -> None:
