@@ -1,7 +1,7 @@
 """The exponential moving average (EMA) of a network's weights."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 
 class WeightEMA:
-    """An exponential moving average of a network's weights and of batch norm's statistics.
+    """An exponential moving average of a network's weights.
+
+    Batch norm's statistics are copied: they are averages already, and an average of these would
+    lag behind the weights.
 
     The decay starts low and reaches its value within about 10 / (1 - decay) steps, so
     that the random initial weights are soon forgotten and short runs have a useful
@@ -22,8 +25,11 @@ class WeightEMA:
         self._num_updates = 0
         # Gathered once: walking through the network after each of thousands of short steps
         # takes as long as averaging.
-        self._averages, self._counters = _split_tensors(self.module)
-        self._live, self._live_counters = _split_tensors(model)
+        self._averages, self._live = (
+            _tensors(self.module.parameters()),
+            _tensors(model.parameters()),
+        )
+        self._copies, self._live_buffers = list(self.module.buffers()), list(model.buffers())
 
     def update(self) -> None:
         """Move the average towards the network's present weights."""
@@ -31,8 +37,8 @@ class WeightEMA:
         # The first update copies the weights.
         weight = 1 - decay if self._num_updates else 1.0
         torch._foreach_lerp_(self._averages, self._live, weight)
-        for counter, live in zip(self._counters, self._live_counters, strict=True):
-            counter.copy_(live)
+        for copied, live in zip(self._copies, self._live_buffers, strict=True):
+            copied.copy_(live)
         self._num_updates += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -47,10 +53,5 @@ class WeightEMA:
         self.module.load_state_dict(saved["average"])
 
 
-def _split_tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """A network's tensors that can be averaged, and the integer ones, which only count."""
-    tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
-    return (
-        [tensor for tensor in tensors if tensor.is_floating_point()],
-        [tensor for tensor in tensors if not tensor.is_floating_point()],
-    )
+def _tensors(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    return [parameter.detach() for parameter in parameters]

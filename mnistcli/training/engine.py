@@ -112,6 +112,7 @@ def _train_epoch(
     state.model.train()
     batches = shuffled_batches(train, batch_size, state.shuffle_rng)
     for step, (images_NHW, labels_N) in enumerate(batches, start=1):
+        state.settle_batch_norm(state.num_epochs_done * num_steps + step)
         shard = group.shard(len(labels_N))
         loss, num_correct = _train_step(state, images_NHW, labels_N, normalization, shard)
         losses_S[step - 1] = loss

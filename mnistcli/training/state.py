@@ -16,6 +16,9 @@ from mnistcli.training.ema import WeightEMA
 from mnistcli.training.lr_scheduler import LRSchedule
 from mnistcli.training.optim import build_optimizer, copy_state
 
+# The share of a new batch in batch norm's statistics, as PyTorch sets it.
+_NORM_MOMENTUM = 0.1
+
 
 class TrainState:
     """Everything that changes while a network is trained.
@@ -42,6 +45,8 @@ class TrainState:
         self.model = build_network(settings.arch, settings.network)
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.train_model = group.wrap_model(self.model)
+        norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+        self._norms = [module for module in self.model.modules() if isinstance(module, norms)]
         self.ema = WeightEMA(self.model, settings.ema) if settings.ema else None
         self.optimizer = build_optimizer(self.model, settings)
         self.lr_schedule = LRSchedule(
@@ -65,6 +70,15 @@ class TrainState:
     def eval_model(self) -> nn.Module:
         """The network that is evaluated and saved: with the EMA of the weights if there is one."""
         return self.ema.module if self.ema else self.model
+
+    def settle_batch_norm(self, step: int) -> None:
+        """Make batch norm's statistics plain means over the first steps; `step` counts from 1.
+
+        Their initial values, mean 0 and variance 1, would distort the first evaluations otherwise.
+        """
+        if step * _NORM_MOMENTUM <= 1:
+            for norm in self._norms:
+                norm.momentum = 1 / step
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two epochs, as plain types and tensors; the tensors are the live ones.
