@@ -18,6 +18,7 @@ from mnistcli.cli.options import (
     Channels,
     DataDir,
     Dataset,
+    Depthwise,
     Dropout,
     Ema,
     Hidden,
@@ -65,6 +66,7 @@ def train(
     hidden: Hidden = None,
     channels: Channels = None,
     kernel_size: KernelSize = None,
+    depthwise: Depthwise = None,
     padding: Padding = None,
     pool: Pool = None,
     batch_norm: BatchNorm = None,
@@ -321,12 +323,17 @@ def _resume(
 
 
 def _train_run(run: "TrainingRun", data_dir: Path, *, group: "ProcessGroup", quiet: bool) -> None:
+    from mnistcli.training.estimate import estimate_epoch_seconds
     from mnistcli.training.trainer import load_training_data, train_run
     from mnistcli.views.train import training_display
 
     train, val = load_training_data(run.plan, data_dir, group=group)
+    estimates = not (quiet or run.is_finished or group.world_size > 1)
+    epoch_seconds = estimate_epoch_seconds(run.plan, train, val) if estimates else None
     with (
-        training_display(run, len(train), len(val), group=group, quiet=quiet) as display,
+        training_display(
+            run, len(train), len(val), epoch_seconds=epoch_seconds, group=group, quiet=quiet
+        ) as display,
         _report_interruption(display),
     ):
         for _ in train_run(run, train, val, group=group, on_step=display.on_step):
@@ -337,6 +344,7 @@ def _train_multirun(
     multirun: "MultiRun", data_dir: Path, *, group: "ProcessGroup", quiet: bool
 ) -> None:
     from mnistcli.data.datasets import load_dataset
+    from mnistcli.training.estimate import estimate_epoch_seconds
     from mnistcli.training.multirun import train_multirun
     from mnistcli.training.trainer import split_for_training
     from mnistcli.views.multirun import multirun_display
@@ -344,8 +352,12 @@ def _train_multirun(
     examples = load_dataset(multirun.plan.dataset, "train", data_dir)
     # Of the first run, to refuse a split that cannot be made before anything is trained.
     train, val = split_for_training(multirun.plan, examples, group=group)
+    estimates = not (quiet or group.world_size > 1)
+    epoch_seconds = estimate_epoch_seconds(multirun.plan, train, val) if estimates else None
     with (
-        multirun_display(multirun, len(train), len(val), group=group, quiet=quiet) as display,
+        multirun_display(
+            multirun, len(train), len(val), epoch_seconds=epoch_seconds, group=group, quiet=quiet
+        ) as display,
         _report_interruption(display),
     ):
         for result in train_multirun(multirun, examples, group=group, on_run=display.start_run):

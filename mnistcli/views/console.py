@@ -100,6 +100,15 @@ def format_percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
+def format_duration(seconds: float) -> str:
+    """A rough duration in the unit that people would use: "8 seconds", "12 minutes", "3 hours"."""
+    for unit, length in (("hour", 3600), ("minute", 60)):
+        if seconds > 1.5 * length:
+            return f"{seconds / length:.0f} {unit}s"
+    num = max(1, round(seconds))
+    return f"{num} second{'s' if num > 1 else ''}"
+
+
 def shell_path(path: Path) -> str:
     """A path quoted for a shell."""
     return printable(shlex.quote(str(path)))

@@ -38,10 +38,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def multirun_display(
-    multirun: "MultiRun", num_train: int, num_val: int, *, group: "ProcessGroup", quiet: bool
+    multirun: "MultiRun",
+    num_train: int,
+    num_val: int,
+    *,
+    epoch_seconds: float | None,
+    group: "ProcessGroup",
+    quiet: bool,
 ) -> Iterator["MultiRunDisplay"]:
-    """Print the header, with the first run's numbers of images; the display is for what follows."""
+    """Print the header, with the first run's numbers of images; the display is for what follows.
+
+    `epoch_seconds` is the estimated time of an epoch.
+    """
     console = stderr(quiet=quiet)
+    num_epochs = (len(multirun.runs) - len(multirun.finished)) * multirun.plan.settings.epochs
     layout = multirun.layout.describe(multirun.plan.settings)
     print_training_header(
         console,
@@ -49,6 +59,7 @@ def multirun_display(
         num_train=num_train,
         num_val=num_val,
         destination=("runs", f"{layout}, in {printable(str(multirun.path))}"),
+        seconds=None if epoch_seconds is None else num_epochs * epoch_seconds,
         group=group,
     )
     if multirun.is_resumed:

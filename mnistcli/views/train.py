@@ -17,6 +17,7 @@ from mnistcli.runs.history import best_epoch, training_seconds
 from mnistcli.system.machine import seconds_since_start
 from mnistcli.views.console import (
     data_option,
+    format_duration,
     format_percent,
     plain_table,
     print_json,
@@ -97,29 +98,47 @@ def print_training_header(
     num_train: int,
     num_val: int,
     destination: tuple[str, str],
+    seconds: float | None,
     group: "ProcessGroup",
 ) -> None:
-    """Print the header of a training; `destination` labels and names what it creates."""
+    """Print the header of a training; `destination` labels and names what it creates.
+
+    `seconds` is how long it will take, if that was estimated.
+    """
     data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
     lines = [("data", data), destination]
     if group.world_size > 1:
         lines.append(("processes", f"{group.world_size}, each with its share of every batch"))
+    if seconds is not None:
+        up_to = "up to " if plan.settings.until is not None else ""
+        lines.append(("time", f"{up_to}about {format_duration(seconds)} (from three trial steps)"))
     print_header(console, plan, *lines)
     console.print()
 
 
 @contextmanager
 def training_display(
-    run: "TrainingRun", num_train: int, num_val: int, *, group: "ProcessGroup", quiet: bool
+    run: "TrainingRun",
+    num_train: int,
+    num_val: int,
+    *,
+    epoch_seconds: float | None,
+    group: "ProcessGroup",
+    quiet: bool,
 ) -> Iterator["TrainingDisplay"]:
-    """Print the header; the display is for what follows."""
+    """Print the header; the display is for what follows.
+
+    `epoch_seconds` is the estimated time of an epoch.
+    """
     console = stderr(quiet=quiet)
+    num_epochs = run.plan.settings.epochs - len(run.history)
     print_training_header(
         console,
         run.plan,
         num_train=num_train,
         num_val=num_val,
         destination=("run", printable(str(run.run.path))),
+        seconds=None if epoch_seconds is None else num_epochs * epoch_seconds,
         group=group,
     )
     if run.is_resumed:

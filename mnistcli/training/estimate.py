@@ -1,0 +1,46 @@
+"""How long a training will take on this machine, from a few steps that are thrown away."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mnistcli.data.batches import evaluation_batch_size, steps_per_epoch
+from mnistcli.data.examples import Examples
+from mnistcli.errors import RunError
+from mnistcli.training.engine import fit
+from mnistcli.training.trainer import TrainingPlan, translate_out_of_memory
+
+# The first epoch, of one step, loads and chooses what the others use.
+_NUM_WARM_UP, _NUM_TIMED = 1, 2
+
+
+def estimate_epoch_seconds(plan: TrainingPlan, train: Examples, val: Examples) -> float | None:
+    """The wall time of an epoch with its validation; None if the loss is not finite at once.
+
+    Trains another network of the plan for three steps. This reseeds PyTorch's global random
+    generator, as building a `TrainState` does.
+
+    Raises:
+        RunError: there is not enough memory.
+    """
+    batch_size = plan.settings.batch_size
+    sample = train.take(_first(batch_size, train))
+    val_sample = val.take(_first(evaluation_batch_size(val.labels_N.device), val))
+    changes = {"epochs": _NUM_WARM_UP + _NUM_TIMED}
+    with translate_out_of_memory(plan):
+        state = replace(plan, settings=plan.settings.model_copy(update=changes)).build_state(
+            len(sample)
+        )
+        try:
+            epochs = list(fit(state, sample, val_sample, plan.normalization))[_NUM_WARM_UP:]
+        except RunError:
+            return None
+    step_seconds = min(len(sample) / epoch.images_per_second for epoch in epochs)
+    val_seconds = min(epoch.seconds for epoch in epochs) - step_seconds
+    num_val_batches = len(val) / max(1, len(val_sample))
+    return steps_per_epoch(len(train), batch_size) * step_seconds + num_val_batches * val_seconds
+
+
+def _first(num: int, examples: Examples) -> Tensor:
+    return torch.arange(min(num, len(examples)), device=examples.labels_N.device)
