@@ -159,7 +159,22 @@ Channels = Annotated[
     ),
 ]
 KernelSize = Annotated[
-    Text, setting("--kernel-size", help="Kernel size of a cnn.", metavar="PX", panel=MODEL)
+    Text,
+    setting(
+        "--kernel-size",
+        help="Kernel size of a cnn, or of the first convolution of cnn-small (3, 5 or 7).",
+        metavar="PX",
+        panel=MODEL,
+    ),
+]
+Depthwise = Annotated[
+    Text,
+    setting(
+        "--depthwise",
+        help="Depthwise kernels of cnn-small for every channel.",
+        metavar="N",
+        panel=MODEL,
+    ),
 ]
 Padding = Annotated[
     Text, setting("--padding", help="Padding of a cnn's convolutions.", metavar="PX", panel=MODEL)

@@ -179,7 +179,8 @@ def network_size(settings: TrainSettings) -> int:
     size: int | None = getattr(settings.model, name)
     if size is None:
         assert settings.max_params is not None
-        return widest_fitting(settings.arch, settings.max_params)
+        others = {key: value for key, value in settings.network.items() if key != name}
+        return widest_fitting(settings.arch, settings.max_params, **others)
     return size
 
 

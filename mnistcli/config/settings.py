@@ -89,10 +89,12 @@ class CnnDeepModel(_FrozenModel):
 
 
 class CnnSmallModel(_FrozenModel):
-    """A `cnn-small`: its width (channels); None for the widest within the budget."""
+    """A `cnn-small`: its width (channels; None: the widest within the budget), and its kernels."""
 
     arch: Literal["cnn-small"] = "cnn-small"
     width: int | None = Field(None, ge=1, le=32_768)
+    kernel_size: Literal[3, 5, 7] = 3
+    depthwise: int = Field(1, ge=1, le=6)
 
 
 ModelSettings = Annotated[

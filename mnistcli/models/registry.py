@@ -134,8 +134,10 @@ def count_parameters(arch: str, model: Mapping[str, object]) -> int:
 
 
 @functools.cache
-def widest_fitting(arch: str, max_params: int) -> int:
+def widest_fitting(arch: str, max_params: int, **others: object) -> int:
     """The largest `budget_setting` with which a network has at most `max_params` parameters.
+
+    `others` are the other settings of the network.
 
     Raises:
         GateError: not even the narrowest fits.
@@ -144,10 +146,10 @@ def widest_fitting(arch: str, max_params: int) -> int:
     assert setting is not None
 
     def fits(width: int) -> bool:
-        return count_parameters(arch, {setting: width}) <= max_params
+        return count_parameters(arch, {**others, setting: width}) <= max_params
 
     if not fits(1):
-        fewest = count_parameters(arch, {setting: 1})
+        fewest = count_parameters(arch, {**others, setting: 1})
         raise GateError(
             f"No {arch} fits {max_params:,} parameters.",
             why=f"The narrowest has {fewest:,}.",

@@ -138,7 +138,12 @@ def test_a_dry_run_shows_settings_and_sources_and_writes_nothing(
     monkeypatch.setenv("MNIST_EPOCHS", "4")
     result = mnist("train", "--arch", "cnn-small", "--lr", "0.5", "--dry-run", "--json")
     record = json.loads(result.stdout)
-    assert record["settings"]["model"] == {"arch": "cnn-small", "width": 73}
+    assert record["settings"]["model"] == {
+        "arch": "cnn-small",
+        "width": 64,
+        "kernel_size": 5,
+        "depthwise": 2,
+    }
     assert record["settings"]["epochs"] == 4
     sources = {name: record["sources"][name] for name in ("epochs", "lr", "ema")}
     assert sources == {"epochs": "environment", "lr": "flag", "ema": "recipe cnn-small"}

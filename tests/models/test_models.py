@@ -1,6 +1,7 @@
 """What every network guarantees: ten logits, gradients everywhere, torch and nothing else."""
 
 import ast
+import copy
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import mnistcli.models
 from mnistcli.config.recipes import RECIPES
 from mnistcli.config.resolve import fit_budget
+from mnistcli.models.cnn_small import SmallCNN
 from mnistcli.models.registry import ARCHITECTURES, build_network, get_architecture
 from tests.helpers.settings import resolve
 
@@ -121,6 +123,49 @@ def test_cnn_small_averages_nine_positions() -> None:
     assert not torch.allclose(logits[0], logits[8], atol=1e-3)
 
 
+@pytest.mark.parametrize("kernels", [{}, {"kernel_size": 5, "depthwise": 2}, {"kernel_size": 7}])
+@pytest.mark.parametrize("width", [8, 9])
+def test_cnn_small_computes_a_batch_on_the_cpu_as_defined(
+    width: int, kernels: dict[str, int]
+) -> None:
+    """A batch takes another way than a single image: here, both compute the same batch."""
+    torch.manual_seed(0)
+    network = build_network("cnn-small", {"width": width, **kernels}).to(torch.float64)
+    assert isinstance(network, SmallCNN)
+    defined = copy.deepcopy(network)
+    x_NCHW = torch.randn(70, 1, 28, 28, dtype=torch.float64, requires_grad=True)
+    h_NCHW = defined.stem(x_NCHW)
+    for repeat, norm in enumerate(defined.norms):
+        depthwise = defined.depthwise[repeat * len(defined.depthwise) // len(defined.norms)]
+        h_NCHW = norm(defined.pointwise(depthwise(h_NCHW))).relu()
+    assert h_NCHW.shape == (70, width, 3, 3)
+    expected = defined.classify(h_NCHW.mean(dim=(2, 3)))
+    logits_NK = network(x_NCHW)
+    torch.testing.assert_close(logits_NK, expected)
+    for ours, theirs in zip(network.buffers(), defined.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    weights_NK = torch.randn(70, 10, dtype=torch.float64)
+    gradients, expected_gradients = (
+        torch.autograd.grad((logits * weights_NK).sum(), [x_NCHW, *model.parameters()])
+        for logits, model in ((logits_NK, network), (expected, defined))
+    )
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_cnn_small_loads_weights_from_before_there_were_several_depthwise_kernels() -> None:
+    network = build_network("cnn-small", {"width": 3})
+    new_names = {
+        "depthwise.0.weight": "separable.0.weight",
+        "pointwise.weight": "separable.1.weight",
+    }
+    old = {new_names.get(name, name): value for name, value in network.state_dict().items()}
+    loaded = build_network("cnn-small", {"width": 3})
+    loaded.load_state_dict(old)
+    for ours, theirs in zip(loaded.parameters(), network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_every_architecture_has_one_file() -> None:
     modules = {arch.factory.split(":")[0] for arch in ARCHITECTURES.values()}
     assert {f"mnistcli.models.{path.stem}" for path in MODEL_FILES} == modules
@@ -136,4 +181,4 @@ def test_a_network_imports_torch_only(path: Path) -> None:
         alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
     ]
     imported += [node.module or "." for node in nodes if isinstance(node, ast.ImportFrom)]
-    assert {name.split(".")[0] for name in imported} <= {"torch", "collections"}
+    assert {name.split(".")[0] for name in imported} <= {"torch", "collections", "typing"}
