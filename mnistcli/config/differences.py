@@ -44,9 +44,10 @@ def changes_from_recipe(settings: TrainSettings) -> dict[str, object]:
         budget = {"max_params": settings.max_params} if settings.max_params else {}
         name = get_architecture(settings.arch).budget_setting
         size = {name: settings.network[name]} if name else {}
-        flags = {"recipe": settings.recipe, **budget, **size}
+        flags = {"recipe": settings.recipe, "dataset": settings.dataset, **budget, **size}
         own = flatten_settings(resolve_settings(flags, environ={}).settings)
-        own |= dict.fromkeys(size)  # no size is the recipe's own
+        # No size is the recipe's own, and no data set but the default.
+        own |= {**dict.fromkeys(size), "dataset": TrainSettings.model_fields["dataset"].default}
     return {
         name: value
         for name, value in flatten_settings(settings).items()

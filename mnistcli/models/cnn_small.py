@@ -89,7 +89,9 @@ class SmallCNN(nn.Module):
         dtype = (
             torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_NCHW.dtype
         )
-        num_added = -self._width % (_REGISTER_BYTES // dtype.itemsize)
+        # Several processes put layers of their own, which take no more channels, for batch norm.
+        adds = isinstance(self.norms[0], ShiftBatchNorm2d)
+        num_added = -self._width % (_REGISTER_BYTES // dtype.itemsize) if adds else 0
         add_filters = (0, 0, 0, 0, 0, 0, 0, num_added)
         stem_weight, *_ = self.stem.parameters()
         stem_CIHW = F.pad(stem_weight, add_filters).to(dtype)

@@ -195,7 +195,7 @@ STRONG, MILD = (
     ("size", "epochs", "lr", "augmentation", "source"),
     [
         ({"max_params": 8000}, 30, 0.015, STRONG, ""),
-        ({"max_params": 6400}, 30, 0.015, STRONG, ""),
+        ({"max_params": 6500}, 30, 0.015, STRONG, ""),
         ({"max_params": 6100}, 36, 0.02, STRONG, ", width up to 55"),
         ({"width": 30, "max_params": 8000}, 64, 0.035, Augmentation(), ", width up to 30"),
         ({"max_params": 1001}, 90, 0.06, MILD, ", width up to 18"),
@@ -258,3 +258,12 @@ def test_anything_gives_settings_or_an_error(
         return
     assert settings.arch == get_recipe(settings.recipe).arch
     assert TrainSettings.model_validate_json(json.dumps(settings.model_dump(mode="json")))
+
+
+def test_a_recipe_adapts_to_a_small_data_set() -> None:
+    resolved = resolve_settings({"dataset": "digits"}, environ={})
+    assert (resolved.settings.epochs, resolved.settings.batch_size) == (15, 64)
+    assert resolved.sources["epochs"] == "recipe cnn-small, dataset digits"
+    small = resolve_settings({"dataset": "digits", "max_params": 1000}, environ={}).settings
+    assert (small.epochs, small.batch_size) == (90, 64)
+    assert resolve(dataset="digits", epochs=2).epochs == 2

@@ -134,9 +134,16 @@ def assert_same(a: Any, b: Any, where: str = "state") -> None:
         assert a == b, where
 
 
+# Code for `prepare`: only the steps of the training itself are taken, so that they can be counted.
+NO_TRIAL_STEPS = """
+from mnistcli.training import estimate
+estimate.estimate_epoch_seconds = lambda *_: None
+"""
+
+
 def signal_at_step(number: int, *, step: int = 13) -> str:
     """Code for `prepare`: the process sends itself signal `number` before that training step."""
-    return f"""
+    return f"""{NO_TRIAL_STEPS}
 from itertools import count
 from mnistcli.training import engine
 train_step, steps = engine._train_step, count(1)

@@ -24,12 +24,13 @@ from mnistcli.runs import directory
 from mnistcli.runs.checkpoint import load_checkpoint
 from mnistcli.runs.directory import Run, read_record, read_settings
 from mnistcli.runs.history import read_metrics
-from mnistcli.training import engine
+from mnistcli.training import engine, estimate
 from mnistcli.training.engine import _train_step
 from mnistcli.training.state import TrainState
 from tests.helpers.cli import Mnist, Result
 from tests.helpers.processes import ForkedProcess, ForkServer
 from tests.helpers.runs import (
+    NO_TRIAL_STEPS,
     ONE,
     assert_same_run,
     resume,
@@ -249,7 +250,7 @@ def test_interruptions_at_random_moments_leave_valid_runs(fork_server: ForkServe
 
 def limit_file_size(num_epochs: int, num_bytes: int) -> str:
     """Code for `prepare`: limit the size of files once so many epochs are trained."""
-    return f"""
+    return f"""{NO_TRIAL_STEPS}
 import resource
 from mnistcli.training import engine
 validate, calls = engine._validate, []
@@ -418,7 +419,7 @@ def test_a_read_only_run_cannot_be_resumed(fork_server: ForkServer) -> None:
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_run_removed_during_training_is_an_error(fork_server: ForkServer, epoch: int) -> None:
-    prepare = f"""
+    prepare = f"""{NO_TRIAL_STEPS}
 import shutil
 from mnistcli.training import engine
 validate, calls = engine._validate, []
@@ -468,6 +469,7 @@ def test_a_loss_that_becomes_nan_keeps_finished_epochs(
     """Simulated: a weight becomes NaN after one step, but not when the run is resumed."""
     whole = train("whole")
     with monkeypatch.context() as patched:
+        patched.setattr(estimate, "estimate_epoch_seconds", lambda *_: None)
         patched.setattr(engine, "_train_step", after_step(number, lose_weights))
         result = mnist(*train_command(), "--name", "one")
     assert result.exit_code == 1
@@ -535,6 +537,7 @@ def test_running_out_of_memory_keeps_finished_epochs(
 
     whole = train("whole")
     with monkeypatch.context() as patched:
+        patched.setattr(estimate, "estimate_epoch_seconds", lambda *_: None)
         patched.setattr(engine, "_train_step", after_step(11, fail))
         result = mnist(*train_command(), "--name", "one")
     assert result.exit_code == 1
