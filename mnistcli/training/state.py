@@ -45,8 +45,8 @@ class TrainState:
         self.model = build_network(settings.arch, settings.network)
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.train_model = group.wrap_model(self.model)
-        norms = (nn.BatchNorm1d, nn.BatchNorm2d)
-        self._norms = [module for module in self.model.modules() if isinstance(module, norms)]
+        norm = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 (of any dimension)
+        self._norms = [module for module in self.model.modules() if isinstance(module, norm)]
         self.ema = WeightEMA(self.model, settings.ema) if settings.ema else None
         self.optimizer = build_optimizer(self.model, settings)
         self.lr_schedule = LRSchedule(
