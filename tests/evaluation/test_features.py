@@ -70,7 +70,7 @@ def test_feature_maps_are_normalized_pooled_and_rectified(loaded: LoadedModel) -
 
 
 @pytest.mark.parametrize(
-    ("name", "num_outputs"), [("cnn-small", 7), ("cnn-deep", 8), ("sprint", 2), ("cnn-linear", 2)]
+    ("name", "num_outputs"), [("cnn-small", 6), ("cnn-deep", 8), ("sprint", 2), ("cnn-linear", 2)]
 )
 def test_every_convolution_has_its_maps(loaded: LoadedModel, name: str, num_outputs: int) -> None:
     model = with_recipe(loaded, name)

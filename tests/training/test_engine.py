@@ -193,3 +193,26 @@ def test_an_infinite_tensor_stops_training_before_it_is_saved(tensor: str, ema: 
     next(epochs)
     with pytest.raises(RunError, match="after the last step of epoch 2"):
         next(epochs)
+
+
+def test_batch_norm_begins_with_plain_means() -> None:
+    """The third batch has a third of the weight, and the twentieth PyTorch's tenth."""
+    settings = make_settings(recipe="cnn-small", width=8, batch_size=32, epochs=1, lr=1e-30)
+    momenta = []
+
+    def note(_progress: StepProgress) -> None:
+        momenta.append(state.model.get_submodule("stem.2").momentum)
+
+    train = some_digits(640)
+    state = build_state(settings, len(train))
+    batches = []
+    state.model.get_submodule("stem.2").register_forward_hook(
+        lambda _module, inputs, _output: batches.append(inputs[0].mean(dim=(0, 2, 3)).detach())
+    )
+    normalization = digits_normalization(settings)
+    next(fit(state, train, some_digits(0), normalization, on_step=note))
+    assert momenta == [1 / step if step < 10 else 0.1 for step in range(1, 21)]
+    expected = torch.stack(batches[:10]).mean(dim=0)
+    for mean in batches[10:]:
+        expected = 0.9 * expected + 0.1 * mean
+    torch.testing.assert_close(state.model.get_buffer("stem.2.running_mean"), expected)

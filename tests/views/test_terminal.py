@@ -6,7 +6,8 @@ import sys
 import pexpect
 import pytest
 
-from tests.helpers.cli import Terminal, environment
+from mnistcli.views.console import format_duration
+from tests.helpers.cli import Mnist, Terminal, environment
 from tests.helpers.processes import ForkServer
 
 COMMAND = "train --recipe cnn-26k --dataset digits --epochs 3 --name one"
@@ -83,3 +84,31 @@ def test_the_confusion_matrix_fits_80_columns(terminal: Terminal) -> None:
     output = ESCAPE.sub("", terminal("eval --dataset digits", columns=80))
     assert max(map(len, output.splitlines())) <= 80
     assert "…" not in output
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "1 second"),
+        (8.4, "8 seconds"),
+        (90, "90 seconds"),
+        (91, "2 minutes"),
+        (3600, "60 minutes"),
+        (5401, "2 hours"),
+    ],
+)
+def test_a_duration_is_in_the_unit_that_people_use(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_the_time_is_estimated_before_the_training(mnist: Mnist) -> None:
+    command = ("train", "--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "2")
+    for more, words in (
+        ((), "about"),
+        (("--until", "100"), "up to about"),
+        (("--seeds", "2"), "about"),
+    ):
+        result = mnist(*command, *more)
+        before, _, _ = result.stderr.partition("\n\n")
+        line = r"^time +{} \d+ (seconds?|minutes|hours) \(from three trial steps\)$"
+        assert re.search(line.format(words), before, re.MULTILINE), result.stderr
