@@ -215,4 +215,6 @@ def test_batch_norm_begins_with_plain_means() -> None:
     expected = torch.stack(batches[:10]).mean(dim=0)
     for mean in batches[10:]:
         expected = 0.9 * expected + 0.1 * mean
-    torch.testing.assert_close(state.model.get_buffer("stem.2.running_mean"), expected)
+    torch.testing.assert_close(
+        state.model.get_buffer("stem.2.running_mean"), expected, rtol=1e-3, atol=1e-4
+    )
