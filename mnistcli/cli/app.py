@@ -88,8 +88,7 @@ def main(args: list[str] | None = None) -> None:
     # not at exit, saves a quarter of the time that it takes to load and unload PyTorch.
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     atexit.register(_freeze_garbage)
-    if "torch" not in sys.modules:
-        spare_busy_cores()
+    spare_busy_cores()
     for stream in (sys.stdout, sys.stderr):
         # A character that the console cannot encode becomes "?" instead of an error.
         if hasattr(stream, "reconfigure"):

@@ -171,7 +171,7 @@ Depthwise = Annotated[
     Text,
     setting(
         "--depthwise",
-        help="Depthwise kernels of cnn-small for every channel.",
+        help="Number of depthwise kernels per channel of cnn-small.",
         metavar="N",
         panel=MODEL,
     ),

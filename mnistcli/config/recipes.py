@@ -18,9 +18,9 @@ class Recipe:
     Attributes:
         model: settings of the network; the others are its architecture's defaults.
         training: settings of the training; the others are the defaults of `TrainSettings`.
-        by_dataset: changes to `training` for a data set; `by_size` is stronger.
+        by_dataset: changes to `training` for a data set; `by_size` takes precedence.
         by_size: changes to `model` and `training` for small networks; the smallest key that is at
-            least the network's `budget_setting` applies.
+            least the `budget_setting` of the changed network applies.
     """
 
     name: str
@@ -30,10 +30,6 @@ class Recipe:
     training: Mapping[str, Any] = field(default_factory=dict)
     by_dataset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     by_size: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-
-    def size_step(self, size: int) -> int | None:
-        """The key of `by_size` for a network of this size; None if it is above all keys."""
-        return min((key for key in self.by_size if size <= key), default=None)
 
 
 DEFAULT_RECIPE = "cnn-small"

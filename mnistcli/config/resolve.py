@@ -62,23 +62,20 @@ def resolve_settings(
     recipe, recipe_source = _pick_recipe(given)
     _check_same_network(recipe, in_file, file=str(config), source=recipe_source)
     of_recipe = (f"recipe {recipe.name}", {**recipe.training, **recipe.model})
-    resolved = _combine([*given, of_recipe], recipe, recipe_source)
-    # The data set and the size of the network are known only now.
-    changes = _recipe_changes(recipe, resolved.settings)
-    return _combine([*given, *changes, of_recipe], recipe, recipe_source) if changes else resolved
-
-
-def _recipe_changes(recipe: Recipe, settings: TrainSettings) -> list[Layer]:
-    """What a recipe changes for the size of the network and for the data set."""
-    changes: list[Layer] = []
-    size = recipe.size_step(network_size(settings)) if recipe.by_size else None
-    if size is not None:
+    # What a recipe changes may change the width that fits the budget: the first step that suits
+    # its own network applies.
+    for size in sorted(recipe.by_size):
         setting = get_architecture(recipe.arch).budget_setting
-        changes.append((f"recipe {recipe.name}, {setting} up to {size}", recipe.by_size[size]))
-    if settings.dataset in recipe.by_dataset:
-        source = f"recipe {recipe.name}, dataset {settings.dataset}"
-        changes.append((source, recipe.by_dataset[settings.dataset]))
-    return changes
+        changes = (f"recipe {recipe.name}, {setting} up to {size}", recipe.by_size[size])
+        resolved = _combine([*given, changes, of_recipe], recipe, recipe_source)
+        if network_size(resolved.settings) <= size:
+            return resolved
+    resolved = _combine([*given, of_recipe], recipe, recipe_source)
+    dataset = resolved.settings.dataset
+    if dataset not in recipe.by_dataset:
+        return resolved
+    changes = (f"recipe {recipe.name}, dataset {dataset}", recipe.by_dataset[dataset])
+    return _combine([*given, changes, of_recipe], recipe, recipe_source)
 
 
 def _combine(layers: Sequence[Layer], recipe: Recipe, recipe_source: str) -> Resolved:

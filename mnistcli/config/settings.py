@@ -34,6 +34,11 @@ def split_list(value: object) -> object:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
+def parse_digits(value: object) -> object:
+    """The number that text such as "5" stands for, which a Literal needs; else the value."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+
+
 def require_printable(text: str) -> str:
     """The text; raises ValueError if a terminal cannot show it."""
     if not text.isprintable():
@@ -93,8 +98,17 @@ class CnnSmallModel(_FrozenModel):
 
     arch: Literal["cnn-small"] = "cnn-small"
     width: int | None = Field(None, ge=1, le=32_768)
-    kernel_size: Literal[3, 5, 7] = 3
+    kernel_size: Annotated[Literal[3, 5, 7], BeforeValidator(parse_digits)] = 3
     depthwise: int = Field(1, ge=1, le=6)
+
+    @model_validator(mode="after")
+    def _check_kernels(self) -> Self:
+        num_uses = {3: 6, 5: 5, 7: 4}[self.kernel_size]
+        if self.depthwise > num_uses:
+            raise ValueError(
+                f"depthwise should be at most {num_uses} with a kernel_size of {self.kernel_size}"
+            )
+        return self
 
 
 ModelSettings = Annotated[

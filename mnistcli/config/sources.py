@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mnistcli.config.settings import MODEL_FIELDS, MODELS, NESTED_SETTINGS, TrainSettings
+from mnistcli.config.settings import MODEL_FIELDS, NESTED_SETTINGS, TrainSettings
 from mnistcli.errors import SettingsError, shorten
 
 # Characters of a settings file; a run's has 1,000. Longer keys would take TOML's reader minutes.
@@ -46,10 +46,9 @@ def read_config(path: Path) -> dict[str, Any]:
     model = values.pop("model", {})
     if isinstance(model, dict) and "model" in model:
         raise _malformed(path, "Its model table contains another model")
-    if isinstance(model, dict) and model.get("arch") in MODELS:
-        # A run's file is complete: settings that are newer than the run had their defaults then.
-        fields = MODELS[model["arch"]].model_fields.items()
-        model = {name: field.default for name, field in fields if not field.is_required()} | model
+    if isinstance(model, dict) and model.get("arch") == "cnn-small" and model.get("width"):
+        # A run from before these were settings had these kernels.
+        model = {"kernel_size": 3, "depthwise": 1, **model}
     return {**values, **(model if isinstance(model, dict) else {"model": model})}
 
 

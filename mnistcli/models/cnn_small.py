@@ -3,16 +3,16 @@
 Shapes: N images, C channels (1 at first, then the width), H rows, W columns, K classes.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-# A CPU computes whole registers: 8 channels in float32, 16 in bfloat16.
+# A CPU computes in whole registers, AVX2's of 32 bytes: 8 values in float32, 16 in bfloat16.
 _REGISTER_BYTES = 32
-# By each thread at once: what the stem pools then stays in a core's cache.
+# Images per thread and chunk: the map that the stem pools then fits in a core's cache.
 _IMAGES_IN_CACHE = 16
 
 
@@ -40,15 +40,16 @@ class SmallCNN(nn.Module):
     and 5,000. Width 64 with a `kernel_size` of 5 and two `depthwise` kernels
     makes 7,882, under 8,000.
 
-    On a CPU, a batch is computed in another way, which is faster and the same
-    up to rounding (`docs/performance.md`): with channels added until they fill
-    whole registers, whose weights and values are zero, and with the stem a few
-    images at a time.
+    On a CPU, batches take a faster path with the same result up to rounding
+    (`docs/performance.md`): channels of zeros pad the width to whole
+    registers, and the stem runs on a few images at a time. Forward hooks of
+    the convolutions are called for single images only.
     """
 
     def __init__(self, *, width: int, kernel_size: int = 3, depthwise: int = 1) -> None:
         super().__init__()
         padding = (7 - kernel_size) // 2
+        # Each repetition takes away two rows and columns; three remain.
         num_repeats = (28 + 2 * padding - kernel_size + 1) // 4 - 1
         self._width, self._padding = width, padding
         self.stem = nn.Sequential(
@@ -85,17 +86,18 @@ class SmallCNN(nn.Module):
 
     def _convolve_batch_on_cpu(self, x_NCHW: Tensor) -> Tensor:
         """All layers up to the mean over positions; (N, width, 3, 3)."""
-        # Explicitly, so that the channels are counted in the type that is computed in.
+        # Cast here, not by autocast, because the padding depends on the dtype.
         dtype = (
             torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_NCHW.dtype
         )
-        # Several processes put layers of their own, which take no more channels, for batch norm.
+        # The batch norm of several processes (`training/distributed.py`) takes no added channels.
         adds = isinstance(self.norms[0], ShiftBatchNorm2d)
         num_added = -self._width % (_REGISTER_BYTES // dtype.itemsize) if adds else 0
         add_filters = (0, 0, 0, 0, 0, 0, 0, num_added)
-        stem_weight, *_ = self.stem.parameters()
-        stem_CIHW = F.pad(stem_weight, add_filters).to(dtype)
-        depthwise = [F.pad(weight, add_filters) for weight in self.depthwise.parameters()]
+        stem_CIHW = F.pad(cast("nn.Conv2d", self.stem[0]).weight, add_filters).to(dtype)
+        depthwise = [
+            F.pad(cast("nn.Conv2d", layer).weight, add_filters) for layer in self.depthwise
+        ]
         pointwise_CIHW = F.pad(self.pointwise.weight, (0, 0, 0, 0, 0, num_added, 0, num_added))
 
         x_NCHW = F.pad(x_NCHW, (self._padding,) * 4, mode="replicate").to(dtype)
@@ -110,7 +112,7 @@ class SmallCNN(nn.Module):
 class ShiftBatchNorm2d(nn.BatchNorm2d):
     """Batch norm (Ioffe and Szegedy 2015) that learns a shift and no scale.
 
-    More channels than `num_features` may come in; they have to be zero, and stay zero.
+    Accepts more channels than `num_features`: they have to be zero, and stay zero.
     """
 
     running_mean: Tensor
@@ -142,8 +144,8 @@ class ShiftBatchNorm2d(nn.BatchNorm2d):
 class _ConvPool(torch.autograd.Function):
     """An unpadded convolution and 2x2 max pooling, a few images at a time.
 
-    What is pooled is by far the network's largest map. It is never kept as a whole: the backward
-    pass needs the positions of the maxima only.
+    The convolution's output is by far the network's largest map. It is never stored whole: of it,
+    the backward pass needs the positions of the maxima only.
     """
 
     @staticmethod
@@ -162,7 +164,9 @@ class _ConvPool(torch.autograd.Function):
         x_NCHW, weight_CIHW, *positions = ctx.saved_tensors
         size = [x_NCHW.shape[axis] - weight_CIHW.shape[axis] + 1 for axis in (2, 3)]
         nums = [len(chunk_positions) for chunk_positions in positions]
-        grad_x, grad_weight_CIHW = [], torch.zeros_like(weight_CIHW)
+        # In float32, since rounding the sum to bfloat16 after every chunk would add up.
+        sum_dtype = torch.promote_types(weight_CIHW.dtype, torch.float32)
+        grad_x, grad_weight_CIHW = [], torch.zeros_like(weight_CIHW, dtype=sum_dtype)
         for chunk_NCHW, chunk_grad_NCHW, chunk_positions in zip(
             x_NCHW.split(nums), grad_NCHW.split(nums), positions, strict=True
         ):
@@ -172,7 +176,7 @@ class _ConvPool(torch.autograd.Function):
             grad_weight_CIHW += conv2d_weight(chunk_NCHW, weight_CIHW.shape, map_grad_NCHW)
             if ctx.needs_input_grad[0]:
                 grad_x.append(conv2d_input(chunk_NCHW.shape, weight_CIHW, map_grad_NCHW))
-        return torch.cat(grad_x) if grad_x else None, grad_weight_CIHW
+        return torch.cat(grad_x) if grad_x else None, grad_weight_CIHW.to(weight_CIHW.dtype)
 
 
 def _rename_old_weights(_: nn.Module, state_dict: dict[str, Any], prefix: str, *_args: Any) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 _IMPORTED = time.perf_counter()
 
-# mallopt(3) of the GNU C library. Without mappings every block comes from the heap, which is kept;
-# a mapped one returns to the system as soon as it is freed, and the highest threshold above which
-# blocks are mapped, 32 MiB, is less than a large map of activations.
+# mallopt(3) of the GNU C library. Without mappings every block comes from the heap. A mapped block
+# returns to the system when it is freed, and blocks above 32 MiB, less than a large map of
+# activations, would be mapped whatever the threshold.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _KEPT_BYTES, _NO_MAPPINGS = 2**30, 0
 
@@ -31,7 +31,9 @@ def memory_bytes() -> int | None:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep up to 1 GiB that it frees, for what it allocates next.
+    """Let this process keep the memory that it frees, for what it allocates next.
+
+    Only what is free at the end of the heap returns to the system, above 1 GiB.
 
     Every training step allocates the same megabytes. The GNU C library returns them to the system
     in between, which clears every page before reusing it: up to a third of a step's time on a
@@ -49,12 +51,14 @@ def spare_busy_cores() -> None:
     """Let the threads of this process sleep while they wait, if other programs keep cores busy.
 
     By default OpenMP's threads, which PyTorch computes with, wait in a loop for the next operation.
-    On free cores that is fastest. On a core that is shared, it uses up the thread's share of the
-    time before the work comes: a step then takes twice as long (`docs/performance.md`). OpenMP
-    reads the variable when PyTorch is loaded, so this has to be called before; a value that is
-    set already stays. On other systems than Linux this does nothing.
+    On idle cores that is fastest. On a shared core it uses up the thread's time slice before the
+    work arrives: a step takes more than twice as long (`docs/performance.md`). OpenMP reads the
+    variable when PyTorch is loaded, so later this does nothing, nor on other systems than Linux.
+    A value that is set already stays.
     """
-    if sys.platform == "linux" and num_cores() > _num_idle_cores():
+    if "torch" in sys.modules or sys.platform != "linux":
+        return
+    if num_cores() > _num_idle_cores():
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 

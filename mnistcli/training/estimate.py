@@ -1,4 +1,4 @@
-"""How long a training will take on this machine, from a few steps that are thrown away."""
+"""How long an epoch will take on this machine, from a few training steps that are discarded."""
 
 from dataclasses import replace
 
@@ -11,20 +11,26 @@ from mnistcli.errors import RunError
 from mnistcli.training.engine import fit
 from mnistcli.training.trainer import TrainingPlan, translate_out_of_memory
 
-# The first epoch, of one step, loads and chooses what the others use.
+# Epochs of one step each. The first is a warm-up: it loads and selects kernels.
 _NUM_WARM_UP, _NUM_TIMED = 1, 2
+# A shorter training is not worth the trial.
+_MIN_STEPS = 30
 
 
 def estimate_epoch_seconds(plan: TrainingPlan, train: Examples, val: Examples) -> float | None:
-    """The wall time of an epoch with its validation; None if the loss is not finite at once.
+    """The wall time of an epoch with its validation; None for a training of a few steps.
 
-    Trains another network of the plan for three steps. This reseeds PyTorch's global random
+    Also None if the loss is not finite at once. Trains another network of the plan for three
+    steps, which reseeds PyTorch's global random
     generator, as building a `TrainState` does.
 
     Raises:
         RunError: there is not enough memory.
     """
     batch_size = plan.settings.batch_size
+    num_steps = steps_per_epoch(len(train), batch_size)
+    if num_steps * plan.settings.epochs < _MIN_STEPS:
+        return None
     sample = train.take(_first(batch_size, train))
     val_sample = val.take(_first(evaluation_batch_size(val.labels_N.device), val))
     changes = {"epochs": _NUM_WARM_UP + _NUM_TIMED}
@@ -39,7 +45,7 @@ def estimate_epoch_seconds(plan: TrainingPlan, train: Examples, val: Examples) -
     step_seconds = min(len(sample) / epoch.images_per_second for epoch in epochs)
     val_seconds = min(epoch.seconds for epoch in epochs) - step_seconds
     num_val_batches = len(val) / max(1, len(val_sample))
-    return steps_per_epoch(len(train), batch_size) * step_seconds + num_val_batches * val_seconds
+    return num_steps * step_seconds + num_val_batches * val_seconds
 
 
 def _first(num: int, examples: Examples) -> Tensor:

@@ -76,9 +76,8 @@ class TrainState:
 
         Their initial values, mean 0 and variance 1, would distort the first evaluations otherwise.
         """
-        if step * _NORM_MOMENTUM <= 1:
-            for norm in self._norms:
-                norm.momentum = 1 / step
+        for norm in self._norms:
+            norm.momentum = max(_NORM_MOMENTUM, 1 / step)
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two epochs, as plain types and tensors; the tensors are the live ones.

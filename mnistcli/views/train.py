@@ -103,7 +103,7 @@ def print_training_header(
 ) -> None:
     """Print the header of a training; `destination` labels and names what it creates.
 
-    `seconds` is how long it will take, if that was estimated.
+    `seconds` is the estimated duration, or None.
     """
     data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
     lines = [("data", data), destination]

@@ -195,8 +195,8 @@ STRONG, MILD = (
     ("size", "epochs", "lr", "augmentation", "source"),
     [
         ({"max_params": 8000}, 30, 0.015, STRONG, ""),
-        ({"max_params": 6500}, 30, 0.015, STRONG, ""),
-        ({"max_params": 6100}, 36, 0.02, STRONG, ", width up to 55"),
+        ({"max_params": 5200}, 30, 0.015, STRONG, ""),
+        ({"max_params": 5001}, 36, 0.02, STRONG, ", width up to 55"),
         ({"width": 30, "max_params": 8000}, 64, 0.035, Augmentation(), ", width up to 30"),
         ({"max_params": 1001}, 90, 0.06, MILD, ", width up to 18"),
         ({"width": 1}, 90, 0.06, MILD, ", width up to 18"),
@@ -265,5 +265,5 @@ def test_a_recipe_adapts_to_a_small_data_set() -> None:
     assert (resolved.settings.epochs, resolved.settings.batch_size) == (15, 64)
     assert resolved.sources["epochs"] == "recipe cnn-small, dataset digits"
     small = resolve_settings({"dataset": "digits", "max_params": 1000}, environ={}).settings
-    assert (small.epochs, small.batch_size) == (90, 64)
+    assert (small.epochs, small.batch_size) == (90, 128)
     assert resolve(dataset="digits", epochs=2).epochs == 2

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import mnistcli.models
 from mnistcli.config.recipes import RECIPES
 from mnistcli.config.resolve import fit_budget
+from mnistcli.models import cnn_small
 from mnistcli.models.cnn_small import SmallCNN
 from mnistcli.models.registry import ARCHITECTURES, build_network, get_architecture
 from tests.helpers.settings import resolve
@@ -126,9 +127,10 @@ def test_cnn_small_averages_nine_positions() -> None:
 @pytest.mark.parametrize("kernels", [{}, {"kernel_size": 5, "depthwise": 2}, {"kernel_size": 7}])
 @pytest.mark.parametrize("width", [8, 9])
 def test_cnn_small_computes_a_batch_on_the_cpu_as_defined(
-    width: int, kernels: dict[str, int]
+    width: int, kernels: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch takes another way than a single image: here, both compute the same batch."""
+    monkeypatch.setattr(cnn_small, "_IMAGES_IN_CACHE", 3)  # several chunks with any threads
     torch.manual_seed(0)
     network = build_network("cnn-small", {"width": width, **kernels}).to(torch.float64)
     assert isinstance(network, SmallCNN)
@@ -151,6 +153,9 @@ def test_cnn_small_computes_a_batch_on_the_cpu_as_defined(
     )
     for ours, theirs in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(ours, theirs)
+    with torch.inference_mode():
+        singles = [network.eval()(x_1CHW) for x_1CHW in x_NCHW.split(1)]
+        torch.testing.assert_close(network(x_NCHW), torch.cat(singles))
 
 
 def test_cnn_small_loads_weights_from_before_there_were_several_depthwise_kernels() -> None:

@@ -35,7 +35,7 @@ def test_the_estimate_scales_what_a_step_and_a_batch_of_evaluation_take(
         yield epoch_result(3, images_per_second=320, seconds=0.4 + 0.07)
 
     monkeypatch.setattr(estimate, "fit", fit)
-    seconds = estimate_epoch_seconds(plan_for(batch_size=128), train, val)
+    seconds = estimate_epoch_seconds(plan_for(batch_size=128, epochs=3), train, val)
     assert seconds == pytest.approx(10 * 0.2 + 1.44 * 0.05)
 
 
@@ -43,12 +43,12 @@ def test_the_estimate_scales_what_a_step_and_a_batch_of_evaluation_take(
 def test_the_trial_steps_leave_the_training_as_it_is(num_val: int) -> None:
     train, val = split_digits()
     val = val.take(torch.arange(num_val))
-    flags = {"recipe": "cnn-15k", "dropout": 0.2, "augment": True, "batch_size": 512}
+    flags = {"recipe": "cnn-15k", "dropout": 0.2, "augment": True, "batch_size": 64}
+    plain, _ = train_network(make_settings(**flags), train, val)
     seconds = estimate_epoch_seconds(plan_for(**flags), train, val)
     assert seconds is not None
     assert seconds > 0
     tried, _ = train_network(make_settings(**flags), train, val)
-    plain, _ = train_network(make_settings(**flags), train, val)
     assert have_same_weights(tried.model, plain.model)
 
 
@@ -58,4 +58,8 @@ def test_there_is_no_estimate_if_the_trial_steps_diverge(monkeypatch: pytest.Mon
         yield
 
     monkeypatch.setattr(estimate, "fit", fit)
-    assert estimate_epoch_seconds(plan_for(), *split_digits()) is None
+    assert estimate_epoch_seconds(plan_for(epochs=10), *split_digits()) is None
+
+
+def test_a_training_of_a_few_steps_is_not_estimated() -> None:
+    assert estimate_epoch_seconds(plan_for(batch_size=128, epochs=2), *split_digits()) is None

@@ -102,7 +102,7 @@ def test_a_duration_is_in_the_unit_that_people_use(seconds: float, text: str) ->
 
 
 def test_the_time_is_estimated_before_the_training(mnist: Mnist) -> None:
-    command = ("train", "--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "2")
+    command = ("train", "--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "4")
     for more, words in (
         ((), "about"),
         (("--until", "100"), "up to about"),
