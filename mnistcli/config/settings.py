@@ -101,15 +101,6 @@ class CnnSmallModel(_FrozenModel):
     kernel_size: Annotated[Literal[3, 5, 7], BeforeValidator(parse_digits)] = 3
     depthwise: int = Field(1, ge=1, le=6)
 
-    @model_validator(mode="after")
-    def _check_kernels(self) -> Self:
-        num_uses = {3: 6, 5: 5, 7: 4}[self.kernel_size]
-        if self.depthwise > num_uses:
-            raise ValueError(
-                f"depthwise should be at most {num_uses} with a kernel_size of {self.kernel_size}"
-            )
-        return self
-
 
 ModelSettings = Annotated[
     AnnModel | MlpModel | CnnModel | CnnDeepModel | CnnSmallModel, Field(discriminator="arch")
@@ -193,6 +184,12 @@ class TrainSettings(_FrozenModel):
             raise ValueError("until needs a val_size above 0, or a fold")
         if self.label_smoothing and self.loss == "nll":
             raise ValueError("label_smoothing needs loss cross-entropy")
+        if isinstance(self.model, CnnSmallModel):
+            size, num_uses = self.model.kernel_size, {3: 6, 5: 5, 7: 4}[self.model.kernel_size]
+            if self.model.depthwise > num_uses:
+                raise ValueError(
+                    f"depthwise can be {num_uses} at most with a kernel_size of {size}"
+                )
         width = get_architecture(self.arch).budget_setting
         if width and getattr(self.model, width) is None and self.max_params is None:
             raise ValueError(f"{self.arch} needs a {width} or max_params")

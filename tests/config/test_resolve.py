@@ -260,6 +260,14 @@ def test_anything_gives_settings_or_an_error(
     assert TrainSettings.model_validate_json(json.dumps(settings.model_dump(mode="json")))
 
 
+def test_the_kernels_of_cnn_small_are_all_used() -> None:
+    network = resolve(width=9, kernel_size="7", depthwise="4").network
+    assert (network["kernel_size"], network["depthwise"]) == (7, 4)
+    with pytest.raises(SettingsError) as caught:
+        resolve(width=9, kernel_size=7, depthwise=5)
+    assert "depthwise can be 4 at most with a kernel_size of 7" in str(caught.value.why)
+
+
 def test_a_recipe_adapts_to_a_small_data_set() -> None:
     resolved = resolve_settings({"dataset": "digits"}, environ={})
     assert (resolved.settings.epochs, resolved.settings.batch_size) == (15, 64)
