@@ -58,6 +58,7 @@ def test_threads_sleep_while_they_wait_if_cores_are_busy(
     samples = iter(runnable)
     monkeypatch.setattr(machine, "_num_runnable_threads", samples.__next__)
     monkeypatch.setattr(machine, "num_cores", os.cpu_count)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if given:
         monkeypatch.setenv("OMP_WAIT_POLICY", given)
