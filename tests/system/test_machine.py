@@ -59,9 +59,9 @@ def test_threads_sleep_while_they_wait_if_cores_are_busy(
     monkeypatch.setattr(machine, "_num_runnable_threads", samples.__next__)
     monkeypatch.setattr(machine, "num_cores", os.cpu_count)
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if given:
-        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")  # so that it is restored
+    if not given:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
     machine.spare_busy_cores()
     assert os.environ.get("OMP_WAIT_POLICY") == policy
 
