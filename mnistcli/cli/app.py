@@ -20,7 +20,6 @@ from mnistcli.cli.runs import list_runs
 from mnistcli.cli.summary import summary
 from mnistcli.cli.train import train
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
-from mnistcli.system.machine import spare_busy_cores
 from mnistcli.version import __version__
 
 # Garbage collection thresholds of the first two generations; Python's own are 700 and 10.
@@ -88,7 +87,6 @@ def main(args: list[str] | None = None) -> None:
     # not at exit, saves a quarter of the time that it takes to load and unload PyTorch.
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     atexit.register(_freeze_garbage)
-    spare_busy_cores()
     for stream in (sys.stdout, sys.stderr):
         # A character that the console cannot encode becomes "?" instead of an error.
         if hasattr(stream, "reconfigure"):

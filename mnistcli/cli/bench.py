@@ -145,6 +145,10 @@ def bench(
     $ mnist bench --recipe cnn-26k --precision float32 --reference
     $ mnist bench --arch mlp --arch cnn --seconds 1 --json
     """
+    from mnistcli.system.machine import spare_busy_cores
+
+    spare_busy_cores()  # for the processes that measure
+
     from mnistcli.diagnostics.bench import BenchRow, measure_cases, prepare_cases, select_networks
     from mnistcli.diagnostics.measurement import DEFAULT_PRECISIONS, BenchOptions
     from mnistcli.views.bench import bench_progress, show_bench

@@ -97,6 +97,10 @@ def evaluate(
     $ mnist eval runs/quick runs/slow --ensemble
     $ mnist eval last --corrupt rotate,noise --json
     """
+    from mnistcli.system.machine import spare_busy_cores
+
+    spare_busy_cores()  # before the imports that load PyTorch
+
     from mnistcli.cli.inputs import evaluate_checkpoints, find_checkpoints, parse_split, store_score
     from mnistcli.data.corruptions import parse_corruptions
     from mnistcli.data.datasets import resolve_data_dir

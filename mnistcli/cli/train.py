@@ -233,9 +233,12 @@ def train(
     $ mnist train --recipe cnn-26k --epochs 3 --name quick
     $ mnist train --resume last
     """
+    from mnistcli.system.machine import keep_freed_memory, spare_busy_cores
+
+    spare_busy_cores()  # before the imports that load PyTorch
+
     from mnistcli.cli.inputs import ensure_downloaded
     from mnistcli.data.datasets import resolve_data_dir
-    from mnistcli.system.machine import keep_freed_memory
     from mnistcli.training.distributed import process_group
     from mnistcli.training.multirun import MultiRun
     from mnistcli.views.multirun import show_multirun

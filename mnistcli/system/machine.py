@@ -56,10 +56,10 @@ def spare_busy_cores() -> None:
     variable when PyTorch is loaded, so later this does nothing, nor on other systems than Linux.
     A value that is set already stays.
     """
-    if "torch" in sys.modules or sys.platform != "linux":
+    if "torch" in sys.modules or "OMP_WAIT_POLICY" in os.environ or sys.platform != "linux":
         return
     if num_cores() > _num_idle_cores():
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def _num_idle_cores() -> int:

@@ -21,8 +21,7 @@ def estimate_epoch_seconds(plan: TrainingPlan, train: Examples, val: Examples) -
     """The wall time of an epoch with its validation; None for a training of a few steps.
 
     Also None if the loss is not finite at once. Trains another network of the plan for three
-    steps, which reseeds PyTorch's global random
-    generator, as building a `TrainState` does.
+    steps, which reseeds PyTorch's global random generator, as building a `TrainState` does.
 
     Raises:
         RunError: there is not enough memory.
