@@ -239,7 +239,7 @@ def read_picture(
     """Read the digits in a picture file, in reading order, as `mnist predict` does.
 
     Args:
-        picture: a PNG, JPEG, BMP, GIF, WebP or TIFF file.
+        picture: a PNG, JPEG, BMP, GIF, WebP, TIFF or HEIC file.
         model: by default the bundled network.
         single: treat all ink as one digit.
 

@@ -100,13 +100,16 @@ def predict(
     from mnistcli.reading.batch import find_picture_files, process_pictures
     from mnistcli.reading.scoring import read_labels
     from mnistcli.runs.checkpoint import load_checkpoint
-    from mnistcli.views.console import print_error
+    from mnistcli.views.console import print_error, print_note
 
     style = _pick_style(
         json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None
     )
     labels = read_labels(label_file) if label_file else None
-    names, errors = find_picture_files(pictures, recursive=recursive)
+    names, errors, unread = find_picture_files(pictures, recursive=recursive)
+    if unread:
+        kinds = ", ".join(f"{num:,} {suffix}" for suffix, num in sorted(unread.items()))
+        print_note(f"Files in formats that are not read, left out: {unread.total():,} ({kinds}).")
     if not names:
         raise errors[-1]
     if save_input:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +17,13 @@ from functools import partial
 from pathlib import Path
 
 from mnistcli.errors import DataError, RunError
-from mnistcli.reading.decode import FORMAT_NAMES, SUFFIXES, decode_picture, too_large_error
+from mnistcli.reading.decode import (
+    FORMAT_NAMES,
+    SUFFIXES,
+    UNREAD_SUFFIXES,
+    decode_picture,
+    too_large_error,
+)
 from mnistcli.reading.digit import Segmentations
 from mnistcli.reading.pipeline import PipelineSteps, run_pipeline
 from mnistcli.system.machine import num_cores
@@ -51,38 +57,42 @@ class PictureResult:
 
 def find_picture_files(
     names: Sequence[str], *, recursive: bool
-) -> tuple[list[str], list[DataError]]:
+) -> tuple[list[str], list[DataError], Counter[str]]:
     """The picture files that the names of files, directories and patterns stand for, in order.
 
     A directory stands for the files in it with a suffix of a picture, with `recursive`
     also for those in its subdirectories; "-" is standard input. For names without
-    pictures there are errors.
+    pictures there are errors. The counts, by suffix, are of the files in directories that are
+    left out because their format is not read.
     """
     files, errors = [], []
+    unread: Counter[str] = Counter()
     for name in names:
         try:
-            files += _expand(name, recursive=recursive)
+            files += _expand(name, unread, recursive=recursive)
         except DataError as error:
             errors.append(error)
-    return files, errors
+    return files, errors, unread
 
 
-def _expand(name: str, *, recursive: bool) -> list[str]:
+def _expand(name: str, unread: Counter[str], *, recursive: bool) -> list[str]:
     # Path.is_dir and Path.exists raise errors for impossible names.
     if os.path.isdir(name):  # noqa: PTH112
-        return _files_in(Path(name), recursive=recursive)
+        return _files_in(Path(name), unread, recursive=recursive)
     if name != STDIN and glob.has_magic(name) and not os.path.exists(name):  # noqa: PTH110
         matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (it takes absolute patterns)
         if not matches:
             what = f"No file matches '{name}'."
             raise DataError(what, fix="Check the pattern; * stands for any characters.")
-        return [file for match in matches for file in _expand(match, recursive=recursive)]
+        return [file for match in matches for file in _expand(match, unread, recursive=recursive)]
     return [name]
 
 
-def _files_in(directory: Path, *, recursive: bool) -> list[str]:
+def _files_in(directory: Path, unread: Counter[str], *, recursive: bool) -> list[str]:
     paths = directory.rglob("*") if recursive else directory.glob("*")
-    files = sorted(str(path) for path in paths if _is_picture(path, directory))
+    pictures = [path for path in paths if _is_picture(path, directory)]
+    files = sorted(str(path) for path in pictures if path.suffix.lower() in SUFFIXES)
+    unread.update(path.suffix.lower() for path in pictures if path.suffix.lower() not in SUFFIXES)
     if not files:
         raise DataError(
             f"There are no pictures in '{directory}'.",
@@ -93,9 +103,9 @@ def _files_in(directory: Path, *, recursive: bool) -> list[str]:
 
 
 def _is_picture(path: Path, directory: Path) -> bool:
-    """Whether a file in a directory has a picture's suffix and is not hidden (macOS's ._1.png)."""
+    """Whether a file has a picture's suffix, read or not, and is not hidden (macOS's ._1.png)."""
     hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
-    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+    return path.suffix.lower() in SUFFIXES | UNREAD_SUFFIXES and not hidden and path.is_file()
 
 
 def process_pictures(

@@ -15,26 +15,33 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from mnistcli.errors import DataError
+from mnistcli.errors import DataError, first_line
 from mnistcli.reading.arrays import GrayImage, border_pixels
 
 # Without a handler, Python would print Pillow's log messages to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"))
-FORMAT_NAMES = "PNG, JPEG, BMP, GIF, WebP or TIFF"
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # and HEIF, by pillow-heif
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif")
+)
+FORMAT_NAMES = "PNG, JPEG, BMP, GIF, WebP, TIFF or HEIC"
 # Formats whose further frames are pages or an animation. A JPEG's are thumbnails and depth maps.
-MULTIPAGE_FORMATS = frozenset(("PNG", "GIF", "WEBP", "TIFF"))
+MULTIPAGE_FORMATS = frozenset(("PNG", "GIF", "WEBP", "TIFF", "HEIF"))
+# What follows the first 4 bytes of a HEIC file.
+HEIC_BRANDS = (b"ftyphei", b"ftyphev", b"ftypmif", b"ftypmsf")
 # Other files that people try: offset, first bytes in lower case, format.
 OTHER_FORMATS = (
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftypmif", "HEIC"),
+    *((4, brand, "damaged HEIC") for brand in HEIC_BRANDS),
     (4, b"ftypavif", "AVIF"),
     (0, b"%pdf", "PDF"),
     (0, b"<svg", "SVG"),
     (0, b"<?xml", "SVG or other XML"),
 )
+# Pictures in other formats, and raw photos.
+UNREAD_SUFFIXES = frozenset(
+    (".avif", ".eps", ".ico", ".jp2", ".jxl", ".pbm", ".pdf", ".pgm", ".ppm", ".psd", ".svg")
+) | frozenset((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"))
 MAX_PIXELS = 64_000_000
 MAX_PAGES = 1000
 # Enough for the digits of a filled page; each step takes some hundredths of a second.
@@ -67,8 +74,8 @@ def decode_picture(data: bytes, *, name: str) -> Picture:
     """Decode the content of a picture file; `name` is for messages.
 
     Raises:
-        DataError: `data` is not a whole picture in one of `FORMATS`, or has more
-            than `MAX_PIXELS` pixels.
+        DataError: `data` is not a whole picture in one of `FORMATS` or HEIC, or has
+            more than `MAX_PIXELS` pixels.
     """
     # Pillow warns about odd metadata, which does not affect the pixels.
     with warnings.catch_warnings(action="ignore"):
@@ -77,7 +84,8 @@ def decode_picture(data: bytes, *, name: str) -> Picture:
         if width_px * height_px > MAX_PIXELS:
             raise too_large_error(name)
         try:
-            # JPEG's decoder can halve a large picture, which saves most of its time.
+            # JPEG's decoder can halve a large picture, and HEIC may contain a smaller copy, which
+            # saves most of the time.
             image.draft(None, (WORKING_SIDE_PX, WORKING_SIDE_PX))
             with mute_libtiff() if image.format == "TIFF" else nullcontext():
                 image.load()
@@ -90,7 +98,7 @@ def decode_picture(data: bytes, *, name: str) -> Picture:
         except Exception as error:
             raise DataError(
                 f"'{name}' is damaged.",
-                why=f"Its {image.format} data are incomplete or invalid ({error}).",
+                why=f"Its {image.format} data are incomplete or invalid ({first_line(error)}).",
                 fix="Save or copy the picture again.",
             ) from error
 
@@ -117,8 +125,12 @@ def open_image(data: bytes, *, name: str) -> Image.Image:
     if not data:
         fix = "Save or copy the picture again."
         raise DataError(f"'{name}' is empty.", why="The file has 0 bytes.", fix=fix)
+    formats: tuple[str, ...] = FORMATS
+    if data[4:11] in HEIC_BRANDS:
+        register_heic(name)
+        formats = ("HEIF",)
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
         raise too_large_error(name) from error
     except Exception as error:
@@ -129,8 +141,28 @@ def open_image(data: bytes, *, name: str) -> Image.Image:
         ) from error
 
 
+def register_heic(name: str) -> None:
+    """Let Pillow open HEIC; `name` is for the message.
+
+    pillow-heif rotates the pixels itself and resets the EXIF tag.
+
+    Raises:
+        DataError: pillow-heif is not installed.
+    """
+    try:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    except ImportError as error:
+        raise DataError(
+            f"'{name}' cannot be read without pillow-heif.",
+            why="It is a HEIC picture, and pillow-heif, which decodes them, is not installed.",
+            fix='Install it: pip install "mnistcli[heic]"',
+        ) from error
+
+
 def guess_format(data: bytes) -> str:
-    """Describe a file that is in none of `FORMATS`."""
+    """Describe a file that cannot be opened."""
     for offset, magic, format_name in OTHER_FORMATS:
         if data[offset : offset + len(magic)].lower() == magic:
             return format_name

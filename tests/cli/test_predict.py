@@ -191,6 +191,18 @@ def test_of_several_frames_only_the_first_is_read(mnist: Mnist, name: str) -> No
     assert "3 frames or pages" in result.stderr
 
 
+def test_files_left_out_of_a_directory_are_counted_in_a_note(mnist: Mnist, scans: str) -> None:
+    for name in ("a.pdf", "b.PDF", "c.avif"):
+        Path(scans, name).touch()
+    result = mnist("predict", scans, "-q")
+    assert (result.exit_code, result.stdout) == (0, "1\n2\n")
+    [note] = result.stderr.splitlines()
+    assert "3 (1 .avif, 2 .pdf)" in note
+    Path("papers").mkdir()
+    Path("papers/d.svg").touch()
+    assert_refused(mnist("predict", "papers"), "'papers'", "1 .svg")
+
+
 def test_more_than_four_pictures_get_a_line_each(mnist: Mnist) -> None:
     names = [save(f"{label}.png") for label in "1234"]
     assert len(mnist("predict", *names).stdout.splitlines()) > 4

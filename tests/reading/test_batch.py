@@ -34,13 +34,13 @@ def make_files(*names: str) -> None:
 
 
 def files_for(*names: str, recursive: bool = False) -> list[str]:
-    files, errors = find_picture_files(names, recursive=recursive)
+    files, errors, _ = find_picture_files(names, recursive=recursive)
     assert not errors
     return files
 
 
 def refusal(name: str, *, recursive: bool = False) -> DataError:
-    files, [error] = find_picture_files(["other.png", name], recursive=recursive)
+    files, [error], _ = find_picture_files(["other.png", name], recursive=recursive)
     assert files == ["other.png"]
     assert f"'{name}'" in error.what
     return error
@@ -65,6 +65,16 @@ def test_a_directory_stands_for_its_pictures() -> None:
         "scans/deep/f.png",
         "scans/deep/g/h.bmp",
     ]
+
+
+def test_suffixes_of_directories() -> None:
+    make_files("scans/a.jfif", "scans/b.HEIC", "scans/c.heif", "scans/d.csv", "scans/e.AVIF")
+    make_files("scans/f.pdf", "scans/._g.pdf", "scans/deep/h.pdf", "i.psd")
+    names, errors, unread = find_picture_files(["scans", "i.psd"], recursive=False)
+    assert names == ["scans/a.jfif", "scans/b.HEIC", "scans/c.heif", "i.psd"]
+    assert not errors
+    assert unread == {".avif": 1, ".pdf": 1}
+    assert find_picture_files(["scans"], recursive=True)[2] == {".avif": 1, ".pdf": 2}
 
 
 def test_a_directory_without_pictures_is_refused() -> None:

@@ -1,11 +1,14 @@
 """Files of every kind become the same gray picture, or are refused with a reason."""
 
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
@@ -16,7 +19,9 @@ from mnistcli.reading import decode
 from mnistcli.reading.decode import LUMA, WORKING_SIDE_PX, Picture, decode_picture, stretch_range
 from tests.helpers.pictures import encoded
 
-FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"]
+FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "HEIF"]
+LOSSLESS: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "HEIF": {"quality": -1}}
+pillow_heif.register_heif_opener()  # to write HEIC
 # No two orientations of it are equal; 8-bit values.
 SMALL_HW = np.array([[0, 51, 255], [102, 204, 153]], np.uint8)
 SIDE = WORKING_SIDE_PX
@@ -59,7 +64,7 @@ def test_formats_without_loss(format_: str, options: dict[str, Any]) -> None:
     assert (picture.width_px, picture.height_px, picture.num_frames) == (3, 2, 1)
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("format_", ["JPEG", "WEBP", "HEIF"])
 def test_formats_with_loss(format_: str) -> None:
     page = Image.linear_gradient("L").resize((64, 64))
     assert_allclose(gray(page, format_, quality=95), np.asarray(page) / 255, atol=0.03)
@@ -198,10 +203,12 @@ def test_pictures_are_set_upright(tag: int) -> None:
     assert (picture.height_px, picture.width_px) == shown.shape
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "WEBP", "TIFF"])
+# pillow-heif writes the rotation besides the tag, as iPhones do, if it gets the tag as bytes.
+@pytest.mark.parametrize("format_", ["JPEG", "WEBP", "TIFF", "HEIF"])
 def test_every_format_with_exif_is_set_upright(format_: str) -> None:
     stored_HW = SMALL_HW.repeat(16, axis=0).repeat(16, axis=1)
-    picture = decoded(Image.fromarray(stored_HW), format_, exif=orientation(6), quality=95)
+    exif = orientation(6).tobytes()
+    picture = decoded(Image.fromarray(stored_HW), format_, exif=exif, quality=95)
     shown_HW = np.rot90(stored_HW, -1) / 255
     assert np.abs(picture.gray_HW - shown_HW).mean() < 0.02
     assert (picture.height_px, picture.width_px) == shown_HW.shape
@@ -257,9 +264,9 @@ def test_a_large_jpeg_has_the_size_it_was_saved_with(size: tuple[int, int], tag:
     assert upright_HW[:, SIDE // 2 + 4 :].min() > 0.98
 
 
-@pytest.mark.parametrize("format_", ["PNG", "GIF", "WEBP", "TIFF"])
+@pytest.mark.parametrize("format_", ["PNG", "GIF", "WEBP", "TIFF", "HEIF"])
 def test_the_first_of_many_frames_is_decoded(format_: str) -> None:
-    options = {"lossless": True} if format_ == "WEBP" else {}
+    options = LOSSLESS.get(format_, {})
     others = [Image.new("L", (3, 2), value) for value in (10, 250)]
     picture = decoded(small(), format_, save_all=True, append_images=others, **options)
     assert picture.num_frames == 3
@@ -302,6 +309,27 @@ def refusal(data: bytes) -> DataError:
 )
 def test_other_files_are_refused(data: bytes, why: str) -> None:
     assert why in refusal(data).why
+
+
+def test_heic_is_refused_without_its_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # an import fails
+    error = refusal(encoded(small(), "HEIF"))
+    assert "pillow-heif" in error.what
+    assert "mnistcli[heic]" in error.fix
+
+
+def test_heics_decoder_is_loaded_only_for_heic() -> None:
+    code = (
+        "import sys\n"
+        "from mnistcli.reading.decode import decode_picture\n"
+        "for size in sys.argv[1:]:\n"
+        "    decode_picture(sys.stdin.buffer.read(int(size)), name='picture')\n"
+        "    print('pillow_heif' in sys.modules)\n"
+    )
+    files = [encoded(small()), encoded(small(), "HEIF")]
+    command = [sys.executable, "-c", code, *(str(len(data)) for data in files)]
+    output = subprocess.run(command, input=b"".join(files), capture_output=True, check=True).stdout
+    assert output.split() == [b"False", b"True"]
 
 
 @pytest.mark.parametrize("format_", FORMATS)
