@@ -154,6 +154,9 @@ class TrainSettings(_FrozenModel):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: bool = False
     augmentation: Augmentation = Augmentation()
+    composed: int = Field(
+        0, ge=0, le=10_000_000, description="examples composed for reading pictures that are added"
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' EMA; 0: off")
     val_size: float = Field(
         0.1, ge=0, le=59_999, description="a fraction of the training set below 1, else a count"

@@ -21,7 +21,7 @@ from mnistcli.data.normalization import Normalization, normalize
 from mnistcli.errors import RunError
 from mnistcli.evaluation.inference import evaluate_network
 from mnistcli.runs.history import EpochResult
-from mnistcli.training.losses import batch_loss
+from mnistcli.training.losses import batch_loss, with_no_digit
 from mnistcli.training.state import TrainState
 
 # Called after every step.
@@ -145,6 +145,8 @@ def _train_step(
     # Mixed precision (AMP): forward and backward pass in state.dtype, all else in float32.
     with torch.autocast(state.device.type, state.dtype, enabled=state.dtype != torch.float32):
         logits_NK = state.train_model(x_NCHW)
+    if state.settings.composed:
+        logits_NK = with_no_digit(logits_NK)
     loss = batch_loss(logits_NK.float(), shard_labels_N, state.settings)
     state.optimizer.zero_grad()
     # DDP averages the gradients over the processes, whose shares may differ by one image.

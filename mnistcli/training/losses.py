@@ -26,6 +26,11 @@ LOSSES: dict[LossName, Callable[[Tensor, Tensor, TrainSettings], Tensor]] = {
 }
 
 
+def with_no_digit(logits_NK: Tensor) -> Tensor:
+    """The logits with those of the class "no digit", which are 0: (N, K + 1)."""
+    return F.pad(logits_NK, (0, 1))
+
+
 def batch_loss(logits_NK: Tensor, labels_N: Tensor, settings: TrainSettings) -> Tensor:
     """The mean loss of a batch in nats; without label smoothing, both losses are equal."""
     return LOSSES[settings.loss](logits_NK, labels_N, settings)

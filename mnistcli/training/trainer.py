@@ -10,7 +10,7 @@ import torch
 
 from mnistcli.config.resolve import fit_budget, resumed_settings
 from mnistcli.config.settings import TrainSettings
-from mnistcli.data.datasets import Dataset, get_dataset, load_dataset
+from mnistcli.data.datasets import DIGITS, Dataset, get_dataset, load_dataset
 from mnistcli.data.examples import Examples
 from mnistcli.data.normalization import Normalization, input_normalization
 from mnistcli.data.splits import split_examples
@@ -29,6 +29,7 @@ from mnistcli.runs.history import (
     write_metrics,
 )
 from mnistcli.runs.saved_state import SavedState, read_state, save_state
+from mnistcli.synthesis.examples import compose_examples
 from mnistcli.system.machine import memory_bytes
 from mnistcli.system.signals import defer_interrupts
 from mnistcli.training.device import Choice, pick_device, pick_precision
@@ -180,6 +181,8 @@ def split_for_training(
     """
     device, settings = torch.device(plan.device.value), plan.settings
     train, val = split_examples(examples, settings)
+    if settings.composed:
+        train = _add_composed(plan, train)
     batch_size = min(settings.batch_size, len(train))
     if batch_size < group.world_size:
         raise SettingsError(
@@ -194,6 +197,21 @@ def split_for_training(
             fix="Use a --batch-size of 2 or more, or a smaller --val-size.",
         )
     return train.to(device), val.to(device)
+
+
+def _add_composed(plan: TrainingPlan, train: Examples) -> Examples:
+    """The training examples and those that are composed of them for reading pictures."""
+    if plan.dataset.classes != DIGITS:
+        raise SettingsError(
+            f"--composed cannot be used with {plan.dataset.name}.",
+            why="It composes numbers of the digits 0 to 9.",
+            fix="Leave --composed out, or use --dataset mnist",
+        )
+    composed = compose_examples(train, plan.settings.composed, plan.settings.seed)
+    return Examples(
+        torch.cat([train.images_NHW, composed.images_NHW]),
+        torch.cat([train.labels_N, composed.labels_N]),
+    )
 
 
 def train_run(

@@ -104,6 +104,7 @@ EVERYTHING_CHANGED: dict[str, Any] = {
     "label_smoothing": 0.1,
     "augment": True,
     "augmentation": {"rotate_degrees": 1.1, "scale_fraction": 0.3},
+    "composed": 100,
     "ema": 0.97,
     "val_size": 0,
     "fold": {"number": 2, "of": 7},

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from mnistcli.reading.arrays import Box, GrayImage, quantile
+from mnistcli.data.arrays import Box, GrayImage, quantile
 
 # The box, the image, and where the center of mass is, counted from pixel 0. The
 # training set's centers average 14.0.

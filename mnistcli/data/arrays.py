@@ -1,4 +1,4 @@
-"""Array types of the picture reader, and two measures that several of its steps need.
+"""Array types of pictures, and two measures that several steps of reading them need.
 
 Array names end in their shape: H rows, W columns, C channels, N pixels, K connected components.
 """

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from mnistcli.reading.arrays import border_pixels, quantile
+from mnistcli.data.arrays import border_pixels, quantile
 
 
 def test_border_pixels_are_all_at_this_distance_from_the_edge() -> None:

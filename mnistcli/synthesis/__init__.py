@@ -1,0 +1,1 @@
+"""Drawn training material for reading pictures: digits, marks, lines and paper, as pages."""

@@ -1,0 +1,169 @@
+"""The digits of a data set, redrawn at any size, in any pose, with any pen.
+
+Shapes: N digits, H rows, W columns.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from mnistcli.data.examples import Examples
+from mnistcli.synthesis.canvas import Ink, stamp, stroke
+from mnistcli.synthesis.pen_digits import draw_digit, render_strokes
+
+# MNIST's digits fill boxes of 20 pixels in images of 28.
+FIT_PX, SIZE_PX = 20, 28
+# Skeletons are found on images enlarged by this factor, and distances to them kept up to a limit.
+ENLARGED, MAX_DISTANCE_PX = 2, 9.0
+# How often each class is drawn by `pen_digits`: more often where European hands differ.
+PEN_SHARES = (0.08, 0.26, 0.06, 0.06, 0.13, 0.06, 0.06, 0.13, 0.06, 0.10)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where and how a digit stands: its center and height in pixels, its angles in radians.
+
+    `slant` is how far its top leans to the right for each pixel of height (negative:
+    rightwards), `aspect` its width against that of the original.
+    """
+
+    x: float
+    y: float
+    height_px: float
+    tilt: float = 0.0
+    slant: float = 0.0
+    aspect: float = 1.0
+
+    def jittered(self, rng: np.random.Generator) -> "Pose":
+        """The pose of a neighbor by the same hand."""
+        return replace(
+            self,
+            tilt=self.tilt + rng.normal(0, 0.05),
+            slant=self.slant + rng.normal(0, 0.05),
+            aspect=self.aspect * math.exp(rng.normal(0, 0.08)),
+        )
+
+
+class DigitShapes:
+    """Digits of MNIST's form, to be drawn as they are, with another pen, or by `pen_digits`."""
+
+    def __init__(self, images_NHW: NDArray[np.uint8], labels_N: NDArray[np.int64]) -> None:
+        self.images_NHW, self.labels_N = images_NHW, labels_N
+        self._distances: dict[int, Ink] = {}
+
+    @classmethod
+    def from_examples(cls, examples: Examples, num: int, rng: np.random.Generator) -> "DigitShapes":
+        """At most `num` random digits of a data set."""
+        chosen = examples.take(
+            torch.from_numpy(rng.permutation(len(examples))[:num]).to(examples.labels_N.device)
+        )
+        return cls(chosen.images_NHW.cpu().numpy(), chosen.labels_N.cpu().numpy())
+
+    def draw(self, ink_HW: Ink, pose: Pose, pen_px: float | None, rng: np.random.Generator) -> int:
+        """Draw a random digit and return its class; without a pen, with the original strokes."""
+        number = int(rng.integers(len(self.images_NHW)))
+        scale = pose.height_px / FIT_PX
+        radius = math.ceil(0.95 * pose.height_px) + 3
+        left, top = int(pose.x) - radius, int(pose.y) - radius
+        cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
+        turn = np.array([[cos, -sin], [sin, cos]])
+        to_original = np.linalg.inv(scale * turn @ [[pose.aspect, pose.slant], [0, 1]])
+        center = np.array([pose.x - left, pose.y - top])
+
+        def warp(original_HW: Ink, size: float, fill: float) -> Ink:
+            matrix = to_original * (size / SIZE_PX)
+            shift = size / 2 - matrix @ center
+            coefficients = (*matrix[0], shift[0], *matrix[1], shift[1])
+            image = Image.fromarray(original_HW).transform(
+                (2 * radius, 2 * radius),
+                Image.Transform.AFFINE,
+                coefficients,
+                Image.Resampling.BILINEAR if pen_px else Image.Resampling.BICUBIC,
+                fillcolor=fill,
+            )
+            return np.asarray(image)
+
+        if pen_px:
+            distance_HW = warp(self.distance(number), ENLARGED * SIZE_PX, MAX_DISTANCE_PX)
+            patch_HW = stroke(distance_HW * scale * math.sqrt(pose.aspect), pen_px)
+        else:
+            gray_HW = warp(self.images_NHW[number].astype(np.float32) / 255, SIZE_PX, 0.0)
+            patch_HW = np.clip((gray_HW - 0.5) * max(2.0, 2 * scale) + 0.5, 0, 1)
+        stamp(ink_HW, patch_HW, left, top)
+        return int(self.labels_N[number])
+
+    def distance(self, number: int) -> Ink:
+        """Each pixel's distance to the digit's skeleton in the original's pixels, (2H, 2W)."""
+        if number not in self._distances:
+            side = ENLARGED * SIZE_PX
+            image = Image.fromarray(self.images_NHW[number]).resize((side, side))
+            skeleton_HW = thin(np.asarray(image) > 110)
+            distance_HW = ndimage.distance_transform_edt(~skeleton_HW) / ENLARGED
+            self._distances[number] = distance_HW.clip(max=MAX_DISTANCE_PX).astype(np.float32)
+        return self._distances[number]
+
+
+def thin(mask_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The skeleton of a shape, one pixel wide (Zhang and Suen 1984)."""
+    padded_HW = np.pad(mask_HW, 1)
+    inner = slice(1, -1)
+    while True:
+        before = padded_HW.sum()
+        for corner in (0, 1):
+            # Clockwise from the pixel above.
+            ring = [
+                padded_HW[slice(1 + y, y - 1 or None), slice(1 + x, x - 1 or None)]
+                for y, x in (
+                    (-1, 0),
+                    (-1, 1),
+                    (0, 1),
+                    (1, 1),
+                    (1, 0),
+                    (1, -1),
+                    (0, -1),
+                    (-1, -1),
+                )
+            ]
+            above, right, below, left = ring[::2]
+            num_HW = np.sum(ring, axis=0, dtype=np.int8)
+            steps_HW = np.sum(
+                [~here & after for here, after in zip(ring, ring[1:] + ring[:1], strict=True)],
+                axis=0,
+                dtype=np.int8,
+            )
+            if corner == 0:
+                is_end_HW = (above & right & below) | (right & below & left)
+            else:
+                is_end_HW = (above & right & left) | (above & below & left)
+            removed_HW = (num_HW >= 2) & (num_HW <= 6) & (steps_HW == 1) & ~is_end_HW
+            padded_HW[inner, inner] &= ~removed_HW
+        if padded_HW.sum() == before:
+            return padded_HW[inner, inner]
+
+
+def draw_pen_digit(ink_HW: Ink, pose: Pose, pen_px: float, rng: np.random.Generator) -> int:
+    """Draw a digit of `pen_digits` and return its class."""
+    label = int(rng.choice(10, p=PEN_SHARES))
+    strokes = draw_digit(label, rng)
+    extent = np.concatenate(strokes).max(axis=0)
+    cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
+    turn = np.array([[cos, -sin], [sin, cos]]) @ [[1, pose.slant], [0, 1]]
+    # A flat shape, such as a lying one, keeps its size.
+    turn /= extent[1] if extent[1] > 0.5 else 1
+    turned = [((points - extent / 2) @ turn.T).astype(np.float32) for points in strokes]
+    start = np.concatenate(turned).min(axis=0)
+    margin_px = int(pen_px / 2) + 2
+    patch_HW = render_strokes(
+        [points - start for points in turned],
+        size_px=pose.height_px,
+        pen_px=pen_px,
+        margin_px=margin_px,
+    )
+    left, top = (np.array([pose.x, pose.y]) + start * pose.height_px).astype(int) - margin_px
+    stamp(ink_HW, patch_HW, int(left), int(top))
+    return label
