@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from mnistcli.data.normalization import Normalization
 
-BUNDLED_CHECKPOINT = Path(__file__).parents[1] / "models" / "weights" / "cnn-small.pth"
+WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
+# The networks that come with the package, by their names.
+BUNDLED = {name: WEIGHTS / f"{name}.pth" for name in ("cnn-small", "reader")}
+BUNDLED_CHECKPOINT = BUNDLED["cnn-small"]
 
 
 class CheckpointCard(BaseModel):

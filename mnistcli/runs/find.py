@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from mnistcli.errors import DataError
-from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT
+from mnistcli.runs.checkpoint import BUNDLED, BUNDLED_CHECKPOINT
 from mnistcli.runs.directory import MULTIRUN_RECORD, Run, is_multirun, lock_run, read_settings
 
 
@@ -161,7 +161,9 @@ def _not_one_run(path: Path) -> DataError:
 
 
 def find_checkpoint(name: str | None, out: Path) -> Path:
-    """The checkpoint meant by `name`: a file, or a run's best; None means the bundled one.
+    """The checkpoint meant by `name`: a file, a run's best, or a bundled one by its name.
+
+    None means the bundled cnn-small. A run of the same name takes precedence.
 
     Raises:
         DataError: there is no such file or run, or the run has no checkpoint yet.
@@ -169,6 +171,8 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
     if name is None:
         return BUNDLED_CHECKPOINT
     path = Path(name)
+    if name in BUNDLED and not path.exists() and not (out / name).exists():
+        return BUNDLED[name]
     if not path.is_dir() and (path.suffix == ".pth" or path.is_file()):
         return path
     run = find_run(name, out)

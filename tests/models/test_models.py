@@ -21,7 +21,7 @@ from tests.helpers.settings import resolve
 MODEL_FILES = [
     path
     for path in sorted(Path(mnistcli.models.__path__[0]).glob("*.py"))
-    if path.stem not in ("__init__", "registry", "summary")
+    if path.stem not in ("__init__", "registry", "summary", "ink_finder")
 ]
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 

@@ -38,6 +38,7 @@ NUM_PARAMS = {
     "sprint": 46_778,
     "sprint-99.4": 80_250,
     "sprint-99.6": 184_682,
+    "reader": 314_714,
 }
 
 PYTORCH_EXAMPLE = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mnistcli.errors import DataError
-from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT
+from mnistcli.runs.checkpoint import BUNDLED, BUNDLED_CHECKPOINT
 from mnistcli.runs.directory import Run
 from mnistcli.runs.find import display_names, find_checkpoint, find_run
 
@@ -51,6 +51,16 @@ def test_a_checkpoint_is_a_file_or_the_best_of_a_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"best\.pth") as missing:
         find_checkpoint("empty", tmp_path)
     assert "not finished an epoch" in missing.value.why
+
+
+def test_bundled_networks_are_found_by_name_after_runs_and_files(tmp_path: Path) -> None:
+    for name in ("reader", "cnn-small"):
+        assert find_checkpoint(name, tmp_path) == BUNDLED[name]
+        assert BUNDLED[name].is_file()
+    run = make_run(tmp_path / "reader")
+    assert find_checkpoint("reader", tmp_path) == run.best
+    Path("cnn-small").touch()
+    assert find_checkpoint("cnn-small", tmp_path) == Path("cnn-small")
 
 
 def test_display_names_are_unique() -> None:
