@@ -19,8 +19,8 @@ from mnistcli.data.examples import Examples
 from mnistcli.errors import RunError, require_known
 from mnistcli.evaluation.eval_data import load_eval_data
 from mnistcli.evaluation.evaluate import EvalOptions, Evaluation, check_options, evaluate_models
-from mnistcli.reading.batch import process_picture
-from mnistcli.reading.predict import Prediction, predict_digits
+from mnistcli.reading.batch import no_digit_error, process_picture
+from mnistcli.reading.predict import Prediction, load_networks, read_pictures
 from mnistcli.runs.checkpoint import LoadedModel, load_checkpoint, model_snapshot
 from mnistcli.runs.find import find_checkpoint, find_run
 from mnistcli.runs.history import EpochResult, best_epoch, is_finished, read_metrics
@@ -246,7 +246,10 @@ def read_picture(
     Raises:
         DataError: the file cannot be read, or contains no digit.
     """
-    found = process_picture(str(picture), single=single)
-    if found.error:
-        raise found.error
-    return predict_digits([model or load_model()], [found.digits])[0]
+    decoded = process_picture(str(picture), single=single)
+    if decoded.error:
+        raise decoded.error
+    (reading,) = read_pictures([decoded], load_networks([model] if model else ()), single=single)
+    if not reading.predictions:
+        raise no_digit_error(str(picture))
+    return reading.predictions

@@ -19,6 +19,7 @@ from mnistcli.cli.predict import predict
 from mnistcli.cli.runs import list_runs
 from mnistcli.cli.summary import summary
 from mnistcli.cli.train import train
+from mnistcli.cli.train_finder import train_finder
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
 from mnistcli.version import __version__
 
@@ -41,6 +42,7 @@ app.command("plot")(plot)
 app.command("download")(download)
 app.command("doctor")(doctor)
 app.command("bench", cls=ListCommand)(bench)
+app.command("train-finder")(train_finder)
 
 
 def _print_version(value: bool) -> None:

@@ -220,6 +220,17 @@ Augment = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Composed = Annotated[
+    Text,
+    setting(
+        "--composed",
+        help="Also train on so many examples composed for reading pictures: digits cut out of "
+        "numbers, other hands, and ink that is no digit.",
+        metavar="N",
+        panel=TRAINING,
+        default="0",
+    ),
+]
 Ema = Annotated[
     Text,
     setting(

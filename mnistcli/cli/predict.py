@@ -28,7 +28,8 @@ def predict(
         typer.Option(
             "--checkpoint",
             "-c",
-            help="A run or a .pth file; repeat it to average several. Unset: the bundled network.",
+            help="The network that tells which digit it is: a run, a .pth file, or a bundled one "
+            "(reader, cnn-small); repeat it to average several. Unset: both bundled ones.",
             metavar="RUN",
             autocompletion=complete_run,
             show_default=False,
@@ -76,6 +77,15 @@ def predict(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    annotate: Annotated[
+        Path | None,
+        typer.Option(
+            "--annotate",
+            help="Write one picture with boxes around what is read and what is left out.",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     out: Out = Path("runs"),
     json: Json = False,
     as_csv: Annotated[
@@ -97,7 +107,13 @@ def predict(
     $ mnist predict photo.jpg -c runs/quick --show
     $ mnist predict scans --recursive --labels scans/labels.csv
     """
-    from mnistcli.reading.batch import find_picture_files, process_pictures
+    from mnistcli.reading.batch import (
+        MIN_FOR_PROCESSES,
+        STDIN,
+        find_picture_files,
+        no_digit_error,
+        process_pictures,
+    )
     from mnistcli.reading.scoring import read_labels
     from mnistcli.runs.checkpoint import load_checkpoint
     from mnistcli.views.console import print_error, print_note
@@ -112,37 +128,48 @@ def predict(
         print_note(f"Files in formats that are not read, left out: {unread.total():,} ({kinds}).")
     if not names:
         raise errors[-1]
-    if save_input:
-        _check_save_input(save_input, names)
-    chunks = process_pictures(names, single=single, keep_steps=show)
+    for option, path in (("--save-input", save_input), ("--annotate", annotate)):
+        if path:
+            _check_output(option, path, names)
+    if annotate and names == [STDIN]:
+        raise SettingsError("--annotate needs a picture file.", fix="Name one instead of -.")
+    chunks = process_pictures(names, single=single)
     # Before torch is imported, so that other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
-    paths = find_checkpoints(checkpoints, out)
+    paths = find_checkpoints(checkpoints, out) if checkpoints else []
 
     import torch
 
-    # The networks are small, and the other cores decode pictures.
-    torch.set_num_threads(1)
+    if len(names) >= MIN_FOR_PROCESSES:
+        # The other cores decode pictures.
+        torch.set_num_threads(1)
     models = [load_checkpoint(path) for path in paths]
 
     from mnistcli.evaluation.eval_data import require_classes
+    from mnistcli.reading.annotate import save_annotated
     from mnistcli.reading.digit import save_digits
-    from mnistcli.reading.predict import predict_digits
+    from mnistcli.reading.predict import load_networks, read_pictures
     from mnistcli.views.predict import PredictReport
 
     if len(models) > 1:
         require_classes(models, models[0].card.settings.dataset)
+    networks = load_networks(models)
     digits: list[DigitImage] = []
     with PredictReport(
         num_pictures=len(names), style=style, top=top, show=show, labels=labels
     ) as report:
         for chunk in chunks:
-            errors += [result.error for result in chunk if result.error]
-            predictions = predict_digits(models, [result.digits for result in chunk])
-            for result, of_picture in zip(chunk, predictions, strict=True):
-                report.add(result, of_picture)
+            readings = read_pictures(chunk, networks, single=single)
+            for picture, reading in zip(chunk, readings, strict=True):
+                error = picture.error
+                if not error and not reading.predictions:
+                    error = no_digit_error(picture.name)
+                errors += [error] if error else []
+                report.add(picture, reading, error)
+                if annotate and not picture.error:
+                    save_annotated(annotate, picture.name, reading)
                 if save_input:
-                    digits += [prediction.digit for prediction in of_picture]
+                    digits += [prediction.digit for prediction in reading.predictions]
     if digits and save_input:
         save_digits(save_input, digits)
     for error in errors:
@@ -153,21 +180,21 @@ def predict(
         raise typer.Exit(DataError.exit_code)
 
 
-def _check_save_input(path: Path, names: list[str]) -> None:
-    """Raise SettingsError if the network's input cannot be written to `path`."""
+def _check_output(option: str, path: Path, names: list[str]) -> None:
+    """Raise SettingsError if an option's picture cannot be written to `path`."""
     if len(names) > 1:
         raise SettingsError(
-            "--save-input works for one picture only.",
+            f"{option} works for one picture only.",
             why=f"{len(names):,} were named.",
             fix="Name one picture, or leave the option out.",
         )
     if path.resolve() == Path(names[0]).resolve():
         raise SettingsError(
-            f"--save-input would overwrite the picture '{path}'.", fix="Give it another name."
+            f"{option} would overwrite the picture '{path}'.", fix="Give it another name."
         )
     if path.suffix.lower() != ".png" or not path.parent.is_dir():
         raise SettingsError(
-            f"--save-input cannot write '{path}'.",
+            f"{option} cannot write '{path}'.",
             why="It writes PNG files to an existing directory.",
             fix="Name a file like input.png.",
         )

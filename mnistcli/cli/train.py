@@ -16,6 +16,7 @@ from mnistcli.cli.options import (
     BatchNorm,
     BatchSize,
     Channels,
+    Composed,
     DataDir,
     Dataset,
     Depthwise,
@@ -132,6 +133,7 @@ def train(
         ),
     ] = None,
     augment: Augment = None,
+    composed: Composed = None,
     ema: Ema = None,
     seed: Annotated[
         Text,

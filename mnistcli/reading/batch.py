@@ -1,4 +1,4 @@
-"""Thousands of picture files: which files a command line names, and the digits in each.
+"""Thousands of picture files: which files a command line names, and what is in each.
 
 Does not import torch, so that the processes that decode pictures start quickly.
 """
@@ -12,10 +12,14 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistcli.data.arrays import GrayImage
 from mnistcli.errors import DataError, RunError
 from mnistcli.reading.decode import (
     FORMAT_NAMES,
@@ -24,8 +28,8 @@ from mnistcli.reading.decode import (
     decode_picture,
     too_large_error,
 )
-from mnistcli.reading.digit import Segmentations
-from mnistcli.reading.pipeline import PipelineSteps, run_pipeline
+from mnistcli.reading.pipeline import Segmentation, segment_thumbnail
+from mnistcli.reading.thumbnail import MAX_SIDE_PX
 from mnistcli.system.machine import num_cores
 
 STDIN = "-"
@@ -37,22 +41,32 @@ CHUNK_SIZE = 32
 MIN_FOR_PROCESSES = 200
 # Decoded chunks that wait to be predicted, per process: enough to go on while torch is loading,
 # few enough to keep the memory constant.
-CHUNKS_AHEAD = 64
+CHUNKS_AHEAD = 24
 # ProcessPoolExecutor takes no more on Windows.
 MAX_PROCESSES = 61
 
 
 @dataclass(frozen=True)
 class PictureResult:
-    """The digits in a picture file, or the reason why there are none."""
+    """A picture file as far as it is read without a network, or the reason why it cannot be.
+
+    Attributes:
+        gray_HW: uint8, 0 black to 255 white, the longest side at most 800 pixels.
+        segmentation: of a thumbnail; that of a page takes a network to find the ink.
+        size: width and height in pixels of the whole upright picture.
+    """
 
     name: str
-    digits: list[Segmentations] = field(default_factory=list)
+    gray_HW: NDArray[np.uint8] | None = None
+    segmentation: Segmentation | None = None
     error: DataError | None = None
     num_frames: int = 1
-    width_px: int = 0
-    height_px: int = 0
-    steps: PipelineSteps | None = None
+    size: tuple[int, int] = (0, 0)
+
+    def gray(self) -> GrayImage:
+        """The picture as float32 (H, W), 0 black to 1 white."""
+        assert self.gray_HW is not None
+        return self.gray_HW.astype(np.float32) / np.float32(255)
 
 
 def find_picture_files(
@@ -108,19 +122,16 @@ def _is_picture(path: Path, directory: Path) -> bool:
     return path.suffix.lower() in SUFFIXES | UNREAD_SUFFIXES and not hidden and path.is_file()
 
 
-def process_pictures(
-    names: Sequence[str], *, single: bool, keep_steps: bool = False
-) -> Iterator[list[PictureResult]]:
-    """Find the digits in picture files, in the order of `names`; yields them in chunks.
+def process_pictures(names: Sequence[str], *, single: bool) -> Iterator[list[PictureResult]]:
+    """Decode picture files and segment the small ones, in the order of `names`, in chunks.
 
     Many pictures are distributed over as many processes as there are cores.
 
     Raises:
         RunError: one of these processes was killed.
     """
-    process_chunk = partial(_process_chunk, single=single, keep_steps=keep_steps)
-    # Steps are large: they are drawn and dropped one by one.
-    if len(names) < MIN_FOR_PROCESSES or STDIN in names or keep_steps:
+    process_chunk = partial(_process_chunk, single=single)
+    if len(names) < MIN_FOR_PROCESSES or STDIN in names:
         yield from (process_chunk([name]) for name in names)
         return
     chunks = (names[first : first + CHUNK_SIZE] for first in range(0, len(names), CHUNK_SIZE))
@@ -150,34 +161,40 @@ def process_pictures(
         pool.shutdown(cancel_futures=True)
 
 
-def _process_chunk(names: Sequence[str], *, single: bool, keep_steps: bool) -> list[PictureResult]:
-    return [process_picture(name, single=single, keep_steps=keep_steps) for name in names]
+def _process_chunk(names: Sequence[str], *, single: bool) -> list[PictureResult]:
+    return [process_picture(name, single=single) for name in names]
 
 
-def process_picture(name: str, *, single: bool, keep_steps: bool = False) -> PictureResult:
-    """Find the digits in a picture file; a file that cannot be read gives an error as result."""
+def process_picture(name: str, *, single: bool) -> PictureResult:
+    """Decode a picture file, and segment a small one; one that cannot be read gives an error."""
     try:
-        picture = decode_picture(read_file(name), name=name)
+        return decode_data(read_file(name), name=name, single=single)
     except DataError as error:
         # Its traceback would keep the picture in memory.
         error.__cause__ = error.__context__ = None
         return PictureResult(name, error=error.with_traceback(None))
-    steps = run_pipeline(picture, single=single)
-    return PictureResult(
-        name,
-        steps.digits,
-        error=None if steps.digits else _no_digit_error(name),
-        num_frames=picture.num_frames,
-        width_px=picture.width_px,
-        height_px=picture.height_px,
-        steps=steps if keep_steps else None,
-    )
 
 
-def _no_digit_error(name: str) -> DataError:
+def decode_data(data: bytes, *, name: str, single: bool) -> PictureResult:
+    """Decode the content of a picture file, and segment a small one.
+
+    Raises:
+        DataError: it is damaged, or no picture.
+    """
+    picture = decode_picture(data, name=name)
+    size = (picture.width_px, picture.height_px)
+    segmentation = None
+    if max(picture.gray_HW.shape) <= MAX_SIDE_PX:
+        segmentation = segment_thumbnail(picture.gray_HW, size, single=single)
+    pixels_HW = np.rint(255 * picture.gray_HW).astype(np.uint8)
+    return PictureResult(name, pixels_HW, segmentation, num_frames=picture.num_frames, size=size)
+
+
+def no_digit_error(name: str) -> DataError:
+    """The error for a picture in which nothing is read."""
     return DataError(
         f"There is no digit in '{name}'.",
-        why="The picture is blank, or its ink is too faint or too small.",
+        why="It is blank, its ink is too faint or too small, or shows something else.",
         fix="Draw the digit larger and darker, or crop the picture around it.",
     )
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from mnistcli.data.arrays import GrayImage, border_pixels
 from mnistcli.errors import DataError, first_line
-from mnistcli.reading.arrays import GrayImage, border_pixels
 
 # Without a handler, Python would print Pillow's log messages to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -101,6 +101,14 @@ def decode_picture(data: bytes, *, name: str) -> Picture:
                 why=f"Its {image.format} data are incomplete or invalid ({first_line(error)}).",
                 fix="Save or copy the picture again.",
             ) from error
+
+
+def decode_upright(data: bytes, *, name: str) -> Image.Image:
+    """The whole picture in color, upright; for one that `decode_picture` has decoded before."""
+    with warnings.catch_warnings(action="ignore"):
+        image = open_image(data, name=name)
+        set_upright(image)
+        return image.convert("RGB")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which pixels are ink: threshold, connected components, specks, what touches the picture's edge.
+"""Which pixels of a small picture are ink: threshold, connected components, specks, dark edges.
 
 Shapes: H rows, W columns, K connected components (number 0 is the background), B bins.
 """
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mnistcli.reading.arrays import GrayImage, Labels, Mask, border_pixels, quantile
+from mnistcli.data.arrays import GrayImage, Labels, Mask, border_pixels, quantile
 from mnistcli.reading.noise import visible_contrast
 
 # A part with less ink than this share of the main one is a speck.
@@ -97,5 +97,5 @@ def drop_specks(ink_K: NDArray[np.float64], main: int) -> Mask:
 
 
 def drop_edge_parts(keep_K: Mask, edge_K: NDArray[np.float64], main: int) -> Mask:
-    """`keep_K` without the parts that touch the picture's edge, unless the main one does too."""
-    return np.asarray(keep_K & (edge_K == 0) if edge_K[main] == 0 else keep_K)
+    """`keep_K` without the parts along the picture's edge, unless the main one is one of them."""
+    return np.asarray(keep_K & (edge_K <= LONG_EDGE_SHARE) if edge_K[main] == 0 else keep_K)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from mnistcli.reading.arrays import GrayImage, quantile
+from mnistcli.data.arrays import GrayImage, quantile
 
 # Differences below 4 % of the way from black to white are JPEG and sensor noise.
 MIN_CONTRAST = 0.04

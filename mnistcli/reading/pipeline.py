@@ -1,133 +1,135 @@
-"""A gray picture -> the digits in it, each in MNIST's format: the steps in order.
+"""A gray picture -> the candidates for its digits, each in MNIST's format: the steps in order.
 
     decode.py        file -> gray, upright, at most 800 pixels
-    sheet.py         remove a drawn border; find a sheet of paper, remove the table around it
-    background.py    estimate how bright the background is under the ink
-    polarity.py      dark or light ink? gray -> contrast
-    ruled_lines.py   remove printed lines from the contrast
-    ink.py           contrast -> ink in connected components; drop specks and what touches the edge
-    segment.py       connected components -> digits, in text lines
-    touching.py      wide ink -> the ways to cut it into digits that touch
+    page_ink.py      pages: gray -> ink, by a network that finds it
+    thumbnail.py     pictures of a single digit's size: gray -> ink, by their background
+    parts.py         ink -> connected parts; how the writing is tilted
+    text_lines.py    parts -> lines of writing
+    cuts.py          where ink may be cut into digits that touch
+    lattice.py       a line -> fragments, and the candidates for digits that they make
     normalize.py     ink -> 28x28, as MNIST was made
-    predict.py       network: which digit, and which way of cutting
+    predict.py       network: which candidates are digits, and which digits
 
-Each step is a pure function of arrays. Shapes: H rows, W columns.
+Shapes: H rows, W columns.
 """
 
-import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from PIL import Image
 
-from mnistcli.reading.arrays import GrayImage, Labels
-from mnistcli.reading.background import estimate_background
-from mnistcli.reading.decode import Picture
-from mnistcli.reading.digit import DigitImage, Segmentations
-from mnistcli.reading.ink import find_ink
-from mnistcli.reading.noise import background_noise, visible_contrast
-from mnistcli.reading.normalize import ink_box, is_mnist_format, normalize_ink
-from mnistcli.reading.polarity import subtract_background
-from mnistcli.reading.ruled_lines import remove_ruled_lines
-from mnistcli.reading.segment import Piece, cut_out_digits, find_digits
-from mnistcli.reading.sheet import find_sheet, remove_border, remove_table
-from mnistcli.reading.touching import cut_touching
+from mnistcli.data.arrays import GrayImage
+from mnistcli.data.mnist_format import ink_box
+from mnistcli.reading.digit import DigitImage, LeftOut, Placement
+from mnistcli.reading.lattice import TextLine, build_line, cut_out, to_digit_image, trim
+from mnistcli.reading.parts import (
+    crosses_picture,
+    estimate_tilt,
+    find_parts,
+    is_digit_sized,
+    usual_height,
+)
+from mnistcli.reading.text_lines import arrange_lines
+from mnistcli.reading.thumbnail import find_thumbnail_ink
+
+# Writing that is tilted less is read as it is.
+LEVEL_TILT = math.radians(6)
+# Ink of a small picture is cut only where it is at least so much wider than high.
+THUMBNAIL_CUT_WIDTH, PAGE_CUT_WIDTH = 1.1, 0.55
 
 
 @dataclass(frozen=True)
-class PipelineSteps:
-    """The result of each step, all (H, W), and the digits in the reading order.
+class Segmentation:
+    """The candidates for digits in a picture.
 
     Attributes:
-        gray_HW: float32, 0 black to 1 white, without border and table.
-        background_HW: float32, the same without ink.
-        contrast_HW: float32, positive where ink is.
-        ink_HW: float32, 0 background to 1 full ink.
-        labels_HW: int32, the number of the digit, from 1; 0 background.
-        digits: the segmentations of each number in `labels_HW`.
+        lines: from the top.
+        left_out: ink that belongs to no candidate.
+        ink_HW: float32 (H, W), 0 background to 1 full ink, rotated so that lines are level.
+        is_digit: the only candidate is a digit, whatever it looks like.
+        is_thumbnail: the picture is so small that its ink is rather a strange digit than none.
     """
 
-    gray_HW: GrayImage
-    background_HW: GrayImage
-    contrast_HW: GrayImage
+    lines: list[TextLine]
+    left_out: list[LeftOut]
     ink_HW: GrayImage
-    labels_HW: Labels
-    digits: list[Segmentations]
+    is_digit: bool = False
+    is_thumbnail: bool = False
 
 
-def run_pipeline(picture: Picture, *, single: bool = False) -> PipelineSteps:
-    """Find the digits in a picture; none if it is blank.
+NOTHING = Segmentation([], [], np.zeros((0, 0), np.float32))
 
-    With `single`, all ink is one digit.
+
+def segment_thumbnail(
+    gray_HW: GrayImage, picture_size: tuple[int, int], *, single: bool
+) -> Segmentation:
+    """The candidates in a picture of about one digit's size, 0 black to 1 white.
+
+    One in MNIST's format is a digit as it is.
     """
-    separated = separate_background(picture.gray_HW)
-    gray_HW, _, contrast_HW = separated
-    sheet_HW = find_sheet(contrast_HW)
-    if sheet_HW is not None:
-        on_sheet = separate_background(remove_table(gray_HW, sheet_HW))
-        steps = extract_digits(picture, *on_sheet, single=single)
-        if steps.digits:
-            return steps
-    return extract_digits(picture, *separated, single=single)
+    ink_HW, is_mnist = find_thumbnail_ink(gray_HW)
+    if not is_mnist:
+        cut_width = THUMBNAIL_CUT_WIDTH
+        found = segment_ink(ink_HW, picture_size, single=single, cut_width=cut_width)
+        return replace(found, is_thumbnail=True)
+    pixels_HW = np.rint(255 * ink_HW.clip(0, 1)).astype(np.uint8)
+    return only_digit(DigitImage(pixels_HW, ink_box(ink_HW, visible=0)), ink_HW)
 
 
-def separate_background(gray_HW: GrayImage) -> tuple[GrayImage, GrayImage, GrayImage]:
-    """The picture without a border, its background, and its contrast, each (H, W)."""
-    gray_HW = remove_border(gray_HW)
-    background_HW = estimate_background(gray_HW)
-    return gray_HW, background_HW, subtract_background(gray_HW, background_HW)
-
-
-def extract_digits(
-    picture: Picture,
-    gray_HW: GrayImage,
-    background_HW: GrayImage,
-    contrast_HW: GrayImage,
+def segment_ink(
+    ink_HW: GrayImage,
+    picture_size: tuple[int, int],
     *,
     single: bool,
-) -> PipelineSteps:
-    """The digits in the contrast; `picture` is for their boxes."""
-    if is_mnist_format(contrast_HW):
-        return pass_through(gray_HW, background_HW, contrast_HW)
-    noise = background_noise(contrast_HW)
-    writing_HW = remove_ruled_lines(contrast_HW, visible_contrast(noise))
-    ink_HW, parts_HW = find_ink(writing_HW, noise)
-    labels_HW, lines = find_digits(ink_HW, parts_HW, single=single)
-    digits = [
-        normalize_segmentations([(piece,)] if single else cut_touching(piece), picture)
-        for piece in cut_out_digits(ink_HW, labels_HW, lines)
-    ]
-    return PipelineSteps(gray_HW, background_HW, contrast_HW, ink_HW, labels_HW, digits)
+    cut_width: float = PAGE_CUT_WIDTH,
+) -> Segmentation:
+    """The candidates in ink (0..1) of a picture of this width and height in pixels.
 
-
-def pass_through(
-    gray_HW: GrayImage, background_HW: GrayImage, contrast_HW: GrayImage
-) -> PipelineSteps:
-    """The steps for a picture in MNIST's format: its contrast is the digit."""
-    pixels_HW = np.rint(255 * contrast_HW.clip(0, 1)).astype(np.uint8)
-    digit = DigitImage(pixels_HW, ink_box(contrast_HW, visible=0))
-    labels_HW = (contrast_HW > 0).astype(np.int32)
-    return PipelineSteps(gray_HW, background_HW, contrast_HW, contrast_HW, labels_HW, [((digit,),)])
-
-
-def normalize_segmentations(
-    segmentations: Sequence[tuple[Piece, ...]], picture: Picture
-) -> Segmentations:
-    """The pieces of every segmentation in MNIST's format, each piece once."""
-    pieces = dict.fromkeys(itertools.chain(*segmentations))
-    digits = {piece: normalize_piece(piece, picture) for piece in pieces}
-    return tuple(tuple(digits[piece] for piece in pieces) for pieces in segmentations)
-
-
-def normalize_piece(piece: Piece, picture: Picture) -> DigitImage:
-    """A piece of ink in MNIST's format; its box in pixels of the picture, rounded outwards."""
-    left, top, right, bottom = ink_box(piece.ink_HW)
-    scale = max(picture.width_px, picture.height_px) / max(picture.gray_HW.shape)
-    box = (
-        int((piece.left + left) * scale),
-        int((piece.top + top) * scale),
-        min(picture.width_px, math.ceil((piece.left + right) * scale)),
-        min(picture.height_px, math.ceil((piece.top + bottom) * scale)),
+    With `single`, all ink is one digit. Ink is cut where it is at least `cut_width` times as
+    wide as high.
+    """
+    scale = max(picture_size) / max(ink_HW.shape)
+    labels_HW, parts = find_parts(ink_HW)
+    tilt = 0.0 if single else estimate_tilt(parts)
+    if abs(tilt) < LEVEL_TILT:
+        tilt = 0.0
+    else:
+        ink_HW = rotate(ink_HW, tilt)
+        labels_HW, parts = find_parts(ink_HW)
+    height, width = ink_HW.shape
+    placement = Placement(picture_size, (width, height), scale, tilt)
+    clear = [part for part in parts if part.is_clear]
+    if single and clear:
+        whole = trim(cut_out(clear, ink_HW, labels_HW))
+        return only_digit(to_digit_image(whole, placement), ink_HW)
+    usual = usual_height(parts)
+    crossing = [part for part in clear if crosses_picture(part, ink_HW.shape, usual)]
+    if len(crossing) == len(clear):
+        crossing = []
+    faint = [part for part in parts if not part.is_clear and is_digit_sized(part, usual)]
+    lines, apart = arrange_lines([part for part in clear if part not in crossing])
+    left_out = [(part, "small, and apart from the digits") for part in apart]
+    left_out += [(part, "faint: it may be writing") for part in faint]
+    left_out += [(part, "from edge to edge of the picture") for part in crossing]
+    return Segmentation(
+        [build_line(line, ink_HW, labels_HW, placement, cut_width=cut_width) for line in lines],
+        [
+            LeftOut(to_digit_image(cut_out([part], ink_HW, labels_HW), placement), reason)
+            for part, reason in left_out
+        ],
+        ink_HW,
     )
-    return DigitImage(normalize_ink(piece.ink_HW), box, piece.line)
+
+
+def rotate(ink_HW: GrayImage, tilt: float) -> GrayImage:
+    """Rotate ink so that lines which descend by `tilt` radians become level; it grows to fit."""
+    image = Image.fromarray(np.ascontiguousarray(ink_HW))
+    rotated = image.rotate(math.degrees(tilt), Image.Resampling.BICUBIC, expand=True)
+    return np.asarray(rotated).clip(0, 1)
+
+
+def only_digit(digit: DigitImage, ink_HW: GrayImage) -> Segmentation:
+    """The segmentation of a picture with a single candidate."""
+    line = TextLine(1, {(0, 1): digit}, {(0, 1): 1.0})
+    return Segmentation([line], [], ink_HW, is_digit=True)

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from mnistcli.reading.arrays import GrayImage
+from mnistcli.data.arrays import GrayImage
 
 # No background is darker than this; without a bound its noise would be amplified.
 DARKEST_BACKGROUND = 0.2

@@ -1,39 +1,54 @@
-"""Digits and networks -> class probabilities, and which segmentation is right.
+"""Candidates and networks -> which candidates are digits, which digits, and what to doubt.
 
 Shapes: N images, M networks, K classes.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mnistcli.data.arrays import GrayImage
 from mnistcli.data.batches import evaluation_batches
+from mnistcli.data.mnist_format import stroke_width_px
 from mnistcli.data.normalization import normalize
-from mnistcli.reading.digit import DigitImage, Segmentation, Segmentations
-from mnistcli.reading.normalize import stroke_width_px
-from mnistcli.runs.checkpoint import LoadedModel
+from mnistcli.models.ink_finder import InkFinder
+from mnistcli.reading.batch import PictureResult
+from mnistcli.reading.digit import DigitImage, LeftOut
+from mnistcli.reading.lattice import TextLine
+from mnistcli.reading.page_ink import find_page_ink
+from mnistcli.reading.pipeline import NOTHING, Segmentation, segment_ink
+from mnistcli.runs.checkpoint import BUNDLED, LoadedModel, load_checkpoint
+from mnistcli.runs.finder_file import load_finder
 
 # If the two most probable classes are closer than this, the prediction is in doubt.
-DOUBTFUL_MARGIN = 0.5
-# By how much the smallest log-sum-exp of the pieces must exceed that of the uncut ink before
-# it counts as several digits that touch. Of 2,000 of MNIST's training digits 6 exceed it, 3 of
-# them by 2; of 200 strings of overlapping digits 80 % are read correctly with 0, 69 % with 4.
-CUT_GAIN = 2.5
+DOUBTFUL_MARGIN = 0.8
+# So is a candidate that is a digit with a lower probability.
+DOUBTFUL_DIGIT = 0.75
+# The log-probability that ink in a line of digits is left out, before the network has seen it:
+# of ink of a digit's size, and of smaller marks.
+LEFT_OUT, SMALL_LEFT_OUT = math.log(0.02), math.log(0.25)
+# Ink lower and narrower than this share of the line is small. A digit lower than the second is
+# the less probable the lower it is.
+SMALL_HEIGHT, LOW_HEIGHT, LOWNESS_COST = 0.35, 0.5, 8.0
 # 99.9 % of MNIST's training digits have a mean ink (0..1) and a stroke width
 # (`stroke_width_px`) within these bounds.
 USUAL_INK, USUAL_STROKE_PX = (0.033, 0.305), (1.26, 5.36)
+# The logit of "no digit" for networks that were not trained to tell.
+UNTRAINED_NO_DIGIT = 4.0
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Each class's probability (0..1, sum 1) for a digit."""
+    """A digit: each class's probability (0..1, sum 1), and that it is a digit at all."""
 
     probabilities: dict[str, float]
     digit: DigitImage
+    line: int
+    digit_probability: float
 
     def top(self, num: int) -> list[tuple[str, float]]:
         """The `num` most probable classes with their probabilities, most probable first."""
@@ -55,6 +70,8 @@ class Prediction:
         (first, most), (second, next_most) = self.top(2)
         if most - next_most < DOUBTFUL_MARGIN:
             return f"unsure: it may be {first} or {second}"
+        if self.digit_probability < DOUBTFUL_DIGIT:
+            return "unsure: it may be no digit, several, or a part of one"
         ink_HW = self.digit.ink()
         if not USUAL_INK[0] <= float(ink_HW.mean()) <= USUAL_INK[1]:
             return "unlike MNIST: hardly any ink, or hardly any paper"
@@ -63,67 +80,207 @@ class Prediction:
         return None
 
 
-def predictions_to_text(predictions: Sequence[Prediction]) -> str:
-    """The digits of a picture in the reading order; a space between text lines."""
-    lines = itertools.groupby(predictions, key=lambda prediction: prediction.digit.line)
-    return " ".join("".join(prediction.label for prediction in line) for _, line in lines)
+@dataclass(frozen=True)
+class Reading:
+    """What is read in a picture, in the reading order, what is not, and the ink of both.
 
-
-def predict_digits(
-    models: Sequence[LoadedModel], pictures: Sequence[Sequence[Segmentations]]
-) -> list[list[Prediction]]:
-    """The predictions for each picture's digits, computed on the CPU.
-
-    The probabilities are the mean over the networks. Ink that may be several digits
-    is cut where that makes its pieces more typical digits: the log-sum-exp of the
-    logits is high for what the network was trained on (Liu et al. 2020, Energy-based
-    out-of-distribution detection), which softmax does not show.
+    `ink_HW` is float32, 0 none to 1 full ink, rotated so that lines of writing are level.
     """
-    flatten = itertools.chain.from_iterable
-    digits = list(dict.fromkeys(flatten(flatten(flatten(pictures)))))
-    if not digits:
-        return [[] for _ in pictures]
-    probabilities_NK, typicality_N = _run_networks(
-        models, np.stack([digit.pixels_HW for digit in digits])
+
+    predictions: list[Prediction]
+    left_out: list[LeftOut]
+    ink_HW: GrayImage
+
+    @property
+    def text(self) -> str:
+        """The digits; a space between lines of writing."""
+        lines: dict[int, str] = {}
+        for prediction in self.predictions:
+            lines[prediction.line] = lines.get(prediction.line, "") + prediction.label
+        return " ".join(lines.values())
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the reading may be wrong; empty if there is no reason to doubt it."""
+        doubts = [prediction.doubt for prediction in self.predictions if prediction.doubt]
+        if self.left_out:
+            num = len(self.left_out)
+            doubts.append(f"left out: {num} {'part' if num == 1 else 'parts'} of the ink")
+        return doubts
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What reading pictures takes: `reader` decides which ink is a digit, `models` which digit."""
+
+    finder: InkFinder
+    reader: LoadedModel
+    models: Sequence[LoadedModel]
+
+
+def load_networks(models: Sequence[LoadedModel] = ()) -> Networks:
+    """The bundled networks, with other ones than these to tell which digit it is.
+
+    One of these that was trained to tell what is no digit replaces the bundled reader; so does one
+    whose classes are no digits.
+
+    Raises:
+        DataError: a file of the package is damaged.
+    """
+    reader = load_checkpoint(BUNDLED["reader"])
+    for model in models:
+        if model.card.settings.composed or model.card.classes != reader.card.classes:
+            reader = model
+            break
+    return Networks(
+        load_finder(), reader, models or [reader, load_checkpoint(BUNDLED["cnn-small"])]
     )
-    classes = models[0].card.classes
-    predictions = {
-        digit: Prediction(dict(zip(classes, values_K, strict=True)), digit)
-        for digit, values_K in zip(digits, probabilities_NK.tolist(), strict=True)
-    }
-    typicality = dict(zip(digits, typicality_N.tolist(), strict=True))
+
+
+def read_pictures(
+    pictures: Sequence[PictureResult], networks: Networks, *, single: bool
+) -> list[Reading]:
+    """What is read in pictures, nothing in those with an error; on the CPU."""
+    return read_segmentations(
+        [_segmentation(picture, networks.finder, single=single) for picture in pictures],
+        networks.reader,
+        networks.models,
+    )
+
+
+def _segmentation(picture: PictureResult, finder: InkFinder, *, single: bool) -> Segmentation:
+    if picture.error:
+        return NOTHING
+    if picture.segmentation:
+        return picture.segmentation
+    ink_HW = find_page_ink(finder, picture.gray())
+    return segment_ink(ink_HW, picture.size, single=single)
+
+
+def read_segmentations(
+    segmentations: Sequence[Segmentation], reader: LoadedModel, models: Sequence[LoadedModel]
+) -> list[Reading]:
+    """Read pictures, on the CPU.
+
+    `reader` decides which candidates are digits; the probabilities of their classes are the
+    mean over `models`.
+    """
+    images = [
+        image
+        for segmentation in segmentations
+        for line in segmentation.lines
+        for image in line.candidates.values()
+    ]
+    if not images:
+        return [Reading([], found.left_out, found.ink_HW) for found in segmentations]
+    pixels_NHW = torch.from_numpy(np.stack([image.pixels_HW for image in images]))
+    logits_NK = _logits(reader, pixels_NHW)
+    scores = dict(zip(images, _log_probabilities(reader, logits_NK), strict=True))
+    chosen = [_choose(segmentation, scores) for segmentation in segmentations]
+    digits = [digit for choice in chosen for digit in choice.digits]
+    numbers = {image: number for number, image in enumerate(images)}
+    chosen_N = torch.tensor([numbers[digit] for digit, _ in digits], dtype=torch.long)
+    logits_MNK = [
+        logits_NK[chosen_N] if model is reader else _logits(model, pixels_NHW[chosen_N])
+        for model in models
+    ]
+    probabilities_NK = torch.stack(logits_MNK).softmax(dim=2).mean(dim=0).tolist()
+    predictions = iter(
+        Prediction(
+            dict(zip(models[0].card.classes, values_K, strict=True)),
+            digit,
+            line,
+            float(1 - np.exp(scores[digit][-1])),
+        )
+        for (digit, line), values_K in zip(digits, probabilities_NK, strict=True)
+    )
     return [
-        [
-            predictions[digit]
-            for segmentations in picture
-            for digit in pick_segmentation(segmentations, typicality)
-        ]
-        for picture in pictures
+        Reading([next(predictions) for _ in choice.digits], choice.left_out, found.ink_HW)
+        for choice, found in zip(chosen, segmentations, strict=True)
     ]
 
 
-def pick_segmentation(
-    segmentations: Segmentations, typicality: Mapping[DigitImage, float]
-) -> Segmentation:
-    """The segmentation with the most typical least typical digit; uncut ink is preferred."""
+# The logarithms of each class's probability and, last, of "no digit", (K + 1,).
+Scores = dict[DigitImage, NDArray[np.float32]]
 
-    def score(segmentation: Segmentation) -> float:
-        least = min(typicality[digit] for digit in segmentation)
-        return least + CUT_GAIN if len(segmentation) == 1 else least
 
-    return max(segmentations, key=score)
+@dataclass(frozen=True)
+class _Choice:
+    """The digits of a picture with their lines, and what is left out."""
+
+    digits: list[tuple[DigitImage, int]]
+    left_out: list[LeftOut]
+
+
+def _choose(segmentation: Segmentation, scores: Scores) -> _Choice:
+    digits, left_out = [], list(segmentation.left_out)
+    for number, line in enumerate(segmentation.lines):
+        for span, is_digit in best_path(line, scores):
+            image = line.candidates[span]
+            if is_digit or segmentation.is_digit:
+                digits.append((image, number))
+            else:
+                is_mark = line.heights[span] < SMALL_HEIGHT
+                reason = "a mark, lower than the digits" if is_mark else "no digit"
+                left_out.append(LeftOut(image, reason))
+    if not digits and segmentation.is_thumbnail and len(segmentation.lines) == 1:
+        [line] = segmentation.lines
+        whole = line.candidates.get((0, line.num_fragments))
+        if whole:
+            return _Choice([(whole, 0)], list(segmentation.left_out))
+    return _Choice(digits, left_out)
+
+
+def best_path(line: TextLine, scores: Scores) -> list[tuple[tuple[int, int], bool]]:
+    """The most probable division of a line into digits and ink that is left out, from the left.
+
+    Each span of fragments with whether it is a digit (dynamic programming over the lattice).
+    """
+    best: list[tuple[float, tuple[int, int] | None, bool]] = [(0.0, None, False)]
+    for end in range(1, line.num_fragments + 1):
+        ways = [
+            (best[span[0]][0] + score, span, is_digit)
+            for span, image in line.candidates.items()
+            if span[1] == end
+            for score, is_digit in _span_scores(line, span, scores[image])
+        ]
+        best.append(max(ways, key=lambda way: way[0]))
+    path = []
+    end = line.num_fragments
+    while end:
+        _, span, is_digit = best[end]
+        assert span is not None
+        path.append((span, is_digit))
+        end = span[0]
+    return path[::-1]
+
+
+def _span_scores(
+    line: TextLine, span: tuple[int, int], log_probabilities_K: NDArray[np.float32]
+) -> list[tuple[float, bool]]:
+    """The log-probability of a span as a digit and, if it is one fragment, as left out."""
+    height = line.heights[span]
+    as_digit = float(log_probabilities_K[:-1].max())
+    if height < LOW_HEIGHT:
+        as_digit -= LOWNESS_COST * math.log(LOW_HEIGHT / height) ** 2
+    ways = [(as_digit, True)]
+    if span[1] == span[0] + 1:
+        prior = SMALL_LEFT_OUT if height < SMALL_HEIGHT else LEFT_OUT
+        no_digit = 0.0 if height < SMALL_HEIGHT else max(float(log_probabilities_K[-1]), -5.0)
+        ways.append((prior + no_digit / 2, False))
+    return ways
 
 
 @torch.inference_mode()
-def _run_networks(
-    models: Sequence[LoadedModel], images_NHW: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The mean over the networks of the probabilities (N, K) and of the log-sum-exps (N,)."""
-    batches = evaluation_batches(torch.from_numpy(images_NHW))
-    logits_MNK = torch.stack(
-        [
-            torch.cat([model.network(normalize(batch, model.normalization)) for batch in batches])
-            for model in models
-        ]
-    )
-    return logits_MNK.softmax(dim=2).mean(0).numpy(), logits_MNK.logsumexp(dim=2).mean(0).numpy()
+def _logits(model: LoadedModel, pixels_NHW: torch.Tensor) -> torch.Tensor:
+    """A network's logits for uint8 images (N, 28, 28), (N, K)."""
+    batches = evaluation_batches(pixels_NHW)
+    return torch.cat([model.network(normalize(batch, model.normalization)) for batch in batches])
+
+
+def _log_probabilities(model: LoadedModel, logits_NK: torch.Tensor) -> NDArray[np.float32]:
+    """The logarithms of the classes' probabilities and of "no digit", (N, K + 1)."""
+    no_digit = 0.0 if model.card.settings.composed else UNTRAINED_NO_DIGIT
+    no_digit_N1 = torch.full((len(logits_NK), 1), no_digit)
+    scores_NK = torch.cat([logits_NK, no_digit_N1], dim=1).log_softmax(dim=1)
+    return scores_NK.numpy()

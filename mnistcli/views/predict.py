@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mnistcli.errors import DataError
 from mnistcli.reading.batch import PictureResult
-from mnistcli.reading.predict import Prediction, predictions_to_text
+from mnistcli.reading.predict import Prediction, Reading
 from mnistcli.reading.scoring import LabeledPicture, PictureScores, Tally, resolve_path
 from mnistcli.views.console import (
     format_percent,
@@ -83,53 +83,50 @@ class PredictReport:
     ) -> None:
         self._progress.stop()
 
-    def add(self, result: PictureResult, predictions: Sequence[Prediction]) -> None:
-        """Print the digits of a picture."""
-        read = predictions_to_text(predictions) if result.error is None else None
-        if result.num_frames > 1 and self._style != "quiet":
+    def add(self, picture: PictureResult, reading: Reading, error: DataError | None) -> None:
+        """Print what was read in a picture; `error` is the reason why nothing was."""
+        read = None if error else reading.text
+        if picture.num_frames > 1 and self._style != "quiet":
             print_note(
-                f"{result.name} has {result.num_frames} frames or pages: only the first is read."
+                f"{picture.name} has {picture.num_frames} frames or pages: only the first is read."
             )
-        labeled = self._compare_to_label(result, read)
+        labeled = self._compare_to_label(picture, read)
         if self._style == "json":
-            print_json(_json_record(result, predictions, read=read, labeled=labeled))
+            print_json(_json_record(picture, reading, error=error, labeled=labeled))
         elif self._style == "csv":
-            _write_csv(_csv_row(result, predictions, read=read, labeled=labeled))
-        elif self._labels is None:
-            self._print(result, predictions, read)
+            _write_csv(_csv_row(picture, reading, error=error, labeled=labeled))
+        else:
+            if self._labels is None:
+                self._print(picture, reading, read)
+            _note_left_out(picture, reading)
         self._progress.advance(self._task)
 
-    def _compare_to_label(self, result: PictureResult, read: str | None) -> LabeledPicture | None:
+    def _compare_to_label(self, picture: PictureResult, read: str | None) -> LabeledPicture | None:
         """Add a picture to the scores; None if it has no label."""
         if self._labels is None:
             return None
-        label = self._labels.get(resolve_path(Path(result.name)))
+        label = self._labels.get(resolve_path(Path(picture.name)))
         if label is None:
             self._scores.num_unlabeled += 1
             return None
-        labeled = LabeledPicture(result.name, label, read, result.width_px, result.height_px)
+        labeled = LabeledPicture(picture.name, label, read, *picture.size)
         self._scores.pictures.append(labeled)
         return labeled
 
-    def _print(
-        self, result: PictureResult, predictions: Sequence[Prediction], read: str | None
-    ) -> None:
+    def _print(self, picture: PictureResult, reading: Reading, read: str | None) -> None:
         if self._style == "quiet":
             print_line("?" if read is None else read)
         elif read is not None and (self._few or self._show):
-            self._print_preview(result, predictions, read)
+            self._print_preview(picture, reading)
         elif read is not None:
-            stdout().print(_summary_line(result.name, predictions, read), soft_wrap=True)
+            stdout().print(_summary_line(picture.name, reading), soft_wrap=True)
 
-    def _print_preview(
-        self, result: PictureResult, predictions: Sequence[Prediction], read: str
-    ) -> None:
-        console = stdout()
-        title = Text.assemble(f"{printable(result.name)}: ", (read, "bold green"))
+    def _print_preview(self, picture: PictureResult, reading: Reading) -> None:
+        console, predictions = stdout(), reading.predictions
+        title = Text.assemble(f"{printable(picture.name)}: ", (reading.text, "bold green"))
         console.print(title, soft_wrap=True)
-        if self._show and result.steps:
-            digits = [prediction.digit for prediction in predictions]
-            console.print(steps_as_text(result.steps, digits, console))
+        if self._show:
+            console.print(steps_as_text(picture, reading, console))
         several = len(predictions) > 1
         console.print(_digit_table(predictions) if several else self._top_classes(predictions[0]))
         for prediction in predictions:
@@ -180,14 +177,27 @@ def _write_csv(row: Sequence[Any]) -> None:
     csv.writer(sys.stdout, lineterminator="\n").writerow(row)
 
 
-def _summary_line(name: str, predictions: Sequence[Prediction], read: str) -> Text:
+def _summary_line(name: str, reading: Reading) -> Text:
     """One line: file, digits, lowest probability, first doubt."""
-    doubts = [prediction.doubt for prediction in predictions if prediction.doubt]
+    doubts = reading.doubts
     return Text.assemble(
         f"{printable(name)}: ",
-        (read, "bold green"),
-        f"  {100 * _min_probability(predictions):.2f} %",
+        (reading.text, "bold green"),
+        f"  {100 * _min_probability(reading.predictions):.2f} %",
         (f"  {doubts[0]}" if doubts else "", "yellow"),
+    )
+
+
+def _note_left_out(picture: PictureResult, reading: Reading) -> None:
+    """Print how much ink was not read as digits, and where the first of it is."""
+    if not reading.left_out:
+        return
+    first, num = reading.left_out[0], len(reading.left_out)
+    left, top, right, bottom = first.box
+    more = f", and {num - 1:,} more" if num > 1 else ""
+    print_note(
+        f"{picture.name}: ink left out at {left:,}, {top:,} "
+        f"({right - left:,}x{bottom - top:,} px, {first.reason}){more}."
     )
 
 
@@ -215,29 +225,35 @@ def _min_probability(predictions: Sequence[Prediction]) -> float:
 
 
 def _json_record(
-    result: PictureResult,
-    predictions: Sequence[Prediction],
+    picture: PictureResult,
+    reading: Reading,
     *,
-    read: str | None,
+    error: DataError | None,
     labeled: LabeledPicture | None,
 ) -> dict[str, Any]:
-    record: dict[str, Any] = {"file": result.name, "read": read}
-    if result.error is not None:
-        record["error"] = {"what": result.error.what, "why": result.error.why}
+    record: dict[str, Any] = {"file": picture.name, "read": None if error else reading.text}
+    if error is not None:
+        record["error"] = {"what": error.what, "why": error.why}
     else:
-        record["probability"] = _min_probability(predictions)
-        record["width_px"], record["height_px"] = result.width_px, result.height_px
-        record["num_frames"] = result.num_frames
+        record["probability"] = _min_probability(reading.predictions)
+        record["width_px"], record["height_px"] = picture.size
+        record["num_frames"] = picture.num_frames
+        record["doubts"] = reading.doubts
         record["digits"] = [
             {
                 "digit": prediction.label,
                 "probability": prediction.probability,
                 "probabilities": prediction.probabilities,
                 "box": prediction.digit.box,
-                "line": prediction.digit.line,
+                "line": prediction.line,
+                "is_digit": prediction.digit_probability,
                 "doubt": prediction.doubt,
             }
-            for prediction in predictions
+            for prediction in reading.predictions
+        ]
+    if picture.error is None:
+        record["left_out"] = [
+            {"box": left_out.box, "reason": left_out.reason} for left_out in reading.left_out
         ]
     if labeled is not None:
         record["label"] = labeled.label
@@ -246,18 +262,19 @@ def _json_record(
 
 
 def _csv_row(
-    result: PictureResult,
-    predictions: Sequence[Prediction],
+    picture: PictureResult,
+    reading: Reading,
     *,
-    read: str | None,
+    error: DataError | None,
     labeled: LabeledPicture | None,
 ) -> list[Any]:
     """The values of `CSV_COLUMNS`."""
-    probability = _min_probability(predictions) if result.error is None else None
-    doubts = "; ".join(prediction.doubt for prediction in predictions if prediction.doubt)
+    read, probability = None, None
+    if error is None:
+        read, probability = reading.text, _min_probability(reading.predictions)
     label, right = (None, None) if labeled is None else (labeled.label, labeled.is_correct)
-    error = None if result.error is None else result.error.what
-    return [result.name, read, probability, doubts, label, right, error]
+    what = error.what if error else None
+    return [picture.name, read, probability, "; ".join(reading.doubts), label, right, what]
 
 
 def _score_record(scores: PictureScores) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 Shapes: H rows, W columns, C channels; float32, 0 black to 1 white.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,8 +12,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from mnistcli.reading.digit import DigitImage
-from mnistcli.reading.pipeline import PipelineSteps
+from mnistcli.reading.batch import PictureResult
+from mnistcli.reading.predict import Reading
 
 Pixels = NDArray[np.float32]
 
@@ -24,10 +22,6 @@ THUMBNAIL_WIDTH, THUMBNAIL_MAX_HEIGHT = 36, 48
 DRAWN = 0.35
 # By the share of the character's cell that is covered.
 ASCII_RAMP = " .:-=+*#%@"
-# Okabe and Ito's colors, which color-blind people can distinguish, on black.
-PALETTE = np.array(
-    [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0)]
-)
 
 
 def image_as_text(pixels: Pixels, console: Console) -> list[Text]:
@@ -101,22 +95,19 @@ def _thumbnail(pixels_HW: Pixels) -> Pixels:
     return small_HWC if pixels_HW.ndim == 3 else small_HWC[:, :, 0]
 
 
-def steps_as_text(
-    steps: PipelineSteps, digits: Sequence[DigitImage], console: Console
-) -> RenderableType:
+def steps_as_text(picture: PictureResult, reading: Reading, console: Console) -> RenderableType:
     """Each step from the picture to the network's input, as many side by side as fit."""
-    gray_HW, background_HW = _thumbnail(steps.gray_HW), _thumbnail(steps.background_HW)
-    negative = ""
-    if not has_colors(console) and background_HW.mean() > DRAWN:
-        # A white background would be drawn everywhere.
-        gray_HW, background_HW, negative = 1 - gray_HW, 1 - background_HW, ", as a negative"
+    gray_HW, negative = _thumbnail(picture.gray()), ""
+    if not has_colors(console) and gray_HW.mean() > DRAWN:
+        # White paper would be drawn everywhere.
+        gray_HW, negative = 1 - gray_HW, ", as a negative"
+    digits = [prediction.digit for prediction in reading.predictions]
+    left_out = [part.image for part in reading.left_out]
     drawings: list[tuple[str, Pixels]] = [
         (f"gray{negative}", gray_HW),
-        (f"background{negative}", background_HW),
-        ("contrast", _lighten(steps.contrast_HW)),
-        ("ink", _lighten(steps.ink_HW)),
-        ("digits", _thumbnail(_color_digits(steps))),
+        ("ink", _lighten(reading.ink_HW)),
         *((f"digit {number}", digit.ink()) for number, digit in enumerate(digits, 1)),
+        *(("left out", image.ink()) for image in left_out),
     ]
     cells = [
         Group(Text(title, style="bold"), *image_as_text(pixels, console), Text())
@@ -132,10 +123,3 @@ def steps_as_text(
 def _lighten(pixels_HW: Pixels) -> Pixels:
     """A thumbnail that shows thin strokes, which are averaged with the background around them."""
     return np.sqrt(_thumbnail(pixels_HW.clip(0, 1)))
-
-
-def _color_digits(steps: PipelineSteps) -> Pixels:
-    """The ink, each digit in another color, (H, W, 3)."""
-    colors_HWC = PALETTE[(steps.labels_HW - 1) % len(PALETTE)] / 255
-    digit_ink_HW = steps.ink_HW * (steps.labels_HW > 0)
-    return np.asarray(np.sqrt(digit_ink_HW)[:, :, None] * colors_HWC, dtype=np.float32)

@@ -1,0 +1,166 @@
+"""The ink of writing in a picture of any size, by the network that finds it.
+
+Shapes: H rows, W columns.
+"""
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from mnistcli.data.arrays import GrayImage, Labels
+from mnistcli.models.ink_finder import STRIDE_PX, InkFinder
+from mnistcli.reading.background import estimate_background
+from mnistcli.reading.ink import find_ink
+from mnistcli.reading.noise import background_noise
+from mnistcli.reading.parts import EIGHT_NEIGHBORS, HIGH_INK, LOW_INK, find_parts, usual_height
+from mnistcli.reading.polarity import subtract_background
+
+# The network knows digits of 9 to 150 pixels. It sees the picture at its own size and at these
+# sizes of its longer side, so that in one of them digits of any size are among those.
+SIDES_PX = (320, 128)
+# Pictures up to this size are enlarged twofold if their digits are lower than that many pixels:
+# where digits touch, finer ink is cut better.
+ENLARGED_SIDE_PX, SMALL_DIGIT_PX = 400, 36
+# Ink found in a smaller picture counts if it is higher than this in the next larger one, where it
+# may be too large to be found.
+LARGE_PX = 100
+# Ink with less than this share of the usual contrast to the paper around is rather a printed line
+# or the paper's texture. It counts so much less that it is told as left out.
+LEAST_CONTRAST, FAINTNESS, RING_PX = 0.2, 0.5, 2
+# Where parts with less than this share of it outnumber the others by that factor, they are not
+# writing in a fainter ink but the rests of a grid, or texture.
+WEAK_CONTRAST, OUTNUMBERED, MIN_PART_PX = 0.65, 2, 5
+# A dark part is completed if between these shares of it were found. The background is estimated at
+# this size of the picture's longer side.
+FOUND_SHARES, BACKGROUND_SIDE_PX = (0.3, 0.6), 320
+
+
+def find_page_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
+    """The ink of digits and marks, 0 none to 1 full ink.
+
+    Args:
+        finder: in evaluation mode.
+        gray_HW: float32, 0 black to 1 white; dark writing on light or light on dark.
+
+    Returns:
+        float32 (H, W), or (2H, 2W) for a small picture with small digits.
+    """
+    ink_HW = _find_at_all_sizes(finder, gray_HW)
+    if max(gray_HW.shape) > ENLARGED_SIDE_PX:
+        return ink_HW
+    _, parts = find_parts(ink_HW)
+    if not parts or usual_height(parts) >= SMALL_DIGIT_PX:
+        return ink_HW
+    height, width = gray_HW.shape
+    return _find_at_all_sizes(finder, _resize(gray_HW, (2 * height, 2 * width)))
+
+
+def _find_at_all_sizes(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
+    height, width = gray_HW.shape
+    side_px = larger_px = max(height, width)
+    found_HW = _find_ink(finder, gray_HW)
+    for smaller_px in SIDES_PX:
+        if smaller_px < 0.9 * larger_px:
+            scale = smaller_px / side_px
+            size = (max(1, round(scale * height)), max(1, round(scale * width)))
+            ink_HW = _resize(_find_ink(finder, _resize(gray_HW, size)), (height, width))
+            least_px = LARGE_PX * side_px / larger_px
+            np.maximum(found_HW, _only_large_digits(ink_HW, found_HW, least_px), out=found_HW)
+            larger_px = smaller_px
+    return _complete(_fade_faint(found_HW, gray_HW), gray_HW)
+
+
+def _complete(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
+    """The ink with the whole of each dark part that was found in part, such as a plain 1.
+
+    Dark or light is what differs from the background as in small pictures; lines, frames and
+    shadows were hardly found, and are not added.
+    """
+    scale = min(1, BACKGROUND_SIDE_PX / max(gray_HW.shape))
+    height, width = gray_HW.shape
+    small_HW = _resize(gray_HW, (max(1, round(scale * height)), max(1, round(scale * width))))
+    background_HW = _resize(estimate_background(small_HW), (height, width))
+    contrast_HW = subtract_background(gray_HW, background_HW)
+    dark_HW, labels_HW = find_ink(contrast_HW, background_noise(contrast_HW))
+    num = int(labels_HW.max())
+    areas_K = np.bincount(labels_HW.ravel(), minlength=num + 1)
+    found_K = np.bincount(labels_HW.ravel(), ink_HW.ravel(), minlength=num + 1)
+    least, most = FOUND_SHARES
+    is_partial_K = (found_K > least * areas_K) & (found_K < most * areas_K)
+    is_partial_K[0] = False
+    return np.where(is_partial_K[labels_HW], np.maximum(ink_HW, dark_HW), ink_HW)
+
+
+def _fade_faint(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
+    """The ink with less of it in parts that hardly differ from the paper around them."""
+    labels_HW, num = ndimage.label(ink_HW > LOW_INK, EIGHT_NEIGHBORS)
+    if num < 2:
+        return ink_HW
+    near_HW = ndimage.maximum_filter(labels_HW, 2 * RING_PX + 1)
+    contrast_K = _contrasts(gray_HW, labels_HW, np.where(labels_HW > 0, 0, near_HW), num)
+    sizes_K = np.bincount(labels_HW.ravel(), ink_HW.ravel(), minlength=num + 1)[1:]
+    boxes = ndimage.find_objects(labels_HW)
+    is_sized_K = np.array([rows.stop - rows.start >= MIN_PART_PX for rows, _ in boxes])
+    # What is cut off at the edge may be something else than writing, and darker.
+    is_inside_K = np.array([_is_inside(box, ink_HW.shape) for box in boxes])
+    if (is_inside_K & is_sized_K).any():
+        is_sized_K &= is_inside_K
+    # A weighted median in which many faint parts weigh less than a few dark ones.
+    order_K = contrast_K.argsort()
+    weights_K = np.cumsum((is_sized_K * sizes_K * contrast_K**2)[order_K])
+    usual = contrast_K[order_K][np.searchsorted(weights_K, weights_K[-1] / 2)]
+    is_weak_K = contrast_K < WEAK_CONTRAST * usual
+    num_weak, num_strong = (is_sized_K & is_weak_K).sum(), (is_sized_K & ~is_weak_K).sum()
+    if num_weak <= OUTNUMBERED * num_strong:
+        is_weak_K = contrast_K < LEAST_CONTRAST * usual
+    factors_K = np.concatenate([[1], np.where(is_weak_K, FAINTNESS, 1)]).astype(np.float32)
+    return np.asarray(ink_HW * factors_K[near_HW])
+
+
+def _contrasts(gray_HW: GrayImage, labels_HW: Labels, around_HW: Labels, num: int) -> GrayImage:
+    """By how much of the paper's brightness each part differs from what is around it, (K,)."""
+    numbers_K = np.arange(1, num + 1)
+    inside_K = ndimage.mean(gray_HW, labels_HW, numbers_K)
+    num_around_K = np.bincount(around_HW.ravel(), minlength=num + 1)[1:]
+    sum_around_K = ndimage.sum_labels(gray_HW, around_HW, numbers_K)
+    outside_K = np.where(num_around_K, sum_around_K, 1) / np.maximum(num_around_K, 1)
+    return np.asarray(np.abs(inside_K - outside_K) / np.maximum(outside_K, 0.2))
+
+
+def _is_inside(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
+    return all(side.start > 0 and side.stop < end for side, end in zip(box, shape, strict=True))
+
+
+def _only_large_digits(ink_HW: GrayImage, found_HW: GrayImage, least_px: float) -> GrayImage:
+    """The clear ink in connected parts that are at least so high, and not beside smaller writing.
+
+    Ink that was found in the larger picture is inside a large digit's strokes, if anywhere.
+    """
+    labels_HW, num = ndimage.label(ink_HW > HIGH_INK, EIGHT_NEIGHBORS)
+    # With the blurred edges of its strokes.
+    labels_HW = ndimage.maximum_filter(labels_HW, 5)
+    keep_K = np.zeros(num + 1, dtype=bool)
+    for number, box in enumerate(ndimage.find_objects(labels_HW), start=1):
+        if box and box[0].stop - box[0].start >= least_px:
+            is_own_HW = labels_HW[box] == number
+            own, beside = found_HW[box][is_own_HW].sum(), found_HW[box][~is_own_HW].sum()
+            keep_K[number] = own >= beside
+    return np.where(keep_K[labels_HW], ink_HW, np.float32(0))
+
+
+@torch.inference_mode()
+def _find_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
+    height, width = gray_HW.shape
+    padding = [(0, -side % STRIDE_PX) for side in (height, width)]
+    padded_HW = np.pad(gray_HW, padding, mode="edge")
+    x_N1HW = torch.from_numpy(padded_HW)[None, None].contiguous(memory_format=torch.channels_last)
+    ink_N1HW = finder(x_N1HW).sigmoid().numpy()
+    return np.ascontiguousarray(ink_N1HW[0, 0, :height, :width], dtype=np.float32).copy()
+
+
+def _resize(values_HW: GrayImage, size: tuple[int, int]) -> GrayImage:
+    """Scale values in 0..1 to this height and width: averages to shrink, bicubic to enlarge."""
+    method = Image.Resampling.BOX if size[0] < len(values_HW) else Image.Resampling.BICUBIC
+    image = Image.fromarray(np.ascontiguousarray(values_HW)).resize(size[::-1], method)
+    return np.asarray(image).clip(0, 1)

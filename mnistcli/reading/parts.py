@@ -1,0 +1,130 @@
+"""Connected parts of the ink, and how they lie: the height of digits, the tilt of the writing.
+
+Shapes: H rows, W columns, K parts (number 0 is the background).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from mnistcli.data.arrays import Box, GrayImage, Labels
+
+# A part's pixels have more ink than the first; it is clear if one of them has more than the second
+# (hysteresis: Canny 1986).
+LOW_INK, HIGH_INK = 0.35, 0.6
+EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
+# Smaller both ways, ink is dust; also if it is smaller than this share of a usual digit.
+MIN_PART_PX, DUST_SHARE = 3, 0.12
+# No page of digits has more parts: the rest is texture.
+MAX_PARTS = 1000
+# Digits have these shares of the usual height; other parts are fragments, marks, or drawings.
+DIGIT_HEIGHTS = (0.5, 2.0)
+# What reaches from edge to edge but for so many pixels, and is larger than digits by this factor,
+# is a line, a frame or a shadow.
+EDGE_PX, CROSSING_SIZE = 2, 1.5
+# The writing's tilt is that of most pairs of neighbors, if they agree to so many radians.
+TILT_AGREEMENT, MAX_TILT = math.radians(7), math.radians(35)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Connected ink: its number in the labels, its box in pixels, the ink of its darkest pixel."""
+
+    number: int
+    box: Box
+    most_ink: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is surely ink."""
+        return self.most_ink > HIGH_INK
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.box[3] - self.box[1]
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """The x and y of the box's middle."""
+        left, top, right, bottom = self.box
+        return (left + right) / 2, (top + bottom) / 2
+
+
+def find_parts(ink_HW: GrayImage) -> tuple[Labels, list[Part]]:
+    """The connected parts of ink (0..1): their numbers (H, W), 0 elsewhere, and their boxes.
+
+    Dust is left out.
+    """
+    labels_HW, num = ndimage.label(ink_HW > LOW_INK, EIGHT_NEIGHBORS)
+    most_K = ndimage.maximum(ink_HW, labels_HW, np.arange(1, num + 1)) if num else []
+    parts = [
+        Part(number, (x.start, y.start, x.stop, y.stop), float(most))
+        for number, ((y, x), most) in enumerate(
+            zip(ndimage.find_objects(labels_HW), most_K, strict=True), start=1
+        )
+    ]
+    parts = sorted(parts, key=lambda part: -max(part.width, part.height))[:MAX_PARTS]
+    clear = [part for part in parts if part.is_clear]
+    smallest = max(MIN_PART_PX, DUST_SHARE * usual_height(clear))
+    return labels_HW, [part for part in parts if max(part.width, part.height) >= smallest]
+
+
+def usual_height(parts: list[Part]) -> float:
+    """The height in pixels of the parts that make up most of the writing; 0 without parts."""
+    if not parts:
+        return 0.0
+    heights_K = np.sort([max(part.height, part.width / 2) for part in parts])
+    sums_K = np.cumsum(heights_K)
+    return float(heights_K[np.searchsorted(sums_K, sums_K[-1] / 2)])
+
+
+def is_digit_sized(part: Part, height: float) -> bool:
+    """Whether a part alone may be a digit, in writing of this height."""
+    low, high = DIGIT_HEIGHTS
+    return low * height <= part.height <= high * height
+
+
+def crosses_picture(part: Part, shape: tuple[int, ...], height: float) -> bool:
+    """Whether a part reaches from edge to opposite edge, and is larger than writing this high."""
+    left, top, right, bottom = part.box
+    height_px, width_px = shape
+    is_crossing = (top <= EDGE_PX and bottom >= height_px - EDGE_PX) or (
+        left <= EDGE_PX and right >= width_px - EDGE_PX
+    )
+    return is_crossing and max(part.width, part.height) > CROSSING_SIZE * height
+
+
+def estimate_tilt(parts: list[Part]) -> float:
+    """The angle of the lines of writing in radians, positive if they descend; 0 if unclear."""
+    parts = [part for part in parts if part.is_clear]
+    height = usual_height(parts)
+    digits = [part for part in parts if is_digit_sized(part, height)]
+    steps = [step for digit in digits if (step := _step_to_next(digit, digits, height))]
+    if not steps:
+        return 0.0
+    angles_N = np.array([math.atan2(dy, dx) for dx, dy in steps])
+    tilt = float(np.median(angles_N))
+    share = float(np.mean(np.abs(angles_N - tilt) < TILT_AGREEMENT))
+    # Two digits may stand at different heights without being tilted.
+    limit = MAX_TILT if len(steps) > 2 and share > 0.6 else 2 * TILT_AGREEMENT
+    return tilt if share > 0.5 and abs(tilt) < limit else 0.0
+
+
+def _step_to_next(part: Part, parts: list[Part], height: float) -> tuple[float, float] | None:
+    """From a part's center to that of its right neighbor in the same line, x and y."""
+    x, y = part.center
+    steps = [(other.center[0] - x, other.center[1] - y) for other in parts if other is not part]
+    ahead = [
+        (dx, dy)
+        for dx, dy in steps
+        if height / 4 < dx < 6 * height and abs(dy) < 0.6 * dx + 0.2 * height
+    ]
+    return min(ahead, key=lambda step: step[0] + 3 * abs(step[1]), default=None)
