@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.cli import Mnist, Result, Terminal, environment
 from tests.helpers.guard import Guard
-from tests.helpers.paths import MNIST_SOURCE, PICTURES, REPOSITORY
+from tests.helpers.paths import CASES, MNIST_SOURCE, PICTURES, REPOSITORY
 from tests.helpers.processes import ForkServer
 
 # Before torch is imported: many small tests on few cores are faster on one thread each,
@@ -126,13 +126,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 
     no_data = pytest.mark.skip(reason="the real MNIST files are not here (set MNIST_DATA_DIR)")
+    no_pictures = pytest.mark.skip(reason="the labeled pictures are not here")
     no_gpu = pytest.mark.skip(reason="there is no CUDA device")
+    has_pictures = all((folder / "labels.csv").is_file() for folder in (PICTURES, CASES))
     for item in items:
         # Not item.keywords: they hold the names of the directories too.
         if item.get_closest_marker("mnist") and MNIST_SOURCE is None:
             item.add_marker(no_data)
-        if item.get_closest_marker("pictures") and not (PICTURES / "labels.csv").is_file():
-            item.add_marker(pytest.mark.skip(reason="the labeled pictures are not here"))
+        if item.get_closest_marker("pictures") and not has_pictures:
+            item.add_marker(no_pictures)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(no_gpu)
 

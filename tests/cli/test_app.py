@@ -18,6 +18,7 @@ from tests.helpers.processes import ForkServer
 
 COMMANDS = (
     *("train", "eval", "predict", "summary", "runs", "plot", "download", "doctor", "bench"),
+    "train-finder",
 )
 HEAVY = {"torch", "torchvision", "matplotlib", "numpy", "scipy", "pydantic", "sklearn", "PIL"}
 COMMANDS_PAGE = REPOSITORY / "docs" / "commands.md"
@@ -32,7 +33,7 @@ def run_python(code: str) -> str:
     return result.stdout
 
 
-def test_there_are_nine_commands() -> None:
+def test_there_are_ten_commands() -> None:
     assert sorted(command.name or "" for command in app.registered_commands) == sorted(COMMANDS)
 
 

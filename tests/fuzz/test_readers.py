@@ -39,8 +39,9 @@ from mnistcli.evaluation.metrics import ClassScore, class_scores
 from mnistcli.evaluation.scores import Mistake, Score, read_score
 from mnistcli.models.registry import build_network, build_on_meta, get_architecture
 from mnistcli.reading.decode import MAX_PIXELS, WORKING_SIDE_PX, decode_picture
-from mnistcli.reading.pipeline import run_pipeline
+from mnistcli.reading.pipeline import segment_ink, segment_thumbnail
 from mnistcli.reading.scoring import read_labels
+from mnistcli.reading.thumbnail import MAX_SIDE_PX
 from mnistcli.runs.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint
 from mnistcli.runs.directory import Run, read_record, read_settings
 from mnistcli.runs.history import EpochResult, read_metrics, write_metrics
@@ -377,9 +378,13 @@ def read_picture_file(path: Path) -> None:
     assert np.isfinite(gray_HW).all()
     assert -1e-5 <= gray_HW.min() <= gray_HW.max() <= 1 + 1e-5
     assert picture.width_px * picture.height_px <= MAX_PIXELS
+    size = (picture.width_px, picture.height_px)
     for single in (False, True):
-        steps = run_pipeline(picture, single=single)
-        for digit in itertools.chain(*itertools.chain(*steps.digits)):
+        found = [segment_ink(1 - gray_HW.clip(0, 1), size, single=single)]
+        if max(gray_HW.shape) <= MAX_SIDE_PX:
+            found.append(segment_thumbnail(gray_HW, size, single=single))
+        lines = [line for segmentation in found for line in segmentation.lines]
+        for digit in itertools.chain(*(line.candidates.values() for line in lines)):
             assert digit.pixels_HW.shape == (28, 28)
             assert digit.pixels_HW.any()
             left, top, right, bottom = digit.box

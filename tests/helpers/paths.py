@@ -6,6 +6,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 # The labeled pictures of docs/predict.md.
 PICTURES = REPOSITORY.parent / "shared" / "digits-dev"
+# Ten small pictures that are composed, each a case that is easily misread.
+CASES = REPOSITORY.parent / "shared" / "cases" / "reading"
 
 
 def _mnist_source() -> Path | None:

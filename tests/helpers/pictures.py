@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 from sklearn.datasets import load_digits
 
-from mnistcli.reading.decode import decode_picture
-from mnistcli.reading.digit import DigitImage, Segmentations
-from mnistcli.reading.pipeline import PipelineSteps, run_pipeline
-from mnistcli.reading.predict import predict_digits, predictions_to_text
-from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT, LoadedModel, load_checkpoint
+from mnistcli.data.arrays import Box
+from mnistcli.reading.batch import PictureResult, decode_data
+from mnistcli.reading.digit import DigitImage
+from mnistcli.reading.page_ink import find_page_ink
+from mnistcli.reading.pipeline import Segmentation, segment_ink
+from mnistcli.reading.predict import Networks, Reading, load_networks, read_pictures
 
 # Of scikit-learn's images, 8x8 with values 0..16, one per class that everybody reads the same.
-CLEAR = (0, 298, 12, 3, 4, 25, 6, 7, 8, 69)
+CLEAR = (0, 442, 12, 3, 4, 25, 6, 7, 8, 69)
 # Mean absolute difference of two digits, in gray levels of 255.
 SAME, SIMILAR = 1.0, 6.0
 
@@ -28,6 +29,19 @@ def glyph(label: str, height_px: int) -> Image.Image:
     ink = Image.fromarray((values_HW * 15.9).astype(np.uint8))
     ink = ink.resize((height_px, height_px), Image.Resampling.BICUBIC)
     return ink.point([min(255, max(0, 4 * (v - 96))) for v in range(256)])
+
+
+def thumbnail(label: str, side_px: int = 36) -> Image.Image:
+    """A small picture of a digit, black on white."""
+    return draw((label, 4, 3), height_px=side_px - 8, side_px=side_px)
+
+
+def with_marks(label: str, num: int = 1) -> Image.Image:
+    """A small picture of a digit with one or two marks of 4 pixels far to its right."""
+    page = draw((label, 0, 10), height_px=16, side_px=40)
+    for top in (15, 27)[:num]:
+        page.paste(0, (35, top, 39, top + 4))
+    return page
 
 
 def draw(*digits: tuple[str, int, int], height_px: int = 96, side_px: int = 200) -> Image.Image:
@@ -84,33 +98,54 @@ def encoded(picture: Image.Image, format_: str = "PNG", **options: Any) -> bytes
     return buffer.getvalue()
 
 
-def steps_of(picture: Image.Image | bytes, *, single: bool = False) -> PipelineSteps:
-    """What the reader makes of a picture or of a file's content."""
+@cache
+def networks() -> Networks:
+    """The bundled networks."""
+    return load_networks()
+
+
+def decoded(picture: Image.Image | bytes, *, single: bool = False) -> PictureResult:
+    """A picture or the content of a file, as far as it is read without a network."""
     data = picture if isinstance(picture, bytes) else encoded(picture)
-    return run_pipeline(decode_picture(data, name="digits.png"), single=single)
+    return decode_data(data, name="digits.png", single=single)
 
 
-def segmentations_in(picture: Image.Image, *, single: bool = False) -> list[Segmentations]:
-    return steps_of(picture, single=single).digits
+def reading_of(picture: Image.Image | bytes, *, single: bool = False) -> Reading:
+    """What the bundled networks read in a picture."""
+    [reading] = read_pictures([decoded(picture, single=single)], networks(), single=single)
+    return reading
+
+
+def read_text(picture: Image.Image | bytes) -> str:
+    """The digits in a picture as the bundled networks read them."""
+    return reading_of(picture).text
 
 
 def digit_in(picture: Image.Image | bytes) -> DigitImage:
-    """The only digit in a picture, uncut."""
-    [segmentations] = steps_of(picture).digits
-    [digit] = segmentations[0]
-    return digit
+    """The only digit that is read in a picture."""
+    [prediction] = reading_of(picture).predictions
+    return prediction.digit
+
+
+def segmentation_of(picture: Image.Image | bytes, *, single: bool = False) -> Segmentation:
+    """The candidates for digits in a picture."""
+    result = decoded(picture, single=single)
+    if result.segmentation:
+        return result.segmentation
+    ink_HW = find_page_ink(networks().finder, result.gray())
+    return segment_ink(ink_HW, result.size, single=single)
+
+
+def candidates_in(picture: Image.Image | bytes, *, single: bool = False) -> list[DigitImage]:
+    """All candidates in a picture, line by line."""
+    lines = segmentation_of(picture, single=single).lines
+    return [image for line in lines for image in line.candidates.values()]
 
 
 def difference(first: DigitImage, second: DigitImage) -> float:
     return float(np.abs(first.pixels_HW.astype(int) - second.pixels_HW).mean())
 
 
-@cache
-def bundled() -> LoadedModel:
-    return load_checkpoint(BUNDLED_CHECKPOINT)
-
-
-def read_text(picture: Image.Image) -> str:
-    """The digits in a picture as the bundled network reads them."""
-    [predictions] = predict_digits([bundled()], [segmentations_in(picture)])
-    return predictions_to_text(predictions)
+def box_distance(first: Box, second: Box) -> int:
+    """How many pixels the sides of two boxes are apart at most."""
+    return int(np.abs(np.subtract(first, second)).max())

@@ -1,23 +1,22 @@
-"""The brightness of the background is found under the ink, in any light."""
+"""The brightness of a small picture's background is found under the ink, in any light."""
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from numpy.typing import NDArray
+from PIL import ImageDraw
 
-from mnistcli.reading.background import estimate_background, quadratic_terms
+from mnistcli.reading.background import estimate_background, quadratic_terms, remove_border
 from tests.helpers.pictures import (
+    SAME,
     SIMILAR,
+    box_distance,
+    candidates_in,
     difference,
-    digit_in,
-    draw,
-    read_text,
-    segmentations_in,
+    inverted,
+    thumbnail,
     to_array,
     to_picture,
 )
-
-FIVE = draw(("5", 50, 40))
 
 
 def test_a_drawing_has_one_level() -> None:
@@ -39,45 +38,37 @@ def test_quadratic_terms() -> None:
     assert_array_equal(terms_THW[:, 0, 0], [1, -1, -1, 1, 1, 1])
     assert_array_equal(terms_THW[:, 2, 0], [1, -1, 1, -1, 1, 1])
     assert_array_equal(terms_THW[:, 1, 3], [1, 0.5, 0, 0, 0.25, 0])
-    assert_array_equal(quadratic_terms(9, 14, 2, 3), quadratic_terms(9, 14)[:, ::2, ::3])
 
 
-def photo(*, noise: float = 2) -> NDArray[np.float64]:
-    """A five as a camera sees it: ink is not black, and there is noise."""
-    photo_HW = 75 + 165 * to_array(FIVE) / 255
-    return photo_HW + np.random.default_rng(0).normal(0, noise, photo_HW.shape)
+@pytest.mark.parametrize("label", "025")
+def test_a_small_photo_in_uneven_light(label: str) -> None:
+    light_HW = np.linspace(1, 0.7, 36)[:, None] * np.linspace(0.95, 0.8, 36)[None, :]
+    drawn = thumbnail(label)
+    photo_HW = (75 + 165 * to_array(drawn) / 255) * light_HW
+    photo_HW += np.random.default_rng(0).normal(0, 2, photo_HW.shape)
+    [found], [expected] = candidates_in(to_picture(photo_HW)), candidates_in(drawn)
+    assert difference(found, expected) < SIMILAR
+    assert box_distance(found.box, expected.box) <= 1
 
 
-def test_uneven_light_noise_and_dust() -> None:
-    light_HW = np.linspace(1, 0.5, 200)[:, None] * np.linspace(0.95, 0.7, 200)[None, :]
-    photo_HW = photo(noise=4) * light_HW
-    photo_HW[10:12, 10:12] = photo_HW[150:152, 180:182] = 0
-    assert difference(digit_in(to_picture(photo_HW)), digit_in(FIVE)) < SIMILAR
+@pytest.mark.parametrize("width", [24, 40])
+def test_a_small_gradient_is_blank(width: int) -> None:
+    strip_HW = np.broadcast_to(np.linspace(230, 102, width), (24, width))
+    assert candidates_in(to_picture(strip_HW)) == []
 
 
-@pytest.mark.parametrize(
-    "shade", [np.s_[:, 100:], np.s_[110:, :], np.s_[:90, :60]], ids=["right", "bottom", "corner"]
-)
-def test_a_shadow_with_a_hard_edge(shade: tuple[slice, slice]) -> None:
-    photo_HW = photo()
-    photo_HW[shade] *= 0.5
-    assert read_text(to_picture(photo_HW)) == "5"
-    # Where the edge of the shadow crosses a stroke, the stroke is rough.
-    assert difference(digit_in(to_picture(photo_HW)), digit_in(FIVE)) < 1.5 * SIMILAR
+@pytest.mark.parametrize("light_on_dark", [False, True])
+@pytest.mark.parametrize("width_px", [1, 2])
+def test_a_border_around_a_small_digit(width_px: int, light_on_dark: bool) -> None:
+    plain = thumbnail("5")
+    framed = plain.copy()
+    ImageDraw.Draw(framed).rectangle((0, 0, 35, 35), outline=0, width=width_px)
+    [found] = candidates_in(inverted(framed) if light_on_dark else framed)
+    [expected] = candidates_in(plain)
+    assert difference(found, expected) < SAME
 
 
-@pytest.mark.parametrize(
-    "table",
-    [np.s_[:, :30], np.s_[:, -25:], np.s_[-30:, :], np.s_[:6, :], np.s_[:, :14]],
-    ids=["left", "right", "bottom", "narrow top", "narrow left"],
-)
-def test_a_dark_table_at_one_side(table: tuple[slice, slice]) -> None:
-    photo_HW = photo()
-    photo_HW[table] = 45
-    assert difference(digit_in(to_picture(photo_HW)), digit_in(FIVE)) < SIMILAR
-
-
-@pytest.mark.parametrize("height", [24, 60])
-def test_a_gradient_is_blank(height: int) -> None:
-    strip_HW = np.broadcast_to(np.linspace(230, 102, 800), (height, 800))
-    assert segmentations_in(to_picture(strip_HW)) == []
+def test_ink_near_the_edge_does_not_end_a_border() -> None:
+    gray_HW = np.ones((28, 28), np.float32)
+    gray_HW[2:6, 8:20] = gray_HW[16:20, 4:22] = gray_HW[5:17, 12:17] = 0
+    assert_array_equal(remove_border(gray_HW), gray_HW)

@@ -11,14 +11,15 @@ from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
 
 from mnistcli.errors import DataError, RunError
 from mnistcli.reading import batch
 from mnistcli.reading.batch import (
     PictureResult,
     find_picture_files,
+    no_digit_error,
     process_picture,
     process_pictures,
     read_file,
@@ -104,23 +105,39 @@ def test_a_picture_is_processed_with_its_size_and_frames() -> None:
     page.save("pages.tiff", save_all=True, append_images=[written("1"), written("2")])
     result = process_picture("pages.tiff", single=False)
     assert (result.name, result.error, result.num_frames) == ("pages.tiff", None, 3)
-    assert (result.width_px, result.height_px) == page.size
-    assert len(result.digits) == 2
-    assert result.steps is None
-    assert process_picture("pages.tiff", single=False, keep_steps=True).steps
-    assert len(process_picture("pages.tiff", single=True).digits) == 1
+    assert result.size == page.size
+    assert result.gray_HW is not None
+    assert result.gray_HW.dtype == np.uint8
+    assert np.array_equal(result.gray_HW, np.asarray(page))
+    assert np.allclose(result.gray(), np.asarray(page) / 255, atol=1e-6)
+    assert result.segmentation is None, "that of a page takes a network"
 
 
-@pytest.mark.parametrize("name", ["blank.png", "missing.png", "folder", "nul\0.png", "x" * 300])
-def test_a_picture_without_digits_gives_an_error(name: str) -> None:
-    Image.new("L", (50, 50), 255).save("blank.png")
+def test_a_small_picture_is_segmented_where_it_is_decoded() -> None:
+    small = written("42").resize((40, 21))
+    small.save("small.png")
+    for single, num in ((False, 2), (True, 1)):
+        segmentation = process_picture("small.png", single=single).segmentation
+        assert segmentation
+        assert segmentation.ink_HW.shape == (21, 40)
+        assert sum(line.num_fragments for line in segmentation.lines) == num
+    written("42").resize((41, 21)).save("page.png")
+    assert process_picture("page.png", single=False).segmentation is None
+
+
+@pytest.mark.parametrize("name", ["missing.png", "folder", "nul\0.png", "x" * 300])
+def test_a_file_that_cannot_be_read_gives_an_error(name: str) -> None:
     Path("folder").mkdir()
     result = process_picture(name, single=False)
-    assert result.digits == []
+    assert result.gray_HW is None
     assert result.error
     assert name in result.error.what
     assert result.error.why
     assert result.error.fix
+
+
+def test_a_picture_without_digits_is_named() -> None:
+    assert "'blank.png'" in no_digit_error("blank.png").what
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -161,20 +178,22 @@ def many() -> list[str]:
     names = [f"{number}.png" for number in range(210)]
     for number, name in enumerate(names):
         if number % 10:
-            written(str(number % 100)).resize((90, 48)).save(name)
+            size = (40, 21) if number % 3 else (90, 48)
+            written(str(number % 100)).resize(size).save(name)
     return names
 
 
 def content(result: PictureResult) -> tuple[object, ...]:
     """What can be compared of a result."""
-    pixels = [
-        digit.pixels_HW.tobytes()
-        for segmentations in result.digits
-        for segmentation in segmentations
-        for digit in segmentation
+    lines = result.segmentation.lines if result.segmentation else []
+    digits = [
+        (image.box, image.pixels_HW.tobytes())
+        for line in lines
+        for image in line.candidates.values()
     ]
+    gray = None if result.gray_HW is None else result.gray_HW.tobytes()
     error = result.error and result.error.what
-    return result.name, result.num_frames, result.width_px, result.height_px, error, pixels
+    return result.name, result.num_frames, result.size, error, gray, digits
 
 
 @pytest.mark.slow
@@ -239,7 +258,7 @@ def test_standard_input_among_many_is_read_by_this_process(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(buffer.getvalue())))
     chunks = process_pictures([*["missing.png"] * 210, "-"], single=False)
     *_, [last] = chunks
-    assert len(last.digits) == 2
+    assert (last.error, last.size) == (None, written("42").size)
 
 
 def is_running(group: int) -> bool:

@@ -1,18 +1,20 @@
 """What a person sees of a picture: previews, steps and progress bars in a terminal."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
+from mnistcli.reading.predict import Reading
+from mnistcli.views.predict import PredictReport
 from tests.helpers.cli import Mnist, Terminal, environment
-from tests.helpers.pictures import written
+from tests.helpers.pictures import decoded, reading_of, with_marks, written
 from tests.helpers.processes import ForkServer
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLORS = re.compile(r"\x1b\[[0-9;]*[349][0-9][0-9;]*m")
-STEPS = ("gray", "background", "contrast", "ink", "digits", "digit 1", "digit 2")
+STEPS = ("gray", "ink", "digit 1", "digit 2")
 
 
 def has_blocks(line: str) -> bool:
@@ -53,7 +55,7 @@ def test_show_draws_every_step(columns: int, per_row: int, terminal: Terminal) -
     lines = plain_lines(terminal("predict number.png --show", columns=columns), columns=columns)
     titles = [line for line in lines if line and not has_blocks(line)]
     assert all(any(re.search(rf"\b{step}\b", line) for line in titles) for step in STEPS)
-    assert titles[1].split() == list(STEPS[:per_row])
+    assert re.split(r"\s{2,}", titles[1].strip()) == list(STEPS[:per_row])
 
 
 def test_without_colors_there_is_still_a_preview(terminal: Terminal) -> None:
@@ -115,11 +117,28 @@ def test_show_draws_the_steps_in_a_pipe_too(mnist: Mnist, many: Path) -> None:
     assert result.stdout.count("digit 1") == 5
 
 
-def test_a_doubt_is_printed_with_the_digit(mnist: Mnist) -> None:
-    blot = Image.new("L", (100, 100), 255)
-    blot.paste(0, (20, 20, 80, 80))
-    blot.save("blot.png")
-    doubt = re.compile("unsure|unlike MNIST")
-    assert doubt.search(mnist("predict", "blot.png").stdout)
-    lines = mnist("predict", *["blot.png"] * 5).stdout.splitlines()
-    assert all(map(doubt.search, lines))
+def test_a_doubt_is_printed_with_the_digit(capsys: pytest.CaptureFixture[str]) -> None:
+    page = written("42")
+    first, second = reading_of(page).predictions
+    unsure = replace(second, probabilities=second.probabilities | {"2": 0.5, "7": 0.49})
+    reading = Reading([first, unsure], [], reading_of(page).ink_HW)
+    for num in (1, 5):
+        with PredictReport(
+            num_pictures=num, style="text", top=3, show=False, labels=None
+        ) as report:
+            report.add(decoded(page), reading, None)
+        assert "unsure: it may be 2 or 7" in capsys.readouterr().out
+
+
+def test_what_is_left_out_is_named_on_stderr(mnist: Mnist) -> None:
+    with_marks("7", num=2).save("7.png")
+    for options in ([], ["-q"]):
+        result = mnist("predict", "7.png", *options)
+        assert result.exit_code == 0
+        [note] = result.stderr.splitlines()
+        assert re.search(r"7\.png: ink left out at 3[45], 1[45] \([4-6]x[4-6] px", note)
+        assert "apart" in note
+        assert "and 1 more" in note
+    for option in ("--json", "--csv"):
+        assert mnist("predict", "7.png", option).stderr == ""
+    assert "left out" in mnist("predict", *["7.png"] * 5).stdout

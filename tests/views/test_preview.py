@@ -11,17 +11,11 @@ from PIL import Image
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from mnistcli.reading.digit import DigitImage
-from mnistcli.reading.pipeline import PipelineSteps
-from mnistcli.views.preview import (
-    PALETTE,
-    _color_digits,
-    _lighten,
-    _thumbnail,
-    image_as_text,
-    steps_as_text,
-)
-from tests.helpers.pictures import draw, inverted, steps_of
+from mnistcli.reading.batch import PictureResult
+from mnistcli.reading.digit import LeftOut
+from mnistcli.reading.predict import Reading
+from mnistcli.views.preview import _lighten, _thumbnail, image_as_text, steps_as_text
+from tests.helpers.pictures import decoded, draw, inverted, reading_of
 
 # 4x4 pixels; its columns show all four ways in which two pixels can be drawn.
 FOUR_HW = np.array([[0, 1, 0, 1], [0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 1, 0]], np.float32)
@@ -136,54 +130,57 @@ def test_thumbnails_are_averages_and_faint_lines_are_lightened() -> None:
     assert_allclose(_lighten(-quarter_HW), np.zeros((48, 36)))
 
 
-def steps(*, light_on_dark: bool = False) -> PipelineSteps:
+def steps(*, light_on_dark: bool = False) -> tuple[PictureResult, Reading]:
     page = draw(("3", 20, 10), ("0", 100, 16), ("5", 180, 8), height_px=60, side_px=300)
-    return steps_of(inverted(page) if light_on_dark else page)
-
-
-def digits_of(steps: PipelineSteps) -> list[DigitImage]:
-    return [segmentations[0][0] for segmentations in steps.digits]
-
-
-def test_each_digit_has_its_color() -> None:
-    made = steps()
-    colors_HWC = _color_digits(made)
-    assert not colors_HWC[made.labels_HW == 0].any()
-    for number in (1, 2, 3):
-        [shade_C] = np.unique(colors_HWC[(made.labels_HW == number) & (made.ink_HW == 1)], axis=0)
-        assert_allclose(shade_C, PALETTE[number - 1] / 255, atol=1e-6)
+    page = inverted(page) if light_on_dark else page
+    reading = reading_of(page)
+    # As if the last digit had not been read.
+    *read, last = reading.predictions
+    return decoded(page), Reading(read, [LeftOut(last.digit, "no digit")], reading.ink_HW)
 
 
 @pytest.mark.parametrize("kind", ["colors", "no colors", "ascii"])
 @pytest.mark.parametrize(("width", "per_row"), [(40, 1), (80, 2), (300, 7)])
 def test_as_many_steps_as_fit_are_side_by_side(kind: str, width: int, per_row: int) -> None:
     on = ascii_console(width) if kind == "ascii" else console(colors=kind == "colors", width=width)
-    made = steps(light_on_dark=True)
-    lines = printed(steps_as_text(made, digits_of(made), on), on)
+    picture, reading = steps(light_on_dark=True)
+    lines = printed(steps_as_text(picture, reading, on), on)
     assert max(map(len, lines)) <= width
-    titles = ["gray", "background", "contrast", "ink", "digits", "digit 1", "digit 2", "digit 3"]
+    titles = ["gray", "ink", "digit 1", "digit 2", "left out"]
     rows = [titles[first : first + per_row] for first in range(0, len(titles), per_row)]
     in_columns = [re.split(r"\s{2,}", line.strip()) for line in lines]
     numbers = [in_columns.index(row) for row in rows]
     assert numbers == sorted(numbers)
-    drawn = plain(image_as_text(_thumbnail(made.gray_HW), on))
+    drawn = plain(image_as_text(_thumbnail(picture.gray()), on))
     assert [line[:36].rstrip() for line in lines[1:19]] == [line.rstrip() for line in drawn]
+
+
+def test_the_network_input_of_every_digit_is_drawn() -> None:
+    on = console(width=300)
+    picture, reading = steps()
+    lines = printed(steps_as_text(picture, reading, on), on)
+    start = lines[0].index("digit 2")
+    drawn = plain(image_as_text(reading.predictions[1].digit.ink(), on))
+    assert [line[start : start + 28].rstrip() for line in lines[1:15]] == [
+        line.rstrip() for line in drawn
+    ]
 
 
 @pytest.mark.parametrize("on", [console(colors=False), ascii_console()])
 def test_without_colors_a_white_background_is_drawn_as_a_negative(on: Console) -> None:
     light, dark = steps(), steps(light_on_dark=True)
-    lines = printed(steps_as_text(light, digits_of(light), on), on)
-    expected = printed(steps_as_text(dark, digits_of(dark), on), on)
+    lines, expected = (printed(steps_as_text(*made, on), on) for made in (light, dark))
     assert "negative" in lines[0]
     assert "negative" not in expected[0]
-    assert [line.rstrip() for line in lines[1:]] == [line.rstrip() for line in expected[1:]]
+    assert [line[:36].rstrip() for line in lines[1:19]] == [
+        line[:36].rstrip() for line in expected[1:19]
+    ]
 
 
 @pytest.mark.parametrize("size", [(100, 100), (1, 1), (1, 70), (70, 1)])
 def test_steps_of_a_blank_picture(size: tuple[int, int]) -> None:
-    blank = steps_of(Image.new("L", size, 255))
+    blank = Image.new("L", size, 255)
     for on in (console(), console(colors=False), ascii_console()):
-        lines = printed(steps_as_text(blank, [], on), on)
-        assert sum("digits" in line for line in lines) == 1
+        lines = printed(steps_as_text(decoded(blank), reading_of(blank), on), on)
+        assert sum("ink" in line for line in lines) == 1
         assert max(map(len, lines)) <= 80
