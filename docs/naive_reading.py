@@ -18,22 +18,20 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from mnistcli.reading.batch import read_file
-from mnistcli.reading.decode import decode_picture
+from mnistcli.reading.batch import decode_data, read_file
 from mnistcli.reading.digit import DigitImage
-from mnistcli.reading.pipeline import run_pipeline
-from mnistcli.reading.predict import predict_digits, predictions_to_text
+from mnistcli.reading.pipeline import Segmentation, only_digit
+from mnistcli.reading.predict import load_networks, read_pictures, read_segmentations
 from mnistcli.reading.scoring import LabeledPicture, PictureScores, read_labels
-from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
 
 
-def resize_and_invert(data: bytes) -> DigitImage:
+def resize_and_invert(data: bytes) -> Segmentation:
     """The naive preprocessing, which takes every picture for one digit."""
     with Image.open(io.BytesIO(data)) as picture:
         pixels_HW = np.asarray(picture.convert("L").resize((28, 28)))
     if pixels_HW.mean() > 127:
         pixels_HW = 255 - pixels_HW
-    return DigitImage(pixels_HW, (0, 0, 28, 28))
+    return only_digit(DigitImage(pixels_HW, (0, 0, 28, 28)), pixels_HW / np.float32(255))
 
 
 def labeled_files(directory: Path) -> Iterator[tuple[str, bytes, str]]:
@@ -58,19 +56,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", nargs="?", type=Path)
     directory = parser.parse_args().directory
-    models = [load_checkpoint(BUNDLED_CHECKPOINT)]
+    networks = load_networks()
     scores = {"naive": PictureScores(), "mnist predict": PictureScores()}
     for name, data, label in labeled_files(directory) if directory else enlarged_digits():
-        picture = decode_picture(data, name=name)
-        digits = {
-            "naive": [((resize_and_invert(data),),)],
-            "mnist predict": run_pipeline(picture).digits,
+        picture = decode_data(data, name=name, single=False)
+        readings = {
+            "naive": read_segmentations(
+                [resize_and_invert(data)], networks.reader, networks.models
+            ),
+            "mnist predict": read_pictures([picture], networks, single=False),
         }
         for method, score in scores.items():
-            read = predictions_to_text(predict_digits(models, [digits[method]])[0])
-            score.pictures.append(
-                LabeledPicture(name, label, read, picture.width_px, picture.height_px)
-            )
+            read = readings[method][0].text
+            score.pictures.append(LabeledPicture(name, label, read, *picture.size))
     for method, score in scores.items():
         for kind, tally in score.tallies().items():
             low, high = tally.interval
