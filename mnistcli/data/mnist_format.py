@@ -151,14 +151,14 @@ def center_by_mass(ink_HW: GrayImage) -> GrayImage:
     It is moved less where ink would leave the image.
     """
     left, top, right, bottom = ink_box(ink_HW)
-    y = _centered_start(ink_HW.sum(axis=1), top, bottom)
-    x = _centered_start(ink_HW.sum(axis=0), left, right)
+    y = centered_start(ink_HW.sum(axis=1), top, bottom)
+    x = centered_start(ink_HW.sum(axis=0), left, right)
     centered_HW = np.zeros((SIZE_PX, SIZE_PX), np.float32)
     centered_HW[y : y + bottom - top, x : x + right - left] = ink_HW[top:bottom, left:right]
     return centered_HW
 
 
-def _centered_start(ink_N: GrayImage, first: int, end: int) -> int:
+def centered_start(ink_N: GrayImage, first: int, end: int) -> int:
     """Where ink from `first` to `end` begins in `SIZE_PX` pixels if its mean is in the middle."""
     mean = float(ink_N @ np.arange(len(ink_N), dtype=np.float32)) / float(ink_N.sum())
     return min(max(CENTER_PX - round(mean) + first, 0), SIZE_PX - (end - first))

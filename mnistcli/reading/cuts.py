@@ -22,7 +22,10 @@ NECK = 0.9
 
 @dataclass(frozen=True)
 class CutPath:
-    """The first column to the right of the cut in every row, int (H,), and the ink on it."""
+    """The first column to the right of the cut in every row, int (H,), and what the path costs.
+
+    `ink` is the ink on it, and `SIDE_STEP` for each step to the side.
+    """
 
     columns_H: NDArray[np.intp]
     ink: float

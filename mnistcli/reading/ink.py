@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from mnistcli.data.arrays import GrayImage, Labels, Mask, border_pixels, quantile
 from mnistcli.reading.noise import visible_contrast
+from mnistcli.reading.parts import EIGHT_NEIGHBORS
 
 # A part with less ink than this share of the main one is a speck.
 SPECK_SHARE = 0.03
@@ -19,7 +20,6 @@ HYSTERESIS = 0.65
 PEN_SHARE = 0.5
 # What covers more than this share of the picture's edge is rather a table or a shadow.
 LONG_EDGE_SHARE = 0.15
-EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 
 
 def find_ink(contrast_HW: GrayImage, noise: float) -> tuple[GrayImage, Labels]:

@@ -29,8 +29,8 @@ LARGE_PX = 100
 # or the paper's texture. It counts so much less that it is told as left out.
 LEAST_CONTRAST, FAINTNESS, RING_PX = 0.2, 0.5, 2
 # Where parts with less than this share of it outnumber the others by that factor, they are not
-# writing in a fainter ink but the rests of a grid, or texture.
-WEAK_CONTRAST, OUTNUMBERED, MIN_PART_PX = 0.65, 2, 5
+# writing in a fainter ink but the rests of a grid, or texture; lower parts are not counted.
+WEAK_CONTRAST, OUTNUMBERED, COUNTED_PX = 0.65, 2, 5
 # A dark part is completed if between these shares of it were found. The background is estimated at
 # this size of the picture's longer side.
 FOUND_SHARES, BACKGROUND_SIDE_PX = (0.3, 0.6), 320
@@ -101,7 +101,7 @@ def _fade_faint(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
     contrast_K = _contrasts(gray_HW, labels_HW, np.where(labels_HW > 0, 0, near_HW), num)
     sizes_K = np.bincount(labels_HW.ravel(), ink_HW.ravel(), minlength=num + 1)[1:]
     boxes = ndimage.find_objects(labels_HW)
-    is_sized_K = np.array([rows.stop - rows.start >= MIN_PART_PX for rows, _ in boxes])
+    is_sized_K = np.array([rows.stop - rows.start >= COUNTED_PX for rows, _ in boxes])
     # What is cut off at the edge may be something else than writing, and darker.
     is_inside_K = np.array([_is_inside(box, ink_HW.shape) for box in boxes])
     if (is_inside_K & is_sized_K).any():
@@ -156,7 +156,7 @@ def _find_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
     padded_HW = np.pad(gray_HW, padding, mode="edge")
     x_N1HW = torch.from_numpy(padded_HW)[None, None].contiguous(memory_format=torch.channels_last)
     ink_N1HW = finder(x_N1HW).sigmoid().numpy()
-    return np.ascontiguousarray(ink_N1HW[0, 0, :height, :width], dtype=np.float32).copy()
+    return np.array(ink_N1HW[0, 0, :height, :width])
 
 
 def _resize(values_HW: GrayImage, size: tuple[int, int]) -> GrayImage:

@@ -239,19 +239,19 @@ def best_path(line: TextLine, scores: Scores) -> list[tuple[tuple[int, int], boo
     best: list[tuple[float, tuple[int, int] | None, bool]] = [(0.0, None, False)]
     for end in range(1, line.num_fragments + 1):
         ways = [
-            (best[span[0]][0] + score, span, is_digit)
-            for span, image in line.candidates.items()
-            if span[1] == end
-            for score, is_digit in _span_scores(line, span, scores[image])
+            (best[first][0] + score, span, is_digit)
+            for first in range(end)
+            if (span := (first, end)) in line.candidates
+            for score, is_digit in _span_scores(line, span, scores[line.candidates[span]])
         ]
         best.append(max(ways, key=lambda way: way[0]))
     path = []
     end = line.num_fragments
     while end:
-        _, span, is_digit = best[end]
-        assert span is not None
-        path.append((span, is_digit))
-        end = span[0]
+        _, last, is_digit = best[end]
+        assert last is not None
+        path.append((last, is_digit))
+        end = last[0]
     return path[::-1]
 
 

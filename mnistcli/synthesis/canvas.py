@@ -65,6 +65,11 @@ def fonts() -> list[Path]:
     return sorted(Path(mpl.get_data_path(), "fonts", "ttf").glob("DejaVu*[!y].ttf"))
 
 
+def random_font(rng: np.random.Generator) -> Path:
+    """One of `fonts`."""
+    return fonts()[rng.integers(len(fonts()))]
+
+
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell_px: float) -> Ink:
     """Random values of mean 0 and SD of about 1 that change over `cell_px` pixels."""
     rows, columns = (max(2, int(side / cell_px) + 2) for side in shape)

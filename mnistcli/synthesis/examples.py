@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from mnistcli.data.examples import Examples
 from mnistcli.data.mnist_format import normalize_ink
-from mnistcli.synthesis.canvas import Ink, draw_text, fonts
+from mnistcli.synthesis.canvas import Ink, draw_text, random_font
 from mnistcli.synthesis.marks import draw_blobs, draw_frame_parts, draw_mark, draw_strike
 from mnistcli.synthesis.pen_digits import pen_digits
 from mnistcli.synthesis.shapes import PEN_SHARES, DigitShapes, Pose, draw_pen_digit
@@ -139,7 +139,7 @@ class ExampleComposer:
                 center,
                 height_px=height if kind == "letter" else 0.6 * height,
                 tilt_degrees=rng.normal(0, 8),
-                font=fonts()[rng.integers(len(fonts()))],
+                font=random_font(rng),
             )
         elif kind == "frame":
             draw_frame_parts(ink_HW, center, height_px=height, pen_px=0.6 * pen_px, rng=rng)

@@ -83,8 +83,7 @@ def draw_frame_parts(
             draw_polyline(ink_HW, [tuple(end), tuple(far)], pen_px)
         return
     half_width, half_height = rng.uniform(0.3, 1.25), rng.uniform(0.35, 0.6)
-    corners = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]
-    points = [(x + u * half_width * height_px, y + v * half_height * height_px) for u, v in corners]
+    points = _rectangle(center, half_width * height_px, half_height * height_px)
     num = rng.integers(4, 6)
     first = rng.integers(0, 6 - num)
     draw_polyline(ink_HW, points[first : first + num], pen_px)
@@ -100,9 +99,14 @@ def draw_strike(
         draw_polyline(ink_HW, [(x - height_px, start), (x + height_px, end)], pen_px)
     else:
         half_width, half_height = rng.uniform((0.4, 0.55), (0.8, 0.8)) * height_px
-        corners = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]
-        frame = [(x + u * half_width, y + v * half_height) for u, v in corners]
-        draw_polyline(ink_HW, frame, 0.5 * pen_px)
+        draw_polyline(ink_HW, _rectangle(center, half_width, half_height), 0.5 * pen_px)
+
+
+def _rectangle(center: Point, half_width: float, half_height: float) -> list[Point]:
+    """The outline of a rectangle, from its top left corner around to it."""
+    x, y = center
+    corners = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]
+    return [(x + u * half_width, y + v * half_height) for u, v in corners]
 
 
 def draw_blobs(ink_HW: Ink, center: Point, *, height_px: float, rng: np.random.Generator) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.synthesis.canvas import Ink, draw_polyline, draw_text, fonts, smooth_noise
+from mnistcli.synthesis.canvas import Ink, draw_polyline, draw_text, random_font, smooth_noise
 from mnistcli.synthesis.lines import draw_lines
 from mnistcli.synthesis.marks import draw_mark
 from mnistcli.synthesis.paper import (
@@ -59,7 +59,7 @@ def draw_writing(writing: Writing, shapes: DigitShapes, rng: np.random.Generator
     ink_HW = np.zeros((PAGE_PX, PAGE_PX), np.float32)
     height = writing.height_px
     pen_px = writing.pen_px if rng.random() < PEN_SHARE else None
-    font = fonts()[rng.integers(len(fonts()))]
+    font = random_font(rng)
     is_printed = writing.layout == "rows" and height > 11 and rng.random() < 0.07
     mark_share = 0.06 if rng.random() < 0.4 else 0.0
     for x, y in writing.places(PAGE_PX, rng):
@@ -93,7 +93,7 @@ def _draw_print(writing: Writing, rng: np.random.Generator) -> Ink:
     print_HW = np.zeros((PAGE_PX, PAGE_PX), np.float32)
     if rng.random() < 0.12:
         height = rng.uniform(6, max(8, min(writing.height_px, 40)))
-        font = fonts()[rng.integers(len(fonts()))]
+        font = random_font(rng)
         degrees = np.degrees(writing.tilt)
         for _ in range(rng.integers(1, 4)):
             word = "".join(rng.choice(LETTERS, rng.integers(2, 9)))

@@ -16,11 +16,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.data.mnist_format import FIT_PX, SIZE_PX, centered_start
+
 Floats = NDArray[np.float32]
 Stroke = NDArray[np.float32]  # (P, 2): x, y of a polyline's points, y downwards
 
-# MNIST's format: the ink's longer side, the image's side, and the center of mass.
-FIT_PX, SIZE_PX, CENTER_PX = 20, 28, 14
 SAMPLES_PER_SPAN = 5
 
 # By class, the templates; by template, drawings of the same strokes. A drawing's strokes are
@@ -352,7 +352,8 @@ def pen_digits(labels_N: NDArray[np.integer], rng: np.random.Generator) -> NDArr
         ink_HW = _ink(segments_S4, height, width, pen_px=pen_px, edge_px=edge_px)
         # A thin stroke between two columns of pixels is gray in both.
         ink_HW *= 255 / ink_HW.max()
-        y, x = _centered_start(ink_HW.sum(axis=1)), _centered_start(ink_HW.sum(axis=0))
+        y = centered_start(ink_HW.sum(axis=1), 0, height)
+        x = centered_start(ink_HW.sum(axis=0), 0, width)
         image_HW[y : y + height, x : x + width] = np.rint(ink_HW)
     return images_NHW
 
@@ -458,9 +459,3 @@ def _ink(segments_S4: Floats, height: int, width: int, *, pen_px: float, edge_px
     distance_HW = np.sqrt((along_SHW**2 + across_SHW**2).min(axis=0))
     ink_HW = np.clip((pen_px / 2 - distance_HW) / edge_px + 0.5, 0, 1)
     return np.asarray(ink_HW, dtype=np.float32)
-
-
-def _centered_start(ink_N: Floats) -> int:
-    """Where ink begins in an image's rows or columns if its mean is in the middle."""
-    mean = float(ink_N @ np.arange(len(ink_N))) / float(ink_N.sum())
-    return min(max(CENTER_PX - round(mean), 0), SIZE_PX - len(ink_N))

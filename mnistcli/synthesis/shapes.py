@@ -13,11 +13,10 @@ from PIL import Image
 from scipy import ndimage
 
 from mnistcli.data.examples import Examples
+from mnistcli.data.mnist_format import FIT_PX, SIZE_PX
 from mnistcli.synthesis.canvas import Ink, stamp, stroke
 from mnistcli.synthesis.pen_digits import draw_digit, render_strokes
 
-# MNIST's digits fill boxes of 20 pixels in images of 28.
-FIT_PX, SIZE_PX = 20, 28
 # Skeletons are found on images enlarged by this factor, and distances to them kept up to a limit.
 ENLARGED, MAX_DISTANCE_PX = 2, 9.0
 # How often each class is drawn by `pen_digits`: more often where European hands differ.
@@ -38,6 +37,12 @@ class Pose:
     tilt: float = 0.0
     slant: float = 0.0
     aspect: float = 1.0
+
+    @property
+    def rotation(self) -> NDArray[np.float64]:
+        """The matrix (2, 2) that rotates x and y by the tilt."""
+        cos, sin = math.cos(self.tilt), math.sin(self.tilt)
+        return np.array([[cos, -sin], [sin, cos]])
 
     def jittered(self, rng: np.random.Generator) -> "Pose":
         """The pose of a neighbor by the same hand."""
@@ -70,9 +75,8 @@ class DigitShapes:
         scale = pose.height_px / FIT_PX
         radius = math.ceil(0.95 * pose.height_px) + 3
         left, top = int(pose.x) - radius, int(pose.y) - radius
-        cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
-        turn = np.array([[cos, -sin], [sin, cos]])
-        to_original = np.linalg.inv(scale * turn @ [[pose.aspect, pose.slant], [0, 1]])
+        to_page = scale * pose.rotation @ [[pose.aspect, pose.slant], [0, 1]]
+        to_original = np.linalg.inv(to_page)
         center = np.array([pose.x - left, pose.y - top])
 
         def warp(original_HW: Ink, size: float, fill: float) -> Ink:
@@ -151,8 +155,7 @@ def draw_pen_digit(ink_HW: Ink, pose: Pose, pen_px: float, rng: np.random.Genera
     label = int(rng.choice(10, p=PEN_SHARES))
     strokes = draw_digit(label, rng)
     extent = np.concatenate(strokes).max(axis=0)
-    cos, sin = math.cos(pose.tilt), math.sin(pose.tilt)
-    turn = np.array([[cos, -sin], [sin, cos]]) @ [[1, pose.slant], [0, 1]]
+    turn = pose.rotation @ [[1, pose.slant], [0, 1]]
     # A flat shape, such as a lying one, keeps its size.
     turn /= extent[1] if extent[1] > 0.5 else 1
     turned = [((points - extent / 2) @ turn.T).astype(np.float32) for points in strokes]
