@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mnistcli.data.datasets import DATASETS
+from mnistcli.runs.finder_file import BUNDLED_FINDER
 from tests.helpers.cli import Mnist
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.small_mnist import put_data, small_mnist, unpacked
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 # Options that make a documented command quick, on data that are always here.
@@ -19,6 +22,7 @@ ADAPTED = {
     "eval": "--dataset digits",
     "doctor": "--seconds 0 --data-dir elsewhere",
     "bench": "--seconds 0.01 --repeats 1 --batch-size 8 --device cpu --data-dir elsewhere",
+    "train-finder": "--steps 1 --data-dir data",
 }
 RUNS = ("slow", "again", "quick", "five/seed-1", "mlp-50-50-0", "sprint-0", "small-8000-0")
 
@@ -36,8 +40,11 @@ def documented_commands() -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("line", documented_commands())
 @pytest.mark.usefixtures("measured_here")
-def test_every_documented_command_works(line: str, mnist: Mnist, trained: Path) -> None:
-    """Run as typed, in a directory with the runs and pictures that the pages name."""
+def test_every_documented_command_works(
+    line: str, mnist: Mnist, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run as typed, in a directory with the runs, pictures and data that the pages name."""
+    monkeypatch.setitem(DATASETS, "mnist", small_mnist())
     create_named_files(trained, line)
     words = shlex.split(line.partition(" > ")[0].replace("NAME", "mlp-50-50"))[1:]
     paths = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]
@@ -58,6 +65,8 @@ def create_named_files(trained: Path, line: str) -> None:
         shutil.copy(REPOSITORY / "docs" / "images" / "digit.png", name)
     shutil.copy(REPOSITORY / "docs" / "images" / "year.jpg", "docs/images")
     shutil.copy(REPOSITORY / "docs" / "public-records.csv", "docs")
+    shutil.copy(BUNDLED_FINDER, "ink-finder.pth")
+    put_data(Path("data"), unpacked())
     Path("labels.csv").write_text("file,label\nscans/1.png,7\n")
     Path("scans", "labels.csv").write_text("file,label\n1.png,7\n")
 
