@@ -16,7 +16,7 @@ def train_finder(
     ] = Path("ink-finder.pth"),
     steps: Annotated[
         int, typer.Option("--steps", help="Training steps of 16 pages.", min=1)
-    ] = 5000,
+    ] = 10_000,
     seed: Annotated[int, typer.Option("--seed", help="For pages and weights.", min=0)] = 0,
     init: Annotated[
         Path | None,

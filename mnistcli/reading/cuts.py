@@ -13,9 +13,9 @@ from mnistcli.data.arrays import GrayImage, Mask
 from mnistcli.reading.parts import LOW_INK
 
 # No piece narrower than this share of the height is cut off.
-MIN_PIECE_WIDTH = 0.18
+MIN_PIECE_WIDTH = 0.14
 # Ink that a path's step to the side costs.
-SIDE_STEP = 0.15
+SIDE_STEP = 0.8
 # At a neck the ink is lower than this share of what is higher on either side.
 NECK = 0.9
 

@@ -13,7 +13,7 @@ from mnistcli.models.ink_finder import STRIDE_PX, InkFinder
 from mnistcli.reading.background import estimate_background
 from mnistcli.reading.ink import find_ink
 from mnistcli.reading.noise import background_noise
-from mnistcli.reading.parts import EIGHT_NEIGHBORS, HIGH_INK, LOW_INK, find_parts, usual_height
+from mnistcli.reading.parts import CLEAR_INK, EIGHT_NEIGHBORS, LOW_INK, find_parts, usual_height
 from mnistcli.reading.polarity import subtract_background
 
 # The network knows digits of 9 to 150 pixels. It sees the picture at its own size and at these
@@ -25,15 +25,18 @@ ENLARGED_SIDE_PX, SMALL_DIGIT_PX = 400, 36
 # Ink found in a smaller picture counts if it is higher than this in the next larger one, where it
 # may be too large to be found.
 LARGE_PX = 100
+# Less ink than this share of a large digit's is not the writing beside it.
+LITTLE_FOUND = 0.1
 # Ink with less than this share of the usual contrast to the paper around is rather a printed line
 # or the paper's texture. It counts so much less that it is told as left out.
 LEAST_CONTRAST, FAINTNESS, RING_PX = 0.2, 0.5, 2
 # Where parts with less than this share of it outnumber the others by that factor, they are not
 # writing in a fainter ink but the rests of a grid, or texture; lower parts are not counted.
 WEAK_CONTRAST, OUTNUMBERED, COUNTED_PX = 0.65, 2, 5
-# A dark part is completed if between these shares of it were found. The background is estimated at
-# this size of the picture's longer side.
-FOUND_SHARES, BACKGROUND_SIDE_PX = (0.3, 0.6), 320
+# A dark part is completed if more than this share of it was found, and if it is no wider than a
+# digit: not a frame with its digits. The background is estimated at this size of the picture's
+# longer side.
+FOUND_SHARE, MAX_ASPECT, BACKGROUND_SIDE_PX = 0.3, 2.0, 320
 
 
 def find_page_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
@@ -86,10 +89,13 @@ def _complete(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
     num = int(labels_HW.max())
     areas_K = np.bincount(labels_HW.ravel(), minlength=num + 1)
     found_K = np.bincount(labels_HW.ravel(), ink_HW.ravel(), minlength=num + 1)
-    least, most = FOUND_SHARES
-    is_partial_K = (found_K > least * areas_K) & (found_K < most * areas_K)
-    is_partial_K[0] = False
-    return np.where(is_partial_K[labels_HW], np.maximum(ink_HW, dark_HW), ink_HW)
+    is_found_K = found_K > FOUND_SHARE * areas_K
+    is_found_K[0] = False
+    boxes = ndimage.find_objects(labels_HW)
+    for number in np.flatnonzero(is_found_K):
+        rows, columns = boxes[number - 1]
+        is_found_K[number] = columns.stop - columns.start < MAX_ASPECT * (rows.stop - rows.start)
+    return np.where(is_found_K[labels_HW], np.maximum(ink_HW, dark_HW), ink_HW)
 
 
 def _fade_faint(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
@@ -137,15 +143,17 @@ def _only_large_digits(ink_HW: GrayImage, found_HW: GrayImage, least_px: float) 
 
     Ink that was found in the larger picture is inside a large digit's strokes, if anywhere.
     """
-    labels_HW, num = ndimage.label(ink_HW > HIGH_INK, EIGHT_NEIGHBORS)
+    labels_HW, num = ndimage.label(ink_HW > CLEAR_INK, EIGHT_NEIGHBORS)
+    clear_HW = np.where(found_HW > CLEAR_INK, found_HW, 0)
     # With the blurred edges of its strokes.
     labels_HW = ndimage.maximum_filter(labels_HW, 5)
     keep_K = np.zeros(num + 1, dtype=bool)
     for number, box in enumerate(ndimage.find_objects(labels_HW), start=1):
         if box and box[0].stop - box[0].start >= least_px:
             is_own_HW = labels_HW[box] == number
-            own, beside = found_HW[box][is_own_HW].sum(), found_HW[box][~is_own_HW].sum()
-            keep_K[number] = own >= beside
+            own, beside = clear_HW[box][is_own_HW].sum(), clear_HW[box][~is_own_HW].sum()
+            hardly_any = own + beside < LITTLE_FOUND * is_own_HW.sum()
+            keep_K[number] = own >= beside or hardly_any
     return np.where(keep_K[labels_HW], ink_HW, np.float32(0))
 
 

@@ -11,9 +11,8 @@ from scipy import ndimage
 
 from mnistcli.data.arrays import Box, GrayImage, Labels
 
-# A part's pixels have more ink than the first; it is clear if one of them has more than the second
-# (hysteresis: Canny 1986).
-LOW_INK, HIGH_INK = 0.35, 0.6
+# A part's pixels have more ink than the first; it is clear if their mean is more than the second.
+LOW_INK, CLEAR_INK = 0.35, 0.6
 EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 # Smaller both ways, ink is dust; also if it is smaller than this share of a usual digit.
 MIN_PART_PX, DUST_SHARE = 3, 0.12
@@ -30,16 +29,16 @@ TILT_AGREEMENT, MAX_TILT = math.radians(7), math.radians(35)
 
 @dataclass(frozen=True)
 class Part:
-    """Connected ink: its number in the labels, its box in pixels, the ink of its darkest pixel."""
+    """Connected ink: its number in the labels, its box in pixels, its mean ink."""
 
     number: int
     box: Box
-    most_ink: float
+    mean_ink: float
 
     @property
     def is_clear(self) -> bool:
         """Whether it is surely ink."""
-        return self.most_ink > HIGH_INK
+        return self.mean_ink > CLEAR_INK
 
     @property
     def width(self) -> int:
@@ -64,11 +63,11 @@ def find_parts(ink_HW: GrayImage) -> tuple[Labels, list[Part]]:
     Dust is left out.
     """
     labels_HW, num = ndimage.label(ink_HW > LOW_INK, EIGHT_NEIGHBORS)
-    most_K = ndimage.maximum(ink_HW, labels_HW, np.arange(1, num + 1)) if num else []
+    mean_K = ndimage.mean(ink_HW, labels_HW, np.arange(1, num + 1)) if num else []
     parts = [
-        Part(number, (x.start, y.start, x.stop, y.stop), float(most))
-        for number, ((y, x), most) in enumerate(
-            zip(ndimage.find_objects(labels_HW), most_K, strict=True), start=1
+        Part(number, (x.start, y.start, x.stop, y.stop), float(mean))
+        for number, ((y, x), mean) in enumerate(
+            zip(ndimage.find_objects(labels_HW), mean_K, strict=True), start=1
         )
     ]
     parts = sorted(parts, key=lambda part: -max(part.width, part.height))[:MAX_PARTS]

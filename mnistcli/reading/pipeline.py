@@ -37,6 +37,8 @@ from mnistcli.reading.thumbnail import find_thumbnail_ink
 LEVEL_TILT = math.radians(6)
 # Ink of a small picture is cut only where it is at least so much wider than high.
 THUMBNAIL_CUT_WIDTH, PAGE_CUT_WIDTH = 1.1, 0.55
+# The ink of a picture of a digit's size is rather a strange digit than none.
+PAGE_PRIOR, THUMBNAIL_PRIOR = 0.005, 1e-6
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,17 @@ class Segmentation:
         lines: from the top.
         left_out: ink that belongs to no candidate.
         ink_HW: float32 (H, W), 0 background to 1 full ink, rotated so that lines are level.
-        is_digit: the only candidate is a digit, whatever it looks like.
-        is_thumbnail: the picture is so small that its ink is rather a strange digit than none.
+        no_digit_prior: the probability that ink of a digit's size is no digit, before a
+            network has seen it.
     """
 
     lines: list[TextLine]
     left_out: list[LeftOut]
     ink_HW: GrayImage
-    is_digit: bool = False
-    is_thumbnail: bool = False
+    no_digit_prior: float
 
 
-NOTHING = Segmentation([], [], np.zeros((0, 0), np.float32))
+NOTHING = Segmentation([], [], np.zeros((0, 0), np.float32), 0.0)
 
 
 def segment_thumbnail(
@@ -70,9 +71,8 @@ def segment_thumbnail(
     """
     ink_HW, is_mnist = find_thumbnail_ink(gray_HW)
     if not is_mnist:
-        cut_width = THUMBNAIL_CUT_WIDTH
-        found = segment_ink(ink_HW, picture_size, single=single, cut_width=cut_width)
-        return replace(found, is_thumbnail=True)
+        found = segment_ink(ink_HW, picture_size, single=single, cut_width=THUMBNAIL_CUT_WIDTH)
+        return replace(found, no_digit_prior=THUMBNAIL_PRIOR)
     pixels_HW = np.rint(255 * ink_HW.clip(0, 1)).astype(np.uint8)
     return only_digit(DigitImage(pixels_HW, ink_box(ink_HW, visible=0)), ink_HW)
 
@@ -119,6 +119,7 @@ def segment_ink(
             for part, reason in left_out
         ],
         ink_HW,
+        PAGE_PRIOR,
     )
 
 
@@ -130,6 +131,6 @@ def rotate(ink_HW: GrayImage, tilt: float) -> GrayImage:
 
 
 def only_digit(digit: DigitImage, ink_HW: GrayImage) -> Segmentation:
-    """The segmentation of a picture with a single candidate."""
+    """The segmentation of a picture that is one digit, whatever it looks like."""
     line = TextLine(1, {(0, 1): digit}, {(0, 1): 1.0})
-    return Segmentation([line], [], ink_HW, is_digit=True)
+    return Segmentation([line], [], ink_HW, no_digit_prior=0.0)

@@ -25,14 +25,13 @@ from mnistcli.runs.checkpoint import BUNDLED, LoadedModel, load_checkpoint
 from mnistcli.runs.finder_file import load_finder
 
 # If the two most probable classes are closer than this, the prediction is in doubt.
-DOUBTFUL_MARGIN = 0.8
+DOUBTFUL_MARGIN = 0.7
 # So is a candidate that is a digit with a lower probability.
-DOUBTFUL_DIGIT = 0.75
-# The log-probability that ink in a line of digits is left out, before the network has seen it:
-# of ink of a digit's size, and of smaller marks.
-LEFT_OUT, SMALL_LEFT_OUT = math.log(0.02), math.log(0.25)
-# Ink lower and narrower than this share of the line is small. A digit lower than the second is
-# the less probable the lower it is.
+DOUBTFUL_DIGIT = 0.5
+# The probability that small ink in a line of digits is no digit, before the network has seen it.
+SMALL_PRIOR = 0.25
+# Ink lower than this share of the line is small. A digit lower than the second is the less
+# probable the lower it is.
 SMALL_HEIGHT, LOW_HEIGHT, LOWNESS_COST = 0.35, 0.5, 8.0
 # 99.9 % of MNIST's training digits have a mean ink (0..1) and a stroke width
 # (`stroke_width_px`) within these bounds.
@@ -215,23 +214,20 @@ class _Choice:
 def _choose(segmentation: Segmentation, scores: Scores) -> _Choice:
     digits, left_out = [], list(segmentation.left_out)
     for number, line in enumerate(segmentation.lines):
-        for span, is_digit in best_path(line, scores):
+        for span, is_digit in best_path(line, scores, segmentation.no_digit_prior):
             image = line.candidates[span]
-            if is_digit or segmentation.is_digit:
+            if is_digit:
                 digits.append((image, number))
             else:
                 is_mark = line.heights[span] < SMALL_HEIGHT
                 reason = "a mark, lower than the digits" if is_mark else "no digit"
                 left_out.append(LeftOut(image, reason))
-    if not digits and segmentation.is_thumbnail and len(segmentation.lines) == 1:
-        [line] = segmentation.lines
-        whole = line.candidates.get((0, line.num_fragments))
-        if whole:
-            return _Choice([(whole, 0)], list(segmentation.left_out))
     return _Choice(digits, left_out)
 
 
-def best_path(line: TextLine, scores: Scores) -> list[tuple[tuple[int, int], bool]]:
+def best_path(
+    line: TextLine, scores: Scores, no_digit_prior: float
+) -> list[tuple[tuple[int, int], bool]]:
     """The most probable division of a line into digits and ink that is left out, from the left.
 
     Each span of fragments with whether it is a digit (dynamic programming over the lattice).
@@ -242,7 +238,9 @@ def best_path(line: TextLine, scores: Scores) -> list[tuple[tuple[int, int], boo
             (best[first][0] + score, span, is_digit)
             for first in range(end)
             if (span := (first, end)) in line.candidates
-            for score, is_digit in _span_scores(line, span, scores[line.candidates[span]])
+            for score, is_digit in _span_scores(
+                line, span, scores[line.candidates[span]], no_digit_prior
+            )
         ]
         best.append(max(ways, key=lambda way: way[0]))
     path = []
@@ -256,7 +254,10 @@ def best_path(line: TextLine, scores: Scores) -> list[tuple[tuple[int, int], boo
 
 
 def _span_scores(
-    line: TextLine, span: tuple[int, int], log_probabilities_K: NDArray[np.float32]
+    line: TextLine,
+    span: tuple[int, int],
+    log_probabilities_K: NDArray[np.float32],
+    no_digit_prior: float,
 ) -> list[tuple[float, bool]]:
     """The log-probability of a span as a digit and, if it is one fragment, as left out."""
     height = line.heights[span]
@@ -265,9 +266,11 @@ def _span_scores(
         as_digit -= LOWNESS_COST * math.log(LOW_HEIGHT / height) ** 2
     ways = [(as_digit, True)]
     if span[1] == span[0] + 1:
-        prior = SMALL_LEFT_OUT if height < SMALL_HEIGHT else LEFT_OUT
-        no_digit = 0.0 if height < SMALL_HEIGHT else max(float(log_probabilities_K[-1]), -5.0)
-        ways.append((prior + no_digit / 2, False))
+        if height < SMALL_HEIGHT:
+            ways.append((math.log(SMALL_PRIOR), False))
+        elif no_digit_prior:
+            no_digit = max(float(log_probabilities_K[-1]), -5.0)
+            ways.append((math.log(no_digit_prior) + no_digit / 2, False))
     return ways
 
 

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from mnistcli.data.examples import Examples
 from mnistcli.data.mnist_format import normalize_ink
-from mnistcli.synthesis.canvas import Ink, draw_text, random_font
+from mnistcli.synthesis.canvas import Ink, draw_polyline, draw_text, random_font
 from mnistcli.synthesis.marks import draw_blobs, draw_frame_parts, draw_mark, draw_strike
 from mnistcli.synthesis.pen_digits import pen_digits
 from mnistcli.synthesis.shapes import PEN_SHARES, DigitShapes, Pose, draw_pen_digit
@@ -38,6 +38,8 @@ SHARES = {"single": 28, "cut": 38, "other": 16, "pen": 18}
 OTHERS = {"mark": 0.3, "letter": 0.12, "word": 0.12, "frame": 0.22, "blob": 0.12, "struck": 0.12}
 # Printed characters that are unlike digits.
 LETTERS = tuple("AEFHKMNPRTUVWXYaekmnrtwxhdfp?%&#@$")
+# So many digits of other pens stand beside the rest of a printed line, and lean by more than usual.
+RULED_SHARE, LEANING_SHARE = 0.15, 0.25
 # Ink narrower than this share of its height may be a 1.
 NARROW = 0.5
 # The examples are made of so many digits, whose skeletons are found once in each chunk. The number
@@ -92,7 +94,7 @@ class ExampleComposer:
     def single(self, rng: np.random.Generator) -> LabeledImage | None:
         """A digit by another pen, as it would be found on a page."""
         number = self.draw_number(1, rng.uniform(20, 70), 0, rng)
-        return _finish(number.layers_LHW[0], number.labels[0], rng)
+        return _finish(_beside_line(number.layers_LHW[0], rng), number.labels[0], rng)
 
     def cut(self, rng: np.random.Generator) -> LabeledImage | None:
         """A piece between two cuts through a number; None if it is neither digit nor none."""
@@ -120,7 +122,8 @@ class ExampleComposer:
         label = number.label_of(columns)
         if label is None:
             return None
-        return _finish(number.layers_LHW[:, :, columns].max(axis=0), label, rng)
+        ink_HW = number.layers_LHW[:, :, columns].max(axis=0)
+        return _finish(ink_HW if label == NO_DIGIT else _beside_line(ink_HW, rng), label, rng)
 
     def other(self, rng: np.random.Generator) -> LabeledImage | None:
         """Ink that is no digit: marks, letters, frames, stains, digits that are crossed out."""
@@ -163,7 +166,9 @@ class ExampleComposer:
             np.clip(height_px * math.exp(rng.normal(math.log(0.09), 0.4)), 0.9, 0.25 * height_px)
         )
         pen = pen_px if rng.random() < 0.5 else None
-        pose = Pose(width / 2, side / 2, height_px, rng.normal(0, 0.08), rng.normal(0, 0.14))
+        lean = 2.0 if rng.random() < LEANING_SHARE else 1.0
+        tilt, slant = rng.normal(0, 0.08 * lean), rng.normal(0, 0.14 * lean)
+        pose = Pose(width / 2, side / 2, height_px, tilt, slant)
         layers: list[Ink] = []
         labels: list[int] = []
         # In each row, the last column with ink so far.
@@ -229,6 +234,25 @@ class Number:
             return self.labels[main]
         is_several = (shown_L > 0.55).sum() >= 2 or (shown_L[main] > 0.9 and others > 0.2)
         return NO_DIGIT if is_several or shown_L.max() < 0.7 else None
+
+
+def _beside_line(ink_HW: Ink, rng: np.random.Generator) -> Ink:
+    """The ink, sometimes with the rest of a rule or of a frame's side: thin, and fainter."""
+    rows_N, columns_N = np.nonzero(ink_HW > 0.3)
+    if rng.random() >= RULED_SHARE or not len(rows_N):
+        return ink_HW
+    low = np.array([columns_N.min(), rows_N.min()], float)
+    high = np.array([columns_N.max(), rows_N.max()], float)
+    height = max(1.0, high[1] - low[1])
+    start, end = low - height * rng.uniform(-0.4, 0.2, 2), high + height * rng.uniform(-0.4, 0.2, 2)
+    # Mostly a rule below.
+    axis, below = (1, 0.85) if rng.random() < 0.75 else (0, 0.5)
+    side = high if rng.random() < below else low
+    start[axis] = end[axis] = side[axis] + height * rng.normal(0, 0.04)
+    end[axis] += height * rng.normal(0, 0.02)
+    line_HW = np.zeros_like(ink_HW)
+    draw_polyline(line_HW, [tuple(start), tuple(end)], height * rng.uniform(0.02, 0.09))
+    return np.asarray(np.maximum(ink_HW, line_HW * rng.uniform(0.15, 0.75)))
 
 
 def _finish(ink_HW: Ink, label: int, rng: np.random.Generator) -> LabeledImage | None:

@@ -26,6 +26,8 @@ def draw_lines(writing: Writing, side_px: int, rng: np.random.Generator) -> Ink:
         v_HW = v_HW + rng.uniform(0, 0.05) * writing.height_px * wave_1W
     usual_px = max(1.0, 0.035 * writing.height_px)
     line_px = float(np.clip(usual_px * math.exp(rng.normal(0, 0.5)), 0.7, MAX_LINE_PX))
+    if rng.random() < 0.3:  # as thick as the pen
+        line_px = max(line_px, writing.pen_px * rng.uniform(0.4, 1.3))
     draw: Drawing
     if writing.layout == "cells":
         draw = _cells
@@ -95,7 +97,7 @@ def _squared(
 
 
 def _frame(writing: Writing, u_HW: Ink, v_HW: Ink, line_px: float, rng: np.random.Generator) -> Ink:
-    """A frame around all rows, often as thick as the pen, so that digits touch it."""
+    """A frame around all rows, so close that digits touch it."""
     height = writing.height_px
     center_u = (writing.first + writing.last) / 2 * writing.pitch_px + writing.offset[0]
     width = (writing.last - writing.first + 1) * writing.pitch_px / 2
@@ -105,8 +107,6 @@ def _frame(writing: Writing, u_HW: Ink, v_HW: Ink, line_px: float, rng: np.rando
     outside_v_HW = np.abs(v_HW - writing.offset[1]) - half_height
     distance_HW = np.minimum(np.maximum(outside_u_HW, outside_v_HW), 0)
     distance_HW += np.hypot(outside_u_HW.clip(min=0), outside_v_HW.clip(min=0))
-    if rng.random() < 0.6:
-        line_px = max(line_px, writing.pen_px * rng.uniform(0.4, 1.3))
     return stroke(np.abs(distance_HW), line_px)
 
 

@@ -1,6 +1,6 @@
 """Whole pages: digits and marks among lines, print, stains and paper, and which ink is writing.
 
-Shapes: H rows, W columns, both `PAGE_PX`.
+Shapes: H rows, W columns; both `PAGE_PX`, unless a page is cropped.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ LETTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:.")
 PEN_SHARE = 0.65
 # So many digits are 1s of a bare straight stroke, which are easily taken for printed lines.
 BAR_SHARE = 0.06
+# A page may be cropped close to its writing and lines, up to so many heights of a digit.
+CROP_MARGIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class Page:
     ink_HW: NDArray[np.uint8]
 
 
-def compose_page(shapes: DigitShapes, rng: np.random.Generator) -> Page:
-    """A random page with digits of `shapes`."""
+def compose_page(
+    shapes: DigitShapes, rng: np.random.Generator, size_px: tuple[int, int] = (PAGE_PX, PAGE_PX)
+) -> Page:
+    """A random page with digits of `shapes`, or a part of this height and width of it."""
     writing, photo = random_writing(rng, PAGE_PX), random_photo(rng)
     ink_HW = draw_writing(writing, shapes, rng)
     lines_HW = draw_lines(writing, PAGE_PX, rng)
@@ -51,7 +55,27 @@ def compose_page(shapes: DigitShapes, rng: np.random.Generator) -> Page:
         gray_HW, hidden_HW = draw_surroundings(gray_HW, writing.tilt, rng)
     pixels_HW = take_photo(gray_HW, photo, pen_px=writing.pen_px, rng=rng)
     visible_HW = np.where(hidden_HW, 0, ink_HW) * writing.is_legible
-    return Page(pixels_HW, np.rint(255 * visible_HW).astype(np.uint8))
+    margin_px = CROP_MARGIN * writing.height_px
+    kept = _window(np.maximum(ink_HW, lines_HW) > 0.5, size_px, margin_px, rng)
+    return Page(pixels_HW[kept], np.rint(255 * visible_HW[kept]).astype(np.uint8))
+
+
+def _window(
+    content_HW: NDArray[np.bool_],
+    size_px: tuple[int, int],
+    margin_px: float,
+    rng: np.random.Generator,
+) -> tuple[slice, ...]:
+    """A part of the page that begins or ends near its content, both downwards and across."""
+    sides = []
+    for axis, size in enumerate(size_px):
+        used_N = np.flatnonzero(content_HW.any(axis=1 - axis))
+        first, last = (used_N[0], used_N[-1] + 1) if len(used_N) else (0, PAGE_PX)
+        margin = int(rng.uniform(0, margin_px))
+        start = first - margin if rng.random() < 0.5 else last + margin - size
+        start = min(max(0, start), PAGE_PX - size)
+        sides.append(slice(start, start + size))
+    return tuple(sides)
 
 
 def draw_writing(writing: Writing, shapes: DigitShapes, rng: np.random.Generator) -> Ink:

@@ -16,6 +16,8 @@ from mnistcli.synthesis.canvas import Ink, centered_axes, smooth_noise
 
 # The faintest ink, as a share of the paper's brightness.
 MIN_CONTRAST = 0.15
+# So many drawings are on a checkered background.
+CHECKERED_SHARE = 0.12
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ def random_photo(rng: np.random.Generator) -> Photo:
 
 def draw_paper(photo: Photo, side_px: int, rng: np.random.Generator) -> Ink:
     """Blank paper in uneven light, with its texture and perhaps a shadow, (H, W)."""
-    if photo.is_drawn:
-        return np.full((side_px, side_px), rng.uniform(0.93, 1), np.float32)
     shape = (side_px, side_px)
+    if photo.is_drawn:
+        screen_HW = np.full(shape, rng.uniform(0.93, 1), np.float32)
+        return _checkered(screen_HW, rng) if rng.random() < CHECKERED_SHARE else screen_HW
     y_H1, x_1W = (axis / side_px for axis in centered_axes(side_px))
     paper_HW = np.full(shape, rng.uniform(0.55, 1), np.float32)
     slope_x, slope_y = rng.normal(0, 0.24, 2)
@@ -59,12 +62,19 @@ def draw_paper(photo: Photo, side_px: int, rng: np.random.Generator) -> Ink:
     return paper_HW
 
 
+def _checkered(screen_HW: Ink, rng: np.random.Generator) -> Ink:
+    """The squares by which drawing programs mean that nothing is there."""
+    square_px = rng.uniform(2, 14)
+    rows_H1, columns_1W = (np.floor(axis / square_px) for axis in centered_axes(len(screen_HW)))
+    return np.asarray(screen_HW * (1 - rng.uniform(0.02, 0.25) * ((rows_H1 + columns_1W) % 2)))
+
+
 def draw_surroundings(
     gray_HW: Ink, tilt: float, rng: np.random.Generator
 ) -> tuple[Ink, NDArray[np.bool_]]:
     """The picture with a table around the sheet or something dark on it; what is hidden by it."""
     hidden_HW = np.zeros(gray_HW.shape, bool)
-    for draw, share in ((_table_around, 0.14), (_thing_on_top, 0.08)):
+    for draw, share in ((_table_around, 0.2), (_thing_on_top, 0.08)):
         if rng.random() < share:
             cover_HW, tone_HW = draw(len(gray_HW), tilt, rng)
             gray_HW = gray_HW * (1 - cover_HW) + tone_HW * cover_HW
@@ -78,7 +88,8 @@ def _table_around(side_px: int, tilt: float, rng: np.random.Generator) -> tuple[
     angle = tilt + float(rng.normal(0, 0.06)) + int(rng.integers(4)) * math.pi / 2
     if rng.random() < 0.3:
         angle = rng.uniform(0, 2 * math.pi)
-    distance_HW = x_1W * math.cos(angle) + y_H1 * math.sin(angle) - rng.uniform(0.15, 0.5) * side_px
+    distance_HW = x_1W * math.cos(angle) + y_H1 * math.sin(angle)
+    distance_HW -= rng.uniform(0.15, 0.65) * side_px
     if rng.random() < 0.5:
         other_HW = y_H1 * math.cos(angle) - x_1W * math.sin(angle)
         distance_HW = np.maximum(distance_HW, other_HW - rng.uniform(0.15, 0.5) * side_px)
@@ -89,7 +100,8 @@ def _table_around(side_px: int, tilt: float, rng: np.random.Generator) -> tuple[
         grain = rng.standard_normal((int(side_px / rng.uniform(2, 8)), 4)).astype(np.float32)
         image = Image.fromarray(grain).resize((side_px, side_px), Image.Resampling.BICUBIC)
         texture_HW = np.asarray(image)
-    tone_HW = rng.uniform(0.02, 0.95) * (1 + rng.uniform(0, 0.35) * texture_HW)
+    roughness = rng.uniform(0, 0.35) if rng.random() < 0.7 else rng.uniform(0.3, 0.9)
+    tone_HW = rng.uniform(0.02, 0.95) * (1 + roughness * texture_HW)
     return _sigmoid(distance_HW / softness_px), tone_HW.clip(0, 1)
 
 

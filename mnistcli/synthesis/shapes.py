@@ -20,7 +20,7 @@ from mnistcli.synthesis.pen_digits import draw_digit, render_strokes
 # Skeletons are found on images enlarged by this factor, and distances to them kept up to a limit.
 ENLARGED, MAX_DISTANCE_PX = 2, 9.0
 # How often each class is drawn by `pen_digits`: more often where European hands differ.
-PEN_SHARES = (0.08, 0.26, 0.06, 0.06, 0.13, 0.06, 0.06, 0.13, 0.06, 0.10)
+PEN_SHARES = (0.08, 0.24, 0.06, 0.08, 0.12, 0.06, 0.06, 0.12, 0.05, 0.13)
 
 
 @dataclass(frozen=True)

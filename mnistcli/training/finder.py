@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mnistcli.data.examples import Examples
 from mnistcli.errors import RunError
-from mnistcli.models.ink_finder import InkFinder
-from mnistcli.synthesis.page import compose_page
+from mnistcli.models.ink_finder import STRIDE_PX, InkFinder
+from mnistcli.synthesis.page import PAGE_PX, compose_page
 from mnistcli.synthesis.shapes import DigitShapes
 
 BATCH_SIZE = 16
+# On this share of the steps the pages are cropped, the sides no smaller than so many pixels.
+CROPPED_SHARE, MIN_SIDE_PX = 0.4, 48
 # Enough handwriting; each digit's skeleton is found once.
 NUM_DIGITS = 6000
 MAX_LR, WEIGHT_DECAY, WARMUP_STEPS = 3e-3, 0.01, 100
@@ -40,16 +42,23 @@ class FinderStep:
 
 
 class PageStream(IterableDataset[tuple[NDArray[np.uint8], NDArray[np.uint8]]]):
-    """Endless random pages: gray and ink, both uint8 (1, H, W)."""
+    """Endless batches of random pages: gray and ink, both uint8 (N, 1, H, W)."""
 
     def __init__(self, shapes: DigitShapes, seed: int) -> None:
         self._shapes, self._seed = shapes, seed
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         rng = np.random.default_rng(self._seed)
+        sides_px = range(MIN_SIDE_PX, PAGE_PX + 1, STRIDE_PX)
         while True:
-            page = compose_page(self._shapes, rng)
-            yield page.gray_HW[None], page.ink_HW[None]
+            size_px = (PAGE_PX, PAGE_PX)
+            if rng.random() < CROPPED_SHARE:
+                size_px = tuple(rng.choice(sides_px, 2).tolist())
+            pages = [compose_page(self._shapes, rng, size_px) for _ in range(BATCH_SIZE)]
+            yield (
+                np.stack([page.gray_HW[None] for page in pages]),
+                np.stack([page.ink_HW[None] for page in pages]),
+            )
 
 
 def fit_finder(
@@ -70,7 +79,7 @@ def fit_finder(
     shapes = DigitShapes.from_examples(digits, NUM_DIGITS, np.random.default_rng(seed))
     stream = PageStream(shapes, seed)
     # One process composes pages about as fast as two cores train on them.
-    pages = iter(DataLoader(stream, BATCH_SIZE, num_workers=1, prefetch_factor=8))
+    pages = iter(DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=8))
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=MAX_LR, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: _lr_factor(n, num_steps))

@@ -461,7 +461,6 @@ def test_checkpoints_of_other_classes_are_not_averaged(mnist: Mnist, trained: Pa
 
 @pytest.mark.slow
 @pytest.mark.pictures
-@pytest.mark.xfail(strict=True, reason="missed by the new reader: 170 of 173, and 6 of 10")
 def test_pictures_by_many_people(mnist: Mnist) -> None:
     """At least 171 of 173 handwritten digits, and 10 of 10 pictures of several."""
     result = mnist("predict", PICTURES, "--labels", PICTURES / "labels.csv", "--json")

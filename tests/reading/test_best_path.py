@@ -5,13 +5,19 @@ import pytest
 
 from mnistcli.reading.digit import DigitImage
 from mnistcli.reading.lattice import TextLine
+from mnistcli.reading.pipeline import PAGE_PRIOR, THUMBNAIL_PRIOR
 from mnistcli.reading.predict import Scores, best_path
 
 Span = tuple[int, int]
 Path = list[tuple[Span, bool]]
 
 
-def path(probabilities: dict[Span, float], heights: dict[Span, float] | None = None) -> Path:
+def path(
+    probabilities: dict[Span, float],
+    heights: dict[Span, float] | None = None,
+    *,
+    no_digit_prior: float = PAGE_PRIOR,
+) -> Path:
     """The best path if each span is a digit with this probability, and as high as the line."""
     pixels_HW = np.zeros((28, 28), np.uint8)
     candidates = {span: DigitImage(pixels_HW, (0, 0, 1, 1)) for span in probabilities}
@@ -23,7 +29,7 @@ def path(probabilities: dict[Span, float], heights: dict[Span, float] | None = N
         classes_K = np.array([0.99 * share, *[0.01 * share / 9] * 9, 1 - share])
         scores[image] = np.log(classes_K).astype(np.float32)
     all_heights = dict.fromkeys(probabilities, 1.0) | (heights or {})
-    return best_path(TextLine(num, candidates, all_heights), scores)
+    return best_path(TextLine(num, candidates, all_heights), scores, no_digit_prior)
 
 
 def test_one_digit_or_two() -> None:
@@ -41,6 +47,11 @@ def test_the_whole_line_counts_and_not_each_digit() -> None:
 def test_what_is_surely_no_digit_is_left_out() -> None:
     assert path({(0, 1): 0.9, (1, 2): 1e-5}) == [((0, 1), True), ((1, 2), False)]
     assert path({(0, 1): 1e-5}) == [((0, 1), False)]
+
+
+@pytest.mark.parametrize("prior", [THUMBNAIL_PRIOR, 0.0])
+def test_a_strange_digit_is_read_where_there_is_hardly_anything_else(prior: float) -> None:
+    assert path({(0, 1): 1e-5}, no_digit_prior=prior) == [((0, 1), True)]
 
 
 def test_an_unlikely_digit_is_read_rather_than_left_out() -> None:
@@ -66,4 +77,4 @@ def test_only_single_fragments_are_left_out() -> None:
 
 
 def test_a_line_without_fragments_has_no_digits() -> None:
-    assert best_path(TextLine(0, {}, {}), {}) == []
+    assert best_path(TextLine(0, {}, {}), {}, PAGE_PRIOR) == []
