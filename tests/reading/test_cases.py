@@ -67,7 +67,8 @@ def num_read(pictures: Iterator[tuple[Image.Image, str]]) -> int:
 @pytest.mark.slow
 @pytest.mark.mnist
 @pytest.mark.parametrize(
-    "margin_px", [0, pytest.param(1, marks=pytest.mark.xfail(reason="missed: 113 of 120")), 3]
+    "margin_px",
+    [0, pytest.param(1, marks=pytest.mark.xfail(strict=False, reason="missed: 113 of 120")), 3],
 )
 def test_numbers_cropped_to_their_ink(digits: list[Digit], margin_px: int) -> None:
     assert num_read(numbers(digits, 120, margin_px=margin_px)) >= 114
