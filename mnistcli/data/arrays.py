@@ -1,4 +1,4 @@
-"""Array types of pictures, and two measures that several steps of reading them need.
+"""Array types of pictures, and measures that several steps of reading them need.
 
 Array names end in their shape: H rows, W columns, C channels, N pixels, K connected components.
 """
@@ -25,6 +25,12 @@ def quantile(values: GrayImage, share: float) -> float:
     """
     rank = round(share * (values.size - 1))
     return float(np.partition(values, rank, axis=None)[rank])
+
+
+def mask_box(mask_HW: Mask) -> Box:
+    """The box of the pixels that are set, at least one."""
+    rows_N, columns_N = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
+    return int(columns_N[0]), int(rows_N[0]), int(columns_N[-1]) + 1, int(rows_N[-1]) + 1
 
 
 def border_pixels(pixels: NDArray[Scalar], inset: int) -> NDArray[Scalar]:

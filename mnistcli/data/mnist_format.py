@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from mnistcli.data.arrays import Box, GrayImage, quantile
+from mnistcli.data.arrays import Box, GrayImage, mask_box, quantile
 
 # The box, the image, and where the center of mass is, counted from pixel 0. The
 # training set's centers average 14.0.
@@ -56,9 +56,7 @@ def normalize_ink(ink_HW: GrayImage) -> NDArray[np.uint8]:
 
 def ink_box(ink_HW: GrayImage, *, visible: float = VISIBLE_INK) -> Box:
     """The box of the pixels with more than this share of the darkest ink."""
-    visible_HW = ink_HW > visible * ink_HW.max()
-    rows_N, columns_N = np.flatnonzero(visible_HW.any(1)), np.flatnonzero(visible_HW.any(0))
-    return int(columns_N[0]), int(rows_N[0]), int(columns_N[-1]) + 1, int(rows_N[-1]) + 1
+    return mask_box(ink_HW > visible * ink_HW.max())
 
 
 def fit_to_box(ink_HW: GrayImage) -> GrayImage:

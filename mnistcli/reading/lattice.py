@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from mnistcli.data.arrays import Box, GrayImage, Labels
+from mnistcli.data.arrays import Box, GrayImage, Labels, mask_box
 from mnistcli.data.mnist_format import normalize_ink
 from mnistcli.reading.cuts import find_cuts
 from mnistcli.reading.digit import DigitImage, Placement
@@ -128,10 +128,8 @@ def cut_out(parts: list[Part], ink_HW: GrayImage, labels_HW: Labels) -> Fragment
 
 def trim(fragment: Fragment) -> Fragment:
     """A fragment without rows and columns of hardly any ink at its edges."""
-    is_ink_HW = fragment.ink_HW > LOW_INK
-    rows_N, columns_N = np.flatnonzero(is_ink_HW.any(1)), np.flatnonzero(is_ink_HW.any(0))
-    top, left = int(rows_N[0]), int(columns_N[0])
-    ink_HW = fragment.ink_HW[top : rows_N[-1] + 1, left : columns_N[-1] + 1]
+    left, top, right, bottom = mask_box(fragment.ink_HW > LOW_INK)
+    ink_HW = fragment.ink_HW[top:bottom, left:right]
     return Fragment(ink_HW, fragment.left + left, fragment.top + top)
 
 

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mnistcli.data.arrays import mask_box
 from mnistcli.data.examples import Examples
 from mnistcli.data.mnist_format import normalize_ink
 from mnistcli.synthesis.canvas import Ink, draw_polyline, draw_text, random_font
@@ -238,11 +239,11 @@ class Number:
 
 def _beside_line(ink_HW: Ink, rng: np.random.Generator) -> Ink:
     """The ink, sometimes with the rest of a rule or of a frame's side: thin, and fainter."""
-    rows_N, columns_N = np.nonzero(ink_HW > 0.3)
-    if rng.random() >= RULED_SHARE or not len(rows_N):
+    is_ink_HW = ink_HW > 0.3
+    if rng.random() >= RULED_SHARE or not is_ink_HW.any():
         return ink_HW
-    low = np.array([columns_N.min(), rows_N.min()], float)
-    high = np.array([columns_N.max(), rows_N.max()], float)
+    left, top, right, bottom = mask_box(is_ink_HW)
+    low, high = np.array([left, top], float), np.array([right - 1, bottom - 1], float)
     height = max(1.0, high[1] - low[1])
     start, end = low - height * rng.uniform(-0.4, 0.2, 2), high + height * rng.uniform(-0.4, 0.2, 2)
     # Mostly a rule below.
