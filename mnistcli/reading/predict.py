@@ -6,6 +6,7 @@ Shapes: N images, M networks, K classes.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -112,9 +113,13 @@ class Reading:
 class Networks:
     """What reading pictures takes: `reader` decides which ink is a digit, `models` which digit."""
 
-    finder: InkFinder
     reader: LoadedModel
     models: Sequence[LoadedModel]
+
+    @cached_property
+    def finder(self) -> InkFinder:
+        """The bundled one, loaded when the first page is read: pictures of a digit take none."""
+        return load_finder()
 
 
 def load_networks(models: Sequence[LoadedModel] = ()) -> Networks:
@@ -131,28 +136,30 @@ def load_networks(models: Sequence[LoadedModel] = ()) -> Networks:
         if model.card.settings.composed or model.card.classes != reader.card.classes:
             reader = model
             break
-    return Networks(
-        load_finder(), reader, models or [reader, load_checkpoint(BUNDLED["cnn-small"])]
-    )
+    return Networks(reader, models or [reader, load_checkpoint(BUNDLED["cnn-small"])])
 
 
 def read_pictures(
     pictures: Sequence[PictureResult], networks: Networks, *, single: bool
 ) -> list[Reading]:
-    """What is read in pictures, nothing in those with an error; on the CPU."""
+    """What is read in pictures, nothing in those with an error; on the CPU.
+
+    Raises:
+        DataError: the package's file of the finder is damaged.
+    """
     return read_segmentations(
-        [_segmentation(picture, networks.finder, single=single) for picture in pictures],
+        [_segmentation(picture, networks, single=single) for picture in pictures],
         networks.reader,
         networks.models,
     )
 
 
-def _segmentation(picture: PictureResult, finder: InkFinder, *, single: bool) -> Segmentation:
+def _segmentation(picture: PictureResult, networks: Networks, *, single: bool) -> Segmentation:
     if picture.error:
         return NOTHING
     if picture.segmentation:
         return picture.segmentation
-    ink_HW = find_page_ink(finder, picture.gray())
+    ink_HW = find_page_ink(networks.finder, picture.gray())
     return segment_ink(ink_HW, picture.size, single=single)
 
 

@@ -29,7 +29,6 @@ from mnistcli.runs.history import (
     write_metrics,
 )
 from mnistcli.runs.saved_state import SavedState, read_state, save_state
-from mnistcli.synthesis.examples import compose_examples
 from mnistcli.system.machine import memory_bytes
 from mnistcli.system.signals import defer_interrupts
 from mnistcli.training.device import Choice, pick_device, pick_precision
@@ -207,6 +206,8 @@ def _add_composed(plan: TrainingPlan, train: Examples) -> Examples:
             why="It composes numbers of the digits 0 to 9.",
             fix="Leave --composed out, or use --dataset mnist",
         )
+    from mnistcli.synthesis.examples import compose_examples
+
     composed = compose_examples(train, plan.settings.composed, plan.settings.seed)
     return Examples(
         torch.cat([train.images_NHW, composed.images_NHW]),
