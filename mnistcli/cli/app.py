@@ -12,6 +12,7 @@ import typer
 from mnistcli.cli.bench import bench
 from mnistcli.cli.doctor import doctor
 from mnistcli.cli.download import download
+from mnistcli.cli.draw import draw
 from mnistcli.cli.eval import evaluate
 from mnistcli.cli.options import ListCommand
 from mnistcli.cli.plot import plot
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("train", cls=ListCommand)(train)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
+app.command("draw")(draw)
 app.command("summary", cls=ListCommand)(summary)
 app.command("runs")(list_runs)
 app.command("plot")(plot)
