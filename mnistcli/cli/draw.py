@@ -31,7 +31,7 @@ def draw(
         Path | None,
         typer.Option(
             "--keep",
-            help="A directory that collects drawings and their labels, as mnist predict reads them.",
+            help="A directory that collects drawings and their labels for mnist predict.",
             metavar="DIR",
             file_okay=False,
         ),

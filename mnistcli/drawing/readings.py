@@ -34,8 +34,8 @@ class PageReader:
 
     def warm_up(self) -> None:
         """Read a stroke, because the first reading takes much longer than the next ones."""
-        picture = Image.new("L", (320, 320), 255)
-        ImageDraw.Draw(picture).line([(160, 60), (160, 260)], fill=0, width=14)
+        picture = Image.new("L", (256, 256), 255)
+        ImageDraw.Draw(picture).line([(150, 40), (100, 220)], fill=0, width=12)
         file = io.BytesIO()
         picture.save(file, "PNG")
         self.read(file.getvalue())

@@ -1,7 +1,9 @@
 """The server of `mnist draw`: a free port, and uvicorn until Ctrl-C."""
 
 import errno
+import logging
 import socket
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -51,10 +53,16 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        # What a request that is being received may take after Ctrl-C.
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=0,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at once, without a traceback for each request that is cut off."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        super().handle_exit(sig, frame)
 
 
 def _not_an_address(host: str) -> SettingsError:

@@ -8,7 +8,7 @@ const settings = await (await fetch("settings")).json();
 const SIDE = 400;
 // Of the picture that is sent: pixels per unit, the margin around the ink in units, the least side
 // in pixels, and what its sides are multiples of: the server is faster with sizes it has seen.
-const SCALE = 0.8, MARGIN = 24, LEAST = 96, STEP = 32;
+const SCALE = 0.64, MARGIN = 24, LEAST = 96, STEP = 32;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // ---- The sheet: strokes, or a picture ----
@@ -155,12 +155,12 @@ let isReading = false, isStale = false, shown = null;
 async function read() {
   isStale = true;
   if (isReading) return;
-  isReading = true;
+  byId("text").ariaBusy = isReading = true;
   while (isStale) {
     isStale = false;
     await readOnce().catch((error) => (byId("note").textContent = error.message));
   }
-  isReading = false;
+  byId("text").ariaBusy = isReading = false;
 }
 
 async function readOnce() {
