@@ -17,10 +17,20 @@ from tests.helpers.paths import REPOSITORY
 from tests.helpers.processes import ForkServer
 
 COMMANDS = (
-    *("train", "eval", "predict", "summary", "runs", "plot", "download", "doctor", "bench"),
+    *("train", "eval", "predict", "draw", "summary", "runs", "plot", "download", "doctor", "bench"),
     "train-finder",
 )
-HEAVY = {"torch", "torchvision", "matplotlib", "numpy", "scipy", "pydantic", "sklearn", "PIL"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "matplotlib",
+    "numpy",
+    "scipy",
+    "pydantic",
+    "sklearn",
+    "PIL",
+    "uvicorn",
+}
 COMMANDS_PAGE = REPOSITORY / "docs" / "commands.md"
 
 

@@ -4,6 +4,7 @@ import base64
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from PIL import Image
@@ -13,6 +14,10 @@ from tests.drawing.conftest import Server, png
 from tests.helpers.cli import Mnist
 from tests.helpers.strokes import HANDWRITTEN, Stroke, drawn, strokes_of
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page as Tab
+
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not BROWSER, reason="there is no browser (apt install chromium)")
@@ -21,7 +26,7 @@ pytestmark = pytest.mark.skipif(not BROWSER, reason="there is no browser (apt in
 class Page:
     """The page, and a person with a mouse."""
 
-    def __init__(self, page: "playwright.Page") -> None:
+    def __init__(self, page: "Tab") -> None:
         self.page = page
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -56,7 +61,7 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
+def browser() -> "Iterator[Browser]":
     with playwright.sync_playwright() as started:
         # Chromium's sandbox does not start for the root user of a container.
         browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
@@ -65,7 +70,7 @@ def browser() -> Iterator["playwright.Browser"]:
 
 
 @pytest.fixture
-def page(browser: "playwright.Browser", server: Server) -> Iterator[Page]:
+def page(browser: "Browser", server: Server) -> Iterator[Page]:
     tab = browser.new_page()
     page = Page(tab)
     tab.goto(server.url)
@@ -124,8 +129,9 @@ def test_a_picture_is_read_where_it_is(page: Page, way: str) -> None:
     picture = Image.new("L", (400, 200), 255)
     picture.paste(drawn("4", height_px=100), (230, 30))
     if way == "open":
-        file = {"name": "4.png", "mimeType": "image/png", "buffer": png(picture)}
-        page.page.locator("#file").set_input_files(file)
+        page.page.locator("#file").set_input_files(
+            {"name": "4.png", "mimeType": "image/png", "buffer": png(picture)}
+        )
     else:
         page.page.evaluate(
             """([way, base64]) => {
@@ -161,7 +167,9 @@ def test_a_corrected_reading_is_kept(page: Page, kept: Path, mnist: Mnist) -> No
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 375, 768, 1440])
-def test_nothing_is_wider_than_the_screen(page: Page, width: int, scheme: str) -> None:
+def test_nothing_is_wider_than_the_screen(
+    page: Page, width: int, scheme: Literal["light", "dark"]
+) -> None:
     page.page.emulate_media(color_scheme=scheme)
     page.page.set_viewport_size({"width": width, "height": 800})
     page.draw(HANDWRITTEN["7"])

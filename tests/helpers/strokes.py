@@ -78,7 +78,8 @@ def thin(ink_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def trace(skeleton_HW: NDArray[np.bool_]) -> list[list[Pixel]]:
     """Paths through all pixels of a skeleton, from its ends; they meet where it branches."""
     left = {(int(row), int(column)) for row, column in np.argwhere(skeleton_HW)}
-    everywhere, paths = set(left), []
+    everywhere = set(left)
+    paths: list[list[Pixel]] = []
     while left:
         path = [min(left, key=lambda pixel: (len(_near(pixel, left)), pixel))]
         left.remove(path[0])

@@ -310,7 +310,7 @@ function showMaps(details) {
 function showLayer({ network, layer, num_maps: total, shape: [count, height, width], maps }) {
   const heading = document.createElement("h2"), grid = document.createElement("div");
   const name = settings.networks.length > 1 ? `${network}, ${layer}` : layer;
-  heading.textContent = `${name}: ${count} of ${total} maps, ${width} × ${height}`;
+  heading.textContent = `${name}, ${width}\u00a0×\u00a0${height}: ${count} of ${total} maps`;
   const values = toBytes(maps), size = width * height;
   for (let i = 0; i < count; i++) {
     const canvas = Object.assign(document.createElement("canvas"), { width, height });
