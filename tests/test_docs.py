@@ -17,6 +17,7 @@ from tests.helpers.small_mnist import put_data, small_mnist, unpacked
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 # Options that make a documented command quick, on data that are always here.
 ADAPTED = {
+    "draw": "--no-open --port 0",
     "train": "--dataset digits --epochs 1 --out elsewhere",
     "download": "--dataset digits",
     "eval": "--dataset digits",
@@ -45,6 +46,7 @@ def test_every_documented_command_works(
 ) -> None:
     """Run as typed, in a directory with the runs, pictures and data that the pages name."""
     monkeypatch.setitem(DATASETS, "mnist", small_mnist())
+    monkeypatch.setattr("mnistcli.drawing.serve.serve", lambda *_: None)  # it would never end
     create_named_files(trained, line)
     words = shlex.split(line.partition(" > ")[0].replace("NAME", "mlp-50-50"))[1:]
     paths = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]
@@ -59,16 +61,18 @@ def create_named_files(trained: Path, line: str) -> None:
     dated = re.findall(r"runs/([a-z0-9-]+-\d{8}-\d{6})", line)
     for name in (*RUNS, *dated):
         shutil.copytree(trained, Path("runs", name), dirs_exist_ok=True)
-    Path("scans").mkdir()
+    for folder in ("scans", "drawings"):
+        Path(folder).mkdir()
     Path("docs", "images").mkdir(parents=True)
-    for name in ("digit.png", "scan.png", "photo.jpg", "scans/1.png", "docs/images/digit.png"):
+    for name in ("digit.png", "scan.png", "photo.jpg", "scans/1.png", "drawings/1.png", "docs/images/digit.png"):
         shutil.copy(REPOSITORY / "docs" / "images" / "digit.png", name)
     shutil.copy(REPOSITORY / "docs" / "images" / "year.jpg", "docs/images")
     shutil.copy(REPOSITORY / "docs" / "public-records.csv", "docs")
     shutil.copy(BUNDLED_FINDER, "ink-finder.pth")
     put_data(Path("data"), unpacked())
     Path("labels.csv").write_text("file,label\nscans/1.png,7\n")
-    Path("scans", "labels.csv").write_text("file,label\n1.png,7\n")
+    for folder in ("scans", "drawings"):
+        Path(folder, "labels.csv").write_text("file,label\n1.png,7\n")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
