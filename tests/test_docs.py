@@ -64,7 +64,14 @@ def create_named_files(trained: Path, line: str) -> None:
     for folder in ("scans", "drawings"):
         Path(folder).mkdir()
     Path("docs", "images").mkdir(parents=True)
-    for name in ("digit.png", "scan.png", "photo.jpg", "scans/1.png", "drawings/1.png", "docs/images/digit.png"):
+    for name in (
+        "digit.png",
+        "scan.png",
+        "photo.jpg",
+        "scans/1.png",
+        "drawings/1.png",
+        "docs/images/digit.png",
+    ):
         shutil.copy(REPOSITORY / "docs" / "images" / "digit.png", name)
     shutil.copy(REPOSITORY / "docs" / "images" / "year.jpg", "docs/images")
     shutil.copy(REPOSITORY / "docs" / "public-records.csv", "docs")
