@@ -43,7 +43,7 @@ def run_python(code: str) -> str:
     return result.stdout
 
 
-def test_there_are_ten_commands() -> None:
+def test_all_commands_are_listed() -> None:
     assert sorted(command.name or "" for command in app.registered_commands) == sorted(COMMANDS)
 
 
