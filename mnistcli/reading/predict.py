@@ -43,12 +43,17 @@ UNTRAINED_NO_DIGIT = 4.0
 
 @dataclass(frozen=True)
 class Prediction:
-    """A digit: each class's probability (0..1, sum 1), and that it is a digit at all."""
+    """A digit: each class's probability (0..1, sum 1), and that it is a digit at all.
+
+    `by_network` has each network's probabilities, in the order of the classes; their mean is
+    `probabilities`.
+    """
 
     probabilities: dict[str, float]
     digit: DigitImage
     line: int
     digit_probability: float
+    by_network: Sequence[Sequence[float]] = ()
 
     def top(self, num: int) -> list[tuple[str, float]]:
         """The `num` most probable classes with their probabilities, most probable first."""
@@ -190,15 +195,20 @@ def read_segmentations(
         logits_NK[chosen_N] if model is reader else _logits(model, pixels_NHW[chosen_N])
         for model in models
     ]
-    probabilities_NK = torch.stack(logits_MNK).softmax(dim=2).mean(dim=0).tolist()
+    probabilities_MNK = torch.stack(logits_MNK).softmax(dim=2)
+    probabilities_NK = probabilities_MNK.mean(dim=0).tolist()
+    probabilities_NMK = probabilities_MNK.transpose(0, 1).tolist()
     predictions = iter(
         Prediction(
             dict(zip(models[0].card.classes, values_K, strict=True)),
             digit,
             line,
             float(1 - np.exp(scores[digit][-1])),
+            values_MK,
         )
-        for (digit, line), values_K in zip(digits, probabilities_NK, strict=True)
+        for (digit, line), values_K, values_MK in zip(
+            digits, probabilities_NK, probabilities_NMK, strict=True
+        )
     )
     return [
         Reading([next(predictions) for _ in choice.digits], choice.left_out, found.ink_HW)

@@ -84,6 +84,12 @@ def test_probabilities_are_averaged_over_the_networks(trained: Path) -> None:
     one, other = probabilities(first), probabilities(second)
     assert np.abs(one - other).max() > 0.01
     assert probabilities(first, second) == pytest.approx((one + other) / 2, abs=1e-6)
+    both = [
+        digit.by_network
+        for reading in read_segmentations(pictures, reader, [first, second])
+        for digit in reading.predictions
+    ]
+    assert np.array(both) == pytest.approx(np.stack([one, other], axis=1), abs=1e-6)
     with_reader = (probabilities(reader) + one) / 2
     assert probabilities(reader, first) == pytest.approx(with_reader, abs=1e-6)
 
