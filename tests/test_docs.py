@@ -17,7 +17,7 @@ from tests.helpers.small_mnist import put_data, small_mnist, unpacked
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 # Options that make a documented command quick, on data that are always here.
 ADAPTED = {
-    "draw": "--no-open --port 0",
+    "draw": "--no-open",
     "train": "--dataset digits --epochs 1 --out elsewhere",
     "download": "--dataset digits",
     "eval": "--dataset digits",
@@ -46,7 +46,7 @@ def test_every_documented_command_works(
 ) -> None:
     """Run as typed, in a directory with the runs, pictures and data that the pages name."""
     monkeypatch.setitem(DATASETS, "mnist", small_mnist())
-    monkeypatch.setattr("mnistcli.drawing.serve.serve", lambda *_: None)  # it would never end
+    monkeypatch.setattr("mnistcli.drawing.server.serve", lambda *_: None)  # it would never end
     create_named_files(trained, line)
     words = shlex.split(line.partition(" > ")[0].replace("NAME", "mlp-50-50"))[1:]
     paths = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]

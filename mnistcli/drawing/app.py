@@ -1,9 +1,7 @@
-"""What `mnist draw` serves, and to whom."""
+"""What the server of `mnist draw` answers, and to whom."""
 
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,17 +10,17 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mnistcli.drawing.keep import KeptPictures
-from mnistcli.drawing.readings import PageReader
+from mnistcli.drawing.kept_pictures import KeptPictures
+from mnistcli.drawing.page_reader import PageReader
 from mnistcli.errors import DataError, MnistError
 
-# All files that are served: no path of a request is opened.
+# The only files that are served; the path of a request never names a file.
 PAGE_FILES = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
     "/script.js": ("script.js", "text/javascript"),
 }
-# Photos of telephones have up to 12 MB.
+# Photos from phones have up to 12 MB.
 MAX_BODY_BYTES = 16_000_000
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -34,17 +32,20 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-Answer = Callable[[Request], Awaitable[Response]]
+# The names of this machine in a Host header.
+LOCAL_NAMES = ("127.0.0.1", "localhost")
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class BodyTooLargeError(DataError):
-    """The body of a request has more than `MAX_BODY_BYTES`."""
+    """The body of a request is larger than `MAX_BODY_BYTES`."""
 
 
-def create_app(reader: PageReader, kept: KeptPictures | None, *, host: str) -> ASGIApp:
-    """The application of a server that listens on `host`.
+def create_app(reader: PageReader, kept: KeptPictures | None) -> ASGIApp:
+    """The page and what it asks for; pictures are kept where `kept` is not None.
 
-    It reads in the event loop, one picture after the other: two at a time would take as long.
+    Pictures are read in the event loop, one at a time: two at once would be no faster.
     """
 
     async def settings(_: Request) -> Response:
@@ -52,7 +53,7 @@ def create_app(reader: PageReader, kept: KeptPictures | None, *, host: str) -> A
             {
                 "networks": reader.names,
                 "classes": reader.networks.models[0].card.classes,
-                "keep": str(kept.directory) if kept else None,
+                "keep": kept is not None,
             }
         )
 
@@ -65,7 +66,7 @@ def create_app(reader: PageReader, kept: KeptPictures | None, *, host: str) -> A
     async def keep(request: Request) -> Response:
         data = await _body(request)
         if kept is None:
-            raise MnistError("No directory was named.", fix="Start again with --keep drawings.")
+            raise MnistError("Pictures are not kept.", fix="Start mnist draw with --keep DIR.")
         return JSONResponse({"file": kept.add(data, request.query_params.get("label", ""))})
 
     return GuardMiddleware(
@@ -77,24 +78,24 @@ def create_app(reader: PageReader, kept: KeptPictures | None, *, host: str) -> A
                 Route("/feature-maps", feature_maps, methods=["POST"]),
                 Route("/keep", keep, methods=["POST"]),
             ],
-            exception_handlers={MnistError: _refuse, OSError: _refuse},
-        ),
-        host,
+            exception_handlers={MnistError: _answer_error, OSError: _answer_os_error},
+        )
     )
 
 
 class GuardMiddleware:
-    """Answers only requests for this server and from its own page, with headers that keep it so.
+    """Answers only this machine, and POST requests only from the page itself.
 
-    Another site's page can make a browser send requests here. Where its name was made to resolve
-    to this machine (DNS rebinding), the Host header has that name; elsewhere a POST has its Origin.
+    A page of another site can make the browser send requests here. If its name was made to resolve
+    to this machine (DNS rebinding), that name is in the Host header; otherwise it is in a POST's
+    Origin header, and without CORS headers it cannot read the answer to a GET.
     """
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
-        self._app, self._host = app, host.lower()
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request as ASGI has it."""
+        """Answer a request (ASGI's interface)."""
         if scope["type"] != "http":
             return
 
@@ -104,57 +105,43 @@ class GuardMiddleware:
             await send(message)
 
         app, headers = self._app, Headers(scope=scope)
-        if not self._is_ours(headers.get("host", "")):
-            app = PlainTextResponse("This name is not served here.", status_code=400)
-        elif scope["method"] == "POST" and headers.get("origin") != f"http://{headers['host']}":
-            app = PlainTextResponse("Only its own page may send this.", status_code=403)
+        host = headers.get("host", "")
+        if host.partition(":")[0].lower() not in LOCAL_NAMES:
+            app = PlainTextResponse("Unknown host.", status_code=400)
+        elif scope["method"] == "POST" and headers.get("origin") != f"http://{host}":
+            app = PlainTextResponse("Requests from other sites are refused.", status_code=403)
         await app(scope, receive, send_with_headers)
 
-    def _is_ours(self, authority: str) -> bool:
-        """Whether the Host header names this server; an address cannot be rebound by DNS."""
-        try:
-            name = urlsplit(f"//{authority}").hostname or ""
-        except ValueError:
-            return False
-        return name in ("127.0.0.1", "::1", "localhost", self._host) or (
-            self._host in ("0.0.0.0", "::") and _is_address(name)  # noqa: S104 (compared only)
-        )
 
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _page_file(name: str, media_type: str) -> Answer:
+def _page_file(name: str, media_type: str) -> Endpoint:
     content = files("mnistcli.drawing").joinpath("page", name).read_bytes()
 
-    async def answer(_: Request) -> Response:
+    async def endpoint(_: Request) -> Response:
         return Response(content, media_type=media_type)
 
-    return answer
+    return endpoint
 
 
 async def _body(request: Request) -> bytes:
     """The body of a request; raises BodyTooLargeError."""
     body = bytearray()
     async for chunk in request.stream():
-        # The rest is received and dropped: a browser hears no answer before it has sent all.
+        # The rest is received and dropped: browsers read no answer before they have sent all.
         if len(body) <= MAX_BODY_BYTES:
             body += chunk
     if len(body) > MAX_BODY_BYTES:
         raise BodyTooLargeError(
-            f"The picture has more than {MAX_BODY_BYTES // 1_000_000} MB.",
-            fix="Save it smaller, or read it with mnist predict.",
+            f"The picture is larger than {MAX_BODY_BYTES // 1_000_000} MB.",
+            fix="Save a smaller copy, or read it with mnist predict.",
         )
     return bytes(body)
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
-    if isinstance(error, MnistError):
-        status = 413 if isinstance(error, BodyTooLargeError) else 422
-        return JSONResponse({"error": f"{error.what} {error.fix or error.why}"}, status_code=status)
-    return JSONResponse({"error": f"It cannot be written: {error}."}, status_code=500)
+async def _answer_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, MnistError)
+    status = 413 if isinstance(error, BodyTooLargeError) else 422
+    return JSONResponse({"error": f"{error.what} {error.fix or error.why}"}, status_code=status)
+
+
+async def _answer_os_error(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"The picture was not kept: {error}."}, status_code=500)

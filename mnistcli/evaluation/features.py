@@ -38,9 +38,14 @@ def first_filters(loaded: LoadedModel) -> NDArray[np.float32]:
     return np.asarray(first.weight.reshape(-1, side, side).numpy())
 
 
+def has_convolutions(loaded: LoadedModel) -> bool:
+    """Whether the network has feature maps."""
+    return any(isinstance(layer, nn.Conv2d) for layer in loaded.network.modules())
+
+
 def require_convolutions(loaded: LoadedModel) -> None:
     """Raise SettingsError if the network has no convolution."""
-    if not any(isinstance(layer, nn.Conv2d) for layer in loaded.network.modules()):
+    if not has_convolutions(loaded):
         raise SettingsError(
             f"{loaded.path} has no feature maps.",
             why=f"Its architecture, {loaded.card.settings.arch}, has no convolutions.",

@@ -39,7 +39,7 @@ class Server:
     def request(
         self, method: str, path: str, body: bytes | None = None, **headers: str
     ) -> Response:
-        """Send a request as the page does; `headers` are set, or left out if they are empty."""
+        """Send a request as the page does; `headers` replace its own, or remove it if empty."""
         sent = {"Host": f"127.0.0.1:{self.port}", "Origin": self.url, **headers}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.putrequest(method, path, skip_host=True)
@@ -62,13 +62,9 @@ def png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def start_server(fork_server: ForkServer, *args: str | Path) -> Server:
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     process = fork_server.start("draw", "--no-open", "--port", str(port), *args)
     server = Server(port, process)
     for _ in range(600):

@@ -12,7 +12,7 @@ from mnistcli.system.files import remove_stale_temporaries, write_atomically
 from mnistcli.system.lock import LockedError, lock_directory
 
 HEADER = "file,label"
-# Suffixes by Pillow's names of formats; its MPO is a JPEG with several pictures.
+# By Pillow's names of formats; MPO is a JPEG with several pictures.
 SUFFIXES = {
     "PNG": ".png",
     "JPEG": ".jpg",
@@ -23,12 +23,12 @@ SUFFIXES = {
     "TIFF": ".tif",
     "HEIF": ".heic",
 }
-MAX_LABEL = 100
+MAX_LABEL_LENGTH = 100
 
 
 @dataclass(frozen=True)
 class KeptPictures:
-    """The directory; `open_kept` opens it."""
+    """The directory, locked: `open_kept` returns it."""
 
     directory: Path
 
@@ -38,17 +38,17 @@ class KeptPictures:
         return self.directory / "labels.csv"
 
     def add(self, data: bytes, label: str) -> str:
-        """Keep the content of a picture file with its label; returns the new file's name.
+        """Write the content of a picture file and its label; returns the new file's name.
 
         Raises:
-            DataError: it is damaged, or no picture.
-            SettingsError: the label has other characters than letters, digits and spaces.
+            DataError: it is damaged or not a picture.
+            SettingsError: the label is not made of letters, digits and spaces.
             OSError: the files cannot be written.
         """
         label = " ".join(label.split())
-        if not label.replace(" ", "").isalnum() or len(label) > MAX_LABEL:
+        if not label.replace(" ", "").isalnum() or len(label) > MAX_LABEL_LENGTH:
             raise SettingsError(
-                "The label is missing, too long, or not made of digits.",
+                "The label is missing, too long, or not a number.",
                 fix="Type the digits from left to right, for example 2026.",
             )
         decode_picture(data, name="the picture")
@@ -65,7 +65,7 @@ class KeptPictures:
         """The lines of the label file, the header first.
 
         Raises:
-            DataError: it exists and is not a label file as this module writes it.
+            DataError: it exists, but this module did not write it.
         """
         if not self.labels.exists():
             return [HEADER]
@@ -75,7 +75,7 @@ class KeptPictures:
             rows = []
         if not rows or rows[0] != HEADER:
             raise DataError(
-                f"No label can be added to '{self.labels}'.",
+                f"Labels cannot be added to '{self.labels}'.",
                 why=f"Its first line is not {HEADER}.",
                 fix="Name another directory after --keep.",
             )
@@ -88,11 +88,12 @@ class KeptPictures:
 
 @contextmanager
 def open_kept(directory: Path) -> Iterator[KeptPictures]:
-    """Make the directory where it is missing, and lock it inside the context.
+    """Create the directory if it is missing, and lock it inside the context.
 
     Raises:
-        RunError: another process keeps pictures in it, or it cannot be written.
-        DataError: its label file is not one of ours.
+        RunError: another process keeps pictures in it.
+        DataError: its label file was not written by this module.
+        OSError: it cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -105,5 +106,5 @@ def open_kept(directory: Path) -> Iterator[KeptPictures]:
         raise RunError(
             f"Another process keeps pictures in '{directory}'.",
             why="Both would write its label file.",
-            fix="End it, or name another directory after --keep.",
+            fix="Stop it, or name another directory after --keep.",
         ) from error

@@ -1,6 +1,6 @@
 """A picture, or a digit of it -> what the page shows, as plain types for JSON.
 
-Shapes: N digits, M networks, K classes, C channels, H rows, W columns.
+Shapes: C channels, H rows, W columns.
 """
 
 import base64
@@ -13,9 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from mnistcli.data.mnist_format import SIZE_PX
-from mnistcli.data.normalization import normalize
 from mnistcli.errors import DataError
-from mnistcli.evaluation.features import feature_maps
+from mnistcli.evaluation.features import feature_maps, has_convolutions
 from mnistcli.reading.batch import decode_data
 from mnistcli.reading.predict import Networks, Prediction, read_pictures
 
@@ -27,13 +26,13 @@ MAX_LAYERS, MAX_MAPS = 2, 32
 
 @dataclass(frozen=True)
 class PageReader:
-    """The networks that read what is drawn, and the names that the page shows for them."""
+    """Reads pictures by networks, with the names that the page shows for these."""
 
     networks: Networks
     names: tuple[str, ...]
 
     def warm_up(self) -> None:
-        """Read a stroke, because the first reading takes much longer than the next ones."""
+        """Read a stroke: the first reading takes much longer than later ones."""
         picture = Image.new("L", (256, 256), 255)
         ImageDraw.Draw(picture).line([(150, 40), (100, 220)], fill=0, width=12)
         file = io.BytesIO()
@@ -44,7 +43,7 @@ class PageReader:
         """The digits in the content of a picture file, and the ink that is left out.
 
         Raises:
-            DataError: it is damaged, or no picture.
+            DataError: it is damaged or not a picture.
         """
         picture = decode_data(data, name="the picture", single=False)
         [reading] = read_pictures([picture], self.networks, single=False)
@@ -52,45 +51,28 @@ class PageReader:
             "text": reading.text,
             "doubts": reading.doubts,
             "size": picture.size,
-            "digits": [
-                _digit_record(prediction) | {"networks": self._predictions(prediction)}
-                for prediction in reading.predictions
-            ],
+            "digits": [_digit_record(prediction) for prediction in reading.predictions],
             "left_out": [
                 {"box": left_out.box, "reason": left_out.reason} for left_out in reading.left_out
             ],
         }
 
-    @torch.inference_mode()
-    def _predictions(self, prediction: Prediction) -> list[Record]:
-        """What each network says; one that is alone has said it already."""
-        if len(self.names) == 1:
-            return [_network_record(prediction.probabilities)]
-        x_1HW = torch.from_numpy(prediction.digit.pixels_HW)[None]
-        records = []
-        for model in self.networks.models:
-            probabilities_1K = model.network(normalize(x_1HW, model.normalization)).softmax(dim=1)
-            classes = model.card.classes
-            records.append(
-                _network_record(dict(zip(classes, probabilities_1K[0].tolist(), strict=True)))
-            )
-        return records
-
     def feature_maps(self, pixels: bytes) -> list[Record]:
-        """Each network's feature maps of the first layers for a digit of 28x28 pixels.
+        """The feature maps of the first convolutions of each network that has any, for a digit.
 
-        Maps are bytes, one after the other: the square root of the share of the largest value.
+        `pixels` are 28x28 bytes. Maps are bytes, one map after the other: the square root of the
+        value as a share of the layer's largest, times 255.
 
         Raises:
             DataError: the digit has another size.
-            SettingsError: a network has no convolution.
         """
         if len(pixels) != SIZE_PX**2:
             raise DataError(f"A digit has {SIZE_PX**2} pixels, not {len(pixels):,}.")
         image_HW = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(SIZE_PX, SIZE_PX)
         records = []
         for name, model in zip(self.names, self.networks.models, strict=True):
-            for layer in feature_maps(model, image_HW)[:MAX_LAYERS]:
+            layers = feature_maps(model, image_HW) if has_convolutions(model) else []
+            for layer in layers[:MAX_LAYERS]:
                 maps_CHW = layer.maps_CHW[:MAX_MAPS]
                 scaled_CHW = np.rint(255 * np.sqrt(maps_CHW / max(float(maps_CHW.max()), 1e-6)))
                 records.append(
@@ -106,18 +88,16 @@ class PageReader:
 
 
 def _digit_record(prediction: Prediction) -> Record:
-    return _network_record(prediction.probabilities) | {
+    return {
+        "label": prediction.label,
+        "probabilities": list(prediction.probabilities.values()),
+        "networks": prediction.by_network,
         "is_digit": prediction.digit_probability,
         "box": prediction.digit.box,
         "line": prediction.line,
         "doubt": prediction.doubt,
         "input": _encode(prediction.digit.pixels_HW.tobytes()),
     }
-
-
-def _network_record(probabilities: dict[str, float]) -> Record:
-    label = max(probabilities, key=probabilities.__getitem__)
-    return {"label": label, "probabilities": list(probabilities.values())}
 
 
 def _encode(data: bytes) -> str:

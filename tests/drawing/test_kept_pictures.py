@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mnistcli.drawing.keep import open_kept
+from mnistcli.drawing.kept_pictures import open_kept
 from mnistcli.errors import DataError, RunError
 from tests.drawing.conftest import png
 
