@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page as Tab
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not BROWSER, reason="there is no browser (apt install chromium)")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(
+    not BROWSER, reason="no browser is installed (apt install chromium)"
+)
 
 
 class Page:
@@ -61,10 +64,21 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
+def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Browser]":
+    """Chromium with a camera that films a 4."""
+    film = tmp_path_factory.mktemp("camera") / "film.mjpeg"
+    scene = Image.new("RGB", (640, 480), "white")
+    scene.paste(drawn("4", height_px=200), (200, 120))
+    scene.save(film, "JPEG")
+    arguments = [
+        # It does not start for the root user of a container.
+        "--no-sandbox",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    ]
     with playwright.sync_playwright() as started:
-        # Chromium's sandbox does not start for the root user of a container.
-        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = started.chromium.launch(executable_path=BROWSER, args=arguments)
         yield browser
         browser.close()
 
@@ -74,6 +88,7 @@ def page(browser: "Browser", server: Server) -> Iterator[Page]:
     tab = browser.new_page()
     page = Page(tab)
     tab.goto(server.url)
+    page.read()
     yield page
     tab.close()
     assert not page.errors
@@ -89,8 +104,14 @@ def test_strokes_are_read_and_shown(page: Page) -> None:
     assert cards.count() == 2
     # Two networks each.
     assert cards.locator(".chart b").all_inner_texts() == ["7", "7", "4", "4"]
-    bars = cards.first.locator(".bar i").evaluate_all("all => all.map(each => each.style.cssText)")
-    assert len(bars) == 20
+    shares = cards.first.locator(".bar i").evaluate_all(
+        "all => all.map(each => Number(each.style.getPropertyValue('--share')))"
+    )
+    for network in (shares[:10], shares[10:]):
+        assert sum(network) == pytest.approx(1, abs=1e-5)
+        assert network[7] == max(network)
+    spoken = cards.first.locator(".chart").first.get_attribute("aria-label")
+    assert str(spoken).startswith("reader, 7 ")
     assert page.page.locator("#label").input_value() == "74"
 
 
@@ -122,6 +143,47 @@ def test_feature_maps_are_shown_on_demand(page: Page) -> None:
     page.page.locator("summary").click()
     page.page.locator(".maps canvas").first.wait_for()
     assert page.page.locator(".maps h2").count() == 4
+
+
+def test_a_stroke_that_is_undone_while_drawn_changes_nothing(page: Page) -> None:
+    page.draw(HANDWRITTEN["7"], left=0.05, size=0.4)
+    page.page.locator("#ink").hover()
+    page.page.mouse.down()
+    page.page.keyboard.press("Control+z")
+    page.page.mouse.move(5, 5, steps=5)
+    page.page.mouse.up()
+    assert page.read() == "7"
+
+
+def test_a_picture_is_taken_with_the_camera(page: Page) -> None:
+    camera = page.page.locator("#camera")
+    camera.click()
+    page.page.get_by_text("Take picture").click()
+    page.page.locator(".box").wait_for()
+    assert page.read() == "4"
+    assert camera.inner_text() == "Camera"
+    assert not page.page.locator("#viewfinder").is_visible()
+
+
+def test_escape_closes_the_camera(page: Page) -> None:
+    page.page.locator("#camera").click()
+    page.page.get_by_text("Take picture").wait_for()
+    page.clear()
+    assert not page.page.locator("#viewfinder").is_visible()
+    assert page.page.evaluate("document.getElementById('viewfinder').srcObject") is None
+
+
+def test_a_file_that_cannot_be_read_leaves_nothing_of_the_drawing_before(page: Page) -> None:
+    page.draw(HANDWRITTEN["7"])
+    assert page.read() == "7"
+    page.page.locator("#file").set_input_files(
+        {"name": "4.png", "mimeType": "image/png", "buffer": b"not a picture"}
+    )
+    page.page.get_by_text("not a picture that can be read").wait_for()
+    assert page.read() == ""
+    assert page.page.locator(".box").count() == 0
+    assert page.page.locator("#submit").is_disabled()
+    page.errors.clear()  # Chromium logs that the server refused it.
 
 
 @pytest.mark.parametrize("way", ["open", "drop", "paste"])
@@ -157,7 +219,7 @@ def test_a_corrected_reading_is_kept(page: Page, kept: Path, mnist: Mnist) -> No
     assert page.read() == "7"
     page.page.locator("#label").fill("1")
     page.page.keyboard.press("Enter")
-    page.page.get_by_text("is kept as 1").wait_for()
+    page.page.get_by_text("Kept as 1").wait_for()
     assert page.read() == ""
     *_, line = (kept / "labels.csv").read_text().splitlines()
     assert line.endswith(".png,1")
@@ -166,7 +228,7 @@ def test_a_corrected_reading_is_kept(page: Page, kept: Path, mnist: Mnist) -> No
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 375, 768, 1440])
+@pytest.mark.parametrize("width", [320, 390, 768, 1440])
 def test_nothing_is_wider_than_the_screen(
     page: Page, width: int, scheme: Literal["light", "dark"]
 ) -> None:

@@ -1,13 +1,14 @@
-// The page of `mnist draw`: strokes -> PNG -> /read -> boxes, digits and bars.
+// The page of `mnist draw`: strokes or a picture -> /read -> boxes, digits and bars.
 
 const byId = (id) => document.getElementById(id);
-const [pad, ink, nib, boxes, cards] = ["pad", "ink", "nib", "boxes", "cards"].map(byId);
+const [pad, ink, nib, boxes, cards, viewfinder] =
+  ["pad", "ink", "nib", "boxes", "cards", "viewfinder"].map(byId);
 const settings = await (await fetch("settings")).json();
 
 // The sheet is a square of this many units, whatever its size on the screen.
 const SIDE = 400;
-// Of the picture that is sent: pixels per unit, the margin around the ink in units, the least side
-// in pixels, and what its sides are multiples of: the server is faster with sizes it has seen.
+// Of the picture that is sent: pixels per unit, the margin around the ink in units, the smallest
+// side in pixels, and what its sides are multiples of: the server is faster with sizes it has seen.
 const SCALE = 0.64, MARGIN = 24, LEAST = 96, STEP = 32;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -18,7 +19,7 @@ let sheet = EMPTY;
 const past = [];
 const isEmpty = () => sheet.strokes.length === 0 && !sheet.picture;
 const undo = () => past.length && setSheet(past.pop());
-const clear = () => isEmpty() || change(EMPTY);
+const clear = () => (isEmpty() ? closeCamera() : change(EMPTY));
 
 function change(next) {
   past.push(sheet);
@@ -27,8 +28,8 @@ function change(next) {
 
 function setSheet(next) {
   sheet = next;
+  closeCamera();
   byId("undo").disabled = past.length === 0;
-  byId("clear").disabled = isEmpty();
   byId("hint").hidden = !isEmpty();
   byId("kept").textContent = "";
   paintSheet();
@@ -74,16 +75,18 @@ function fit(width, height) {
 
 // ---- The pen: mouse, finger, stylus or keyboard ----
 
-let pointer = null;
+let pointer = null, stroke = null;
 let nibAt = [SIDE / 2, SIDE / 4];
 
 function startStroke(point) {
-  const stroke = { width: Number(byId("width").value), points: [point] };
+  stroke = { width: Number(byId("width").value), points: [point] };
   change({ strokes: [...sheet.strokes, stroke], picture: null });
 }
 
 function extendStroke(...points) {
-  sheet.strokes.at(-1)?.points.push(...points);
+  // It may have been undone while the pen is down.
+  if (!sheet.strokes.includes(stroke)) return;
+  stroke.points.push(...points);
   paintSheet();
   read();
 }
@@ -97,6 +100,7 @@ ink.addEventListener("pointerdown", (event) => {
   if (pointer !== null || event.button !== 0) return;
   pointer = event.pointerId;
   ink.setPointerCapture(pointer);
+  pad.classList.add("pointing");
   nib.classList.remove("down");
   startStroke(position(event));
 });
@@ -116,15 +120,16 @@ ink.addEventListener("keydown", (event) => {
     [nib.style.left, nib.style.top] = nibAt.map((at) => `${(100 * at) / SIDE}%`);
     if (nib.classList.contains("down")) extendStroke(nibAt);
   } else return;
+  pad.classList.remove("pointing");
   event.preventDefault();
 });
 
 document.addEventListener("keydown", (event) => {
-  const undoes = event.key === "z" && (event.ctrlKey || event.metaKey);
-  if (event.target === byId("label") || (!undoes && event.key !== "Escape")) return;
+  const isUndo = event.key === "z" && (event.ctrlKey || event.metaKey);
+  if (event.target === byId("label") || (!isUndo && event.key !== "Escape")) return;
   event.preventDefault();
   nib.classList.remove("down");
-  (undoes ? undo : clear)();
+  (isUndo ? undo : clear)();
 });
 
 // ---- Pictures: dropped, pasted, opened or photographed ----
@@ -144,35 +149,76 @@ for (const type of ["dragover", "dragleave", "drop"]) {
   });
 }
 document.addEventListener("paste", (event) => openPicture(event.clipboardData.files[0]));
-for (const id of ["file", "camera"]) {
-  byId(id).addEventListener("change", (event) => openPicture(event.target.files[0]));
+byId("file").addEventListener("change", ({ target }) => {
+  openPicture(target.files[0]);
+  target.value = "";  // The same file may be opened again.
+});
+
+// The camera's picture covers the sheet until it is taken; any change of the sheet closes it.
+byId("camera").hidden = !navigator.mediaDevices;
+byId("camera").addEventListener("click", async ({ target }) => {
+  if (!viewfinder.hidden) return takePicture();
+  target.disabled = true;
+  await openCamera().catch((error) => {
+    byId("note").textContent = `The camera cannot be used: ${error.message}.`;
+  });
+  target.disabled = false;
+});
+
+async function openCamera() {
+  const video = { facingMode: "environment", width: { ideal: 1280 } };
+  viewfinder.srcObject = await navigator.mediaDevices.getUserMedia({ video });
+  await viewfinder.play();
+  showCamera(true);
 }
 
-// ---- Reading: the sheet is sent again when the last picture is answered ----
+function closeCamera() {
+  viewfinder.srcObject?.getTracks().forEach((track) => track.stop());
+  viewfinder.srcObject = null;
+  showCamera(false);
+}
+
+function showCamera(isOpen) {
+  viewfinder.hidden = !isOpen;
+  byId("camera").textContent = isOpen ? "Take picture" : "Camera";
+  byId("clear").disabled = isEmpty() && !isOpen;
+}
+
+async function takePicture() {
+  const canvas = new OffscreenCanvas(viewfinder.videoWidth, viewfinder.videoHeight);
+  canvas.getContext("2d").drawImage(viewfinder, 0, 0);
+  await openPicture(await canvas.convertToBlob());
+}
+
+// ---- Reading: one request at a time; the sheet is sent again if it has changed meanwhile ----
 
 let isReading = false, isStale = false, shown = null;
 
 async function read() {
   isStale = true;
   if (isReading) return;
-  byId("text").ariaBusy = isReading = true;
+  byId("text").ariaBusy = byId("submit").disabled = isReading = true;
   while (isStale) {
     isStale = false;
-    await readOnce().catch((error) => (byId("note").textContent = error.message));
+    await readOnce().catch((error) => {
+      show(null, null);
+      byId("note").textContent = error.message;
+    });
   }
   byId("text").ariaBusy = isReading = false;
+  byId("submit").disabled = !shown;
 }
 
 async function readOnce() {
   const picture = isEmpty() ? null : sheet.picture ?? await strokesAsPicture();
   const start = performance.now(), answer = picture && await post("read", picture.blob);
-  const duration = answer ? ` · ${Math.round(performance.now() - start)} ms` : "";
+  const duration = answer ? ` ·\u00a0${Math.round(performance.now() - start)}\u00a0ms` : "";
   byId("networks").textContent = settings.networks.join(", ") + duration;
   show(answer, picture);
   await Promise.all([...cards.querySelectorAll("details[open]")].map(showMaps));
 }
 
-// Black on white, cropped to the ink, with its place on the sheet.
+// The strokes black on white, cropped to the ink, and where on the sheet that is.
 async function strokesAsPicture() {
   const [[left, width], [top, height]] = [0, 1].map((axis) => {
     let low = SIDE, high = 0;
@@ -199,7 +245,7 @@ async function strokesAsPicture() {
 
 async function post(path, body) {
   const response = await fetch(path, { method: "POST", body }).catch(() => {
-    throw new Error("No answer. Start mnist draw again, and reload the page.");
+    throw new Error("No answer: mnist draw is not running any more.");
   });
   const isJson = response.headers.get("content-type").includes("json");
   const answer = isJson ? await response.json() : { error: await response.text() };
@@ -209,7 +255,8 @@ async function post(path, body) {
 
 // ---- What was read ----
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(2)}\u00a0%`;
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 const toBytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
 function show(answer, picture) {
@@ -218,7 +265,7 @@ function show(answer, picture) {
   byId("label").value = text;
   if (byId("text").value !== text) byId("text").value = text;
   byId("note").textContent = !answer ? "Every stroke is read while you draw."
-    : leftOut.length ? doubts.at(-1) : text ? "" : "No digit found.";
+    : !text ? "No digit found." : leftOut.length ? sentence(doubts.at(-1)) : "";
   const place = picture?.place ?? fit(...(answer?.size ?? [1, 1]));
   matchChildren(boxes, digits.length + leftOut.length, () => document.createElement("div"));
   [...digits, ...leftOut].forEach((found, i) => showBox(boxes.children[i], found, place));
@@ -258,11 +305,11 @@ function newCard() {
 function showDigit(card, digit) {
   card.classList.toggle("blank", !digit);
   card.classList.toggle("doubtful", Boolean(digit?.doubt));
-  card.querySelector(".doubt").textContent = digit?.doubt ?? "";
+  card.querySelector(".doubt").textContent = digit?.doubt ? sentence(digit.doubt) : "";
   card.querySelector("details").hidden = !digit;
   card.pixels = digit ? toBytes(digit.input) : new Uint8Array(28 * 28);
   const seen = card.querySelector(".seen canvas");
-  seen.ariaLabel = digit ? `What the network saw of the ${digit.label}` : "Nothing seen yet";
+  seen.ariaLabel = digit ? `What the networks are given of the ${digit.label}` : "Nothing yet";
   paintGray(seen, card.pixels);
   const charts = card.querySelector(".charts"), names = settings.networks;
   matchChildren(charts, names.length, newChart);
@@ -280,17 +327,21 @@ function newChart() {
   return chart;
 }
 
-function showChart(chart, network, name) {
-  const top = settings.classes.indexOf(network?.label);
+function showChart(chart, probabilities, name) {
+  const ranked = (probabilities ?? []).map((share, i) => [share, settings.classes[i]])
+    .sort(([first], [second]) => second - first);
+  const [share, label] = ranked[0] ?? [];
   chart.querySelector(".name").textContent = name;
-  chart.querySelector("b").textContent = network?.label ?? "–";
-  chart.querySelector(".share").textContent = network ? percent(network.probabilities[top]) : "";
-  chart.ariaLabel = chart.querySelector("figcaption").textContent;
+  chart.querySelector("b").textContent = label ?? "–";
+  chart.querySelector(".share").textContent = label ? percent(share) : "";
+  // What a screen reader says of the bars.
+  const spoken = ranked.slice(0, 3).map(([value, digit]) => `${digit} ${percent(value)}`);
+  chart.ariaLabel = [name || "Probabilities", ...spoken].join(", ");
   chart.querySelectorAll(".bar").forEach((bar, i) => {
-    const share = network?.probabilities[i] ?? 0;
-    bar.classList.toggle("top", i === top);
-    bar.firstChild.style.setProperty("--share", share);
-    bar.title = percent(share);
+    const height = probabilities?.[i] ?? 0;
+    bar.classList.toggle("top", settings.classes[i] === label);
+    bar.firstChild.style.setProperty("--share", height);
+    bar.title = percent(height);
   });
 }
 
@@ -303,7 +354,8 @@ function paintGray(canvas, values) {
 function showMaps(details) {
   const maps = details.querySelector(".maps");
   return post("feature-maps", details.closest(".card").pixels)
-    .then((layers) => maps.replaceChildren(...layers.flatMap(showLayer)))
+    .then((layers) => maps.replaceChildren(...layers.length ? layers.flatMap(showLayer)
+      : ["A network without convolutions has none."]))
     .catch((error) => (maps.textContent = error.message));
 }
 
@@ -328,7 +380,7 @@ byId("keep").addEventListener("submit", async (event) => {
   const answer = await post(`keep?label=${encodeURIComponent(label)}`, shown ?? "")
     .catch((error) => ({ error: error.message }));
   if (answer.file) clear();
-  byId("kept").textContent = answer.error ?? `${answer.file} is kept as ${label}.`;
+  byId("kept").textContent = answer.error ?? `Kept as ${label} in ${answer.file}.`;
 });
 byId("undo").addEventListener("click", undo);
 byId("clear").addEventListener("click", clear);
