@@ -1,0 +1,1 @@
+"""`mnist export`: networks for other programs (ONNX, C), proved to predict what PyTorch predicts."""

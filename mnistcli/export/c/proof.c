@@ -1,0 +1,16 @@
+/* Writes the ten probabilities of every image on stdin to stdout, as this machine's floats. */
+#include "$header"
+
+#include <stdio.h>
+
+int main(void)
+{
+    static uint8_t image[28 * 28];
+    float probabilities[10];
+
+    while (fread(image, 1, sizeof image, stdin) == sizeof image) {
+        mnist_predict(image, probabilities);
+        fwrite(probabilities, sizeof probabilities[0], 10, stdout);
+    }
+    return 0;
+}
