@@ -14,6 +14,7 @@ from mnistcli.cli.doctor import doctor
 from mnistcli.cli.download import download
 from mnistcli.cli.draw import draw
 from mnistcli.cli.eval import evaluate
+from mnistcli.cli.export import export
 from mnistcli.cli.options import ListCommand
 from mnistcli.cli.plot import plot
 from mnistcli.cli.predict import predict
@@ -41,6 +42,7 @@ app.command("draw")(draw)
 app.command("summary", cls=ListCommand)(summary)
 app.command("runs")(list_runs)
 app.command("plot")(plot)
+app.command("export")(export)
 app.command("download")(download)
 app.command("doctor")(doctor)
 app.command("bench", cls=ListCommand)(bench)

@@ -15,6 +15,8 @@ DatasetName = Literal["mnist", "fashion-mnist", "kmnist", "digits"]
 # part of the training set that its training held out.
 DataSplit = Literal["train", "test"]
 EvalSplit = Literal["test", "val"]
+ExportFormat = Literal["onnx", "c"]
+ExportPrecision = Literal["float32", "int8"]
 CorruptionName = Literal["rotate", "shift", "scale", "shear", "blur", "noise", "thin", "thick"]
 
 

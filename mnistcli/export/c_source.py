@@ -16,6 +16,7 @@ from mnistcli.export.quantize import IntegerLayer
 
 _TEMPLATES = Path(__file__).parent / "c"
 _IMAGE_PX = 28
+_LINE_CHARACTERS = 100
 # Of `struct layer`, where a pointer and an int have 4 bytes.
 _LAYER_BYTES = {"float": 44, "uint8_t": 56}
 _BUFFERS = ("first", "second")
@@ -230,10 +231,7 @@ def _fill(
         num_layers=str(len(layers)),
         constants=constants.text,
         buffers="\n".join([*buffers, f"static sum_type sums[{num_sums}], largest[{num_sums}];"]),
-        layers="\n".join(
-            "    {" + ", ".join(f".{key} = {value}" for key, value in row.items()) + "},"
-            for row in rows
-        ),
+        layers="\n".join(map(_layer_row, rows)),
         input="prepare(image)" if prepares else "image",
         **texts,
     )
@@ -242,6 +240,12 @@ def _fill(
         flash_bytes=constants.num_bytes + _LAYER_BYTES[value_type] * len(layers),
         ram_bytes=_NUMBER_BYTES[value_type] * sum(sizes) + 2 * 4 * num_sums,
     )
+
+
+def _layer_row(fields: dict[str, str]) -> str:
+    """The initializer of a `struct layer`; what is left out is 0."""
+    words = [f".{key} = {value}" for key, value in fields.items() if value not in ("0", "NULL")]
+    return "    {\n" + "\n".join(_lines(words, indent=8)) + "\n    },"
 
 
 def _plan_buffers(layers: Sequence[Layer], *, first_values: int) -> tuple[list[int], list[int]]:
@@ -291,14 +295,15 @@ class _Constants:
         return name
 
 
-def _lines(numbers: Iterable[str]) -> Iterable[str]:
-    """The numbers, separated by commas, in lines of at most 100 characters."""
-    line = "   "
-    for number in numbers:
-        if len(line) + len(number) + 2 > 100:
+def _lines(items: Iterable[str], *, indent: int = 4) -> Iterable[str]:
+    """The items, each with a comma, in lines of at most 100 characters."""
+    start = " " * (indent - 1)
+    line = start
+    for item in items:
+        if len(line) + len(item) + 2 > _LINE_CHARACTERS:
             yield line
-            line = "   "
-        line += f" {number},"
+            line = start
+        line += f" {item},"
     yield line
 
 

@@ -17,7 +17,7 @@ from tests.helpers.paths import REPOSITORY
 from tests.helpers.processes import ForkServer
 
 COMMANDS = (
-    *("train", "eval", "predict", "draw", "summary", "runs", "plot", "download", "doctor", "bench"),
+    *("train", "eval", "predict", "draw", "summary", "runs", "plot", "export", "download", "doctor", "bench"),
     "train-finder",
 )
 HEAVY = {

@@ -1,9 +1,7 @@
 /*
- * $title
+ * Reads a handwritten digit. Made by `mnist export`.
  *
 $facts
- *
- * Made by: $command
  */
 #ifndef MNIST_NETWORK_H
 #define MNIST_NETWORK_H
@@ -15,10 +13,10 @@ extern "C" {
 #endif
 
 /*
- * The class of an image, 0 to 9, and the probabilities of all ten classes.
+ * Returns the most probable class of an image, 0 to 9, and stores the probabilities of all ten.
  *
- * The image is 28 rows of 28 pixels from 0 (background) to 255 (ink), the ink centered like MNIST's.
- * Uses static memory: not for two threads at a time.
+ * The image is 28 rows of 28 pixels from 0 (background) to 255 (ink), centered like MNIST's. Static
+ * memory is used: only one call at a time.
  */
 int mnist_predict(const uint8_t image[28 * 28], float probabilities[10]);
 

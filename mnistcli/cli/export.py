@@ -1,0 +1,145 @@
+"""`mnist export`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mnistcli.cli.options import (
+    OUTPUT,
+    CheckpointOption,
+    DataDir,
+    Json,
+    Out,
+    complete_from,
+    complete_run,
+    one_of,
+    quiet_option,
+)
+from mnistcli.config.choices import ExportFormat, ExportPrecision, values
+from mnistcli.errors import SettingsError, require_known
+
+
+def export(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run's name or directory, `last`, or a .pth file.",
+            metavar="CHECKPOINT",
+            show_default="the bundled cnn-small",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help=one_of(ExportFormat),
+            metavar="NAME",
+            show_default="by the suffix of FILE",
+            autocompletion=complete_from(values(ExportFormat)),
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write, .onnx or .c; C gets a header beside it.",
+            metavar="FILE",
+            show_default="the checkpoint's name",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help=f"Of the C program: {one_of(ExportPrecision)}",
+            metavar="NAME",
+            autocompletion=complete_from(values(ExportPrecision)),
+        ),
+    ] = "float32",
+    main: Annotated[
+        bool,
+        typer.Option(
+            "--main", help="Also write a C program that reads an IDX file or a PGM picture."
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+    quiet: Annotated[bool, quiet_option("the file")] = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Write a network as ONNX or C, and prove that it predicts what PyTorch predicts.
+
+    Both predict the test images of the data set that the network was trained
+    on, or scikit-learn's digits where that is not on this machine. If a
+    prediction differs, nothing is written (int8 may differ: the accuracies
+    show what it costs). ONNX needs `pip install "mnistcli[export]"`.
+
+    Examples:
+    $ mnist export -o digits.onnx
+    $ mnist export last -o digits.c --precision int8
+    $ mnist export runs/quick --format c --main
+    """
+    names = [*filter(None, [name]), *(checkpoint or [])]
+    export_format = _check_usage(names, format_name, output, precision, main=main)
+
+    from mnistcli.data.datasets import get_dataset, resolve_data_dir
+    from mnistcli.export.export import check_target, export_network
+    from mnistcli.export.proof import load_proof_images
+    from mnistcli.runs.checkpoint import load_checkpoint
+    from mnistcli.runs.find import find_checkpoint, run_of_checkpoint
+    from mnistcli.views.console import print_note
+    from mnistcli.views.export import show_export
+
+    path = find_checkpoint(names[0] if names else None, out)
+    if not names:
+        print_note("No checkpoint was named: exporting the bundled network.")
+    run = run_of_checkpoint(path)
+    target = output or Path(f"{run.path.resolve().name if run else path.stem}.{export_format}")
+    check_target(target, export_format)
+    loaded = load_checkpoint(path)
+    folder = resolve_data_dir(data_dir, os.environ)
+    images = load_proof_images(loaded, folder)
+    trained_on = get_dataset(loaded.card.settings.dataset).name
+    if images.dataset != trained_on:
+        print_note(f"{trained_on} is not in {folder}: the proof uses scikit-learn's digits.")
+    exported = export_network(
+        loaded,
+        target,
+        images,
+        export_format=export_format,
+        precision=precision,
+        with_main=main,
+        command=["mnist", *sys.argv[1:]],
+    )
+    show_export(exported, as_json=json, quiet=quiet)
+
+
+def _check_usage(
+    names: list[str], format_name: str | None, output: Path | None, precision: str, *, main: bool
+) -> ExportFormat:
+    """The format; raises SettingsError for what cannot be combined."""
+    if len(names) > 1:
+        raise SettingsError(
+            "mnist export writes one network.",
+            why=f"{' and '.join(names)} were named.",
+            fix="Name one of them.",
+        )
+    if format_name is None and output is None:
+        raise SettingsError("Neither a format nor a file was named.", fix="Add -o digits.onnx")
+    export_format = format_name or str(output.suffix[1:] if output else "")
+    require_known("format", export_format, values(ExportFormat))
+    require_known("precision", precision, values(ExportPrecision))
+    if export_format == "onnx" and (main or precision != "float32"):
+        raise SettingsError(
+            f"{'--main' if main else f'--precision {precision}'} is for C only.",
+            fix="Add --format c, or leave it out.",
+        )
+    return "onnx" if export_format == "onnx" else "c"

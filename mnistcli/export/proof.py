@@ -1,0 +1,133 @@
+"""The proof of an export: the exported network and PyTorch's predict the same images.
+
+Shapes: N images, H rows, W columns, K classes.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mnistcli.data.datasets import get_dataset, has_all_files, load_dataset
+from mnistcli.data.examples import Examples
+from mnistcli.errors import first_line
+from mnistcli.evaluation.inference import Predictions
+from mnistcli.export.c_source import fill_template
+from mnistcli.export.layers import ExportError
+from mnistcli.runs.checkpoint import LoadedModel
+
+# How far a probability may be off in float32; rounding makes 1e-6.
+_TOLERANCE = 1e-3
+_COMPILER = "cc"
+_COMPILER_OPTIONS = ("-std=c99", "-O3")
+
+
+@dataclass(frozen=True)
+class ProofImages:
+    """Test images to predict, and training images that show the ranges of activations.
+
+    `has_classes`: whether the network knows their classes.
+    """
+
+    dataset: str
+    test: Examples
+    training: Examples
+    has_classes: bool
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How an exported network compares with PyTorch's on test images; accuracies in 0..1."""
+
+    dataset: str
+    num_images: int
+    num_agreeing: int
+    largest_difference: float
+    torch_accuracy: float | None
+    accuracy: float | None
+
+
+def load_proof_images(loaded: LoadedModel, data_dir: Path) -> ProofImages:
+    """The images of the data set that a network was trained on if they are here, else digits.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    dataset = get_dataset(loaded.card.settings.dataset)
+    if not has_all_files(dataset, data_dir):
+        dataset = get_dataset("digits")
+    return ProofImages(
+        dataset.name,
+        load_dataset(dataset, "test", data_dir),
+        load_dataset(dataset, "train", data_dir),
+        loaded.card.classes == dataset.classes,
+    )
+
+
+def compare(expected: Predictions, probabilities_NK: Tensor, images: ProofImages) -> Proof:
+    """Compare the probabilities (N, 10) of an exported network with PyTorch's."""
+    classes_N = probabilities_NK.argmax(dim=1)
+    agrees_N = classes_N == expected.probabilities_NK.argmax(dim=1)
+    num_correct = int((classes_N == expected.labels_N).sum())
+    return Proof(
+        images.dataset,
+        num_images=len(classes_N),
+        num_agreeing=int(agrees_N.sum()),
+        largest_difference=(probabilities_NK - expected.probabilities_NK).abs().max().item(),
+        torch_accuracy=expected.accuracy if images.has_classes else None,
+        accuracy=num_correct / len(classes_N) if images.has_classes else None,
+    )
+
+
+def require_agreement(proof: Proof) -> None:
+    """Raise ExportError unless a network exported in float32 is PyTorch's, up to rounding."""
+    if proof.num_agreeing == proof.num_images and proof.largest_difference <= _TOLERANCE:
+        return
+    num_other = proof.num_images - proof.num_agreeing
+    raise ExportError(
+        "The exported network is not the same as PyTorch's, so it was not written.",
+        why=f"{num_other:,} of {proof.num_images:,} predictions differ, "
+        f"probabilities by up to {proof.largest_difference:.2g}.",
+        fix="This is a bug: please report it with the checkpoint.",
+    )
+
+
+def has_compiler() -> bool:
+    """Whether this machine has a C compiler."""
+    return shutil.which(_COMPILER) is not None
+
+
+def run_c(files: Mapping[str, bytes], header: str, images_NHW: Tensor, folder: Path) -> Tensor:
+    """The probabilities (N, 10) that C files compute, compiled in the empty directory `folder`.
+
+    Raises:
+        ExportError: they cannot be compiled, or the program fails.
+    """
+    program = {"proof.c": fill_template("proof.c", header=header).encode()}
+    for name, content in {**files, **program}.items():
+        (folder / name).write_bytes(content)
+    sources = [name for name in (*files, *program) if name.endswith(".c")]
+    _run([_COMPILER, *_COMPILER_OPTIONS, *sources, "-lm", "-o", "proof"], folder)
+    output = _run([os.curdir + os.sep + "proof"], folder, images_NHW.numpy().tobytes())
+    probabilities_NK = torch.frombuffer(bytearray(output), dtype=torch.float32).reshape(-1, 10)
+    if len(probabilities_NK) != len(images_NHW):
+        raise ExportError("The exported program ended early.")
+    return probabilities_NK
+
+
+def _run(command: list[str], folder: Path, data: bytes = b"") -> bytes:
+    result = subprocess.run(  # noqa: S603 (the C compiler, and what it has made)
+        command, cwd=folder, input=data, capture_output=True, check=False
+    )
+    if result.returncode:
+        raise ExportError(
+            f"{' '.join(command[:2])} failed.",
+            why=f"{first_line(result.stderr.decode(errors='replace'))}.",
+            fix="This is a bug, or the compiler does not know C99: please report it.",
+        )
+    return result.stdout
