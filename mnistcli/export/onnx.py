@@ -20,18 +20,29 @@ if TYPE_CHECKING:
 _BATCH_SIZE = 100
 
 
+class _GlobalMean(nn.Module):
+    """AdaptiveAvgPool2d(1), which the exporter writes as ten operators."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return x_NCHW.mean(dim=(2, 3), keepdim=True)
+
+
 class _ImageClassifier(nn.Module):
     """From images uint8 (N, 28, 28) to probabilities (N, 10)."""
 
     def __init__(self, network: nn.Module, normalization: Normalization) -> None:
         super().__init__()
-        self.network = nn.Sequential(*plain_modules(network, normalization.input_px))
+        self.network = nn.Sequential(
+            *(
+                _GlobalMean() if isinstance(module, nn.AdaptiveAvgPool2d) else module
+                for module in plain_modules(network, normalization.input_px)
+            )
+        )
         self.normalization = normalization
 
     def forward(self, images_NHW: Tensor) -> Tensor:
-        # Contiguous: channels_last makes the exporter gather every value by its index.
-        x_NCHW = normalize(images_NHW, self.normalization).contiguous()
-        probabilities_NK: Tensor = self.network(x_NCHW).softmax(dim=1)
+        logits_NK = self.network(normalize(images_NHW, self.normalization))
+        probabilities_NK: Tensor = logits_NK.softmax(dim=1)
         return probabilities_NK
 
 
