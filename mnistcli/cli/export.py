@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -88,7 +88,7 @@ def export(
     $ mnist export runs/quick --format c --main
     """
     names = [*filter(None, [name]), *(checkpoint or [])]
-    export_format = _check_usage(names, format_name, output, precision, main=main)
+    export_format, weights_as = _check_usage(names, format_name, output, precision, main=main)
 
     from mnistcli.data.datasets import get_dataset, resolve_data_dir
     from mnistcli.export.export import check_target, export_network
@@ -115,7 +115,7 @@ def export(
         target,
         images,
         export_format=export_format,
-        precision=precision,
+        precision=weights_as,
         with_main=main,
         command=["mnist", *sys.argv[1:]],
     )
@@ -124,8 +124,8 @@ def export(
 
 def _check_usage(
     names: list[str], format_name: str | None, output: Path | None, precision: str, *, main: bool
-) -> ExportFormat:
-    """The format; raises SettingsError for what cannot be combined."""
+) -> tuple[ExportFormat, ExportPrecision]:
+    """The format and the precision; raises SettingsError for what cannot be combined."""
     if len(names) > 1:
         raise SettingsError(
             "mnist export writes one network.",
@@ -142,4 +142,4 @@ def _check_usage(
             f"{'--main' if main else f'--precision {precision}'} is for C only.",
             fix="Add --format c, or leave it out.",
         )
-    return "onnx" if export_format == "onnx" else "c"
+    return cast("ExportFormat", export_format), cast("ExportPrecision", precision)

@@ -1,1 +1,1 @@
-"""`mnist export`: networks for other programs (ONNX, C), proved to predict what PyTorch predicts."""
+"""Networks as ONNX and C files, proved to predict what PyTorch predicts."""

@@ -57,8 +57,8 @@ static uint8_t activate(const struct layer *layer, int o, int32_t sum)
 }"""
 
 _RESIZE = """/*
- * A pixel of the image enlarged by bilinear interpolation, in units of 1 / UNIT / UNIT. Its place is
- * known in units of 1 / UNIT pixels, so the arithmetic is exact.
+ * A pixel of the image enlarged by bilinear interpolation, in units of 1 / (UNIT * UNIT): exact,
+ * because its place is a whole number of units of 1 / UNIT pixels.
  */
 enum { UNIT = 2 * INPUT_PX };
 

@@ -4,8 +4,10 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from mnistcli.config.choices import ExportFormat, ExportPrecision
 from mnistcli.errors import SettingsError
@@ -62,8 +64,10 @@ def export_network(
         require_onnx()
     expected = evaluate_network(loaded.network, images.test, loaded.normalization)
     facts = _facts(loaded, expected, images, command)
+    source: CSource | None = None
+    proof: Proof | None
     if export_format == "onnx":
-        files, source = {target.name: onnx_model(loaded.network, loaded.normalization, facts)}, None
+        files = {target.name: onnx_model(loaded.network, loaded.normalization, facts)}
         proof = compare(expected, run_onnx(files[target.name], images.test.images_NHW), images)
     else:
         source = _c_source(loaded, target, images, precision)
@@ -72,10 +76,13 @@ def export_network(
     if proof and precision == "float32":
         require_agreement(proof)
     for name, content in files.items():
-        write_atomically(target.with_name(name), lambda file, content=content: file.write(content))
-    return Exported(
-        [target.with_name(name) for name in files], sum(map(len, files.values())), source, proof
-    )
+        write_atomically(target.with_name(name), partial(_write, content))
+    paths = [target.with_name(name) for name in files]
+    return Exported(paths, sum(map(len, files.values())), source, proof)
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 def check_target(target: Path, export_format: ExportFormat) -> None:

@@ -17,6 +17,12 @@ class LayerSummary:
     `output_shape` is without the batch. `num_macs` counts convolutions and
     linear layers only. A layer that is applied twice is listed twice; its
     parameters are counted the first time.
+
+    `receptive_field_px` is the side of the square of input pixels that an
+    output value depends on, more than the input's where padding is part of it;
+    `stride_px` is how far the squares of two neighbors are apart (Araujo,
+    Norris and Sim 2019, "Computing Receptive Fields of Convolutional Neural
+    Networks", doi:10.23915/distill.00021).
     """
 
     name: str
@@ -24,6 +30,8 @@ class LayerSummary:
     output_shape: tuple[int, ...]
     num_params: int
     num_macs: int
+    receptive_field_px: int
+    stride_px: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,11 @@ class NetworkSummary:
         """The size of the parameters as float32."""
         return 4 * self.num_params
 
+    @property
+    def num_int8_bytes(self) -> int:
+        """The size of the parameters in 8 bits, without the scales that `mnist export` adds."""
+        return self.num_params
+
 
 def summarize_network(arch: str, model: Mapping[str, object]) -> NetworkSummary:
     """The summary of a network by its architecture and model settings, as for `build_network`.
@@ -67,16 +80,23 @@ def trace_layers(network: nn.Module, *, input_px: int) -> list[LayerSummary]:
     layers: list[LayerSummary] = []
     counted: set[nn.Module] = set()
 
-    def record(name: str, module: nn.Module, output: Tensor) -> None:
+    def record(name: str, module: nn.Module, before: Tensor, output: Tensor) -> None:
         shape = tuple(output.shape[1:])
+        field_px, stride_px = 1, 1
+        if layers:
+            field_px, stride_px = layers[-1].receptive_field_px, layers[-1].stride_px
+        kernel_size, stride = _window(module, before)
+        field_px += (kernel_size - 1) * stride_px
+        stride_px *= stride
         num_params = 0 if module in counted else sum(p.numel() for p in module.parameters())
         counted.add(module)
         kind = type(module).__name__
-        layers.append(LayerSummary(name, kind, shape, num_params, _count_macs(module, shape)))
+        num_macs = _count_macs(module, shape)
+        layers.append(LayerSummary(name, kind, shape, num_params, num_macs, field_px, stride_px))
 
     hooks = [
         module.register_forward_hook(
-            lambda module, _inputs, output, name=name: record(name, module, output)
+            lambda module, inputs, output, name=name: record(name, module, inputs[0], output)
         )
         for name, module in network.named_modules()
         if not any(module.children())
@@ -85,6 +105,17 @@ def trace_layers(network: nn.Module, *, input_px: int) -> list[LayerSummary]:
     for hook in hooks:
         hook.remove()
     return layers
+
+
+def _window(module: nn.Module, before: Tensor) -> tuple[int, int]:
+    """The side of the square of its input that an output value depends on, and its stride."""
+    if isinstance(module, nn.Conv2d):
+        return module.kernel_size[0], module.stride[0]
+    if isinstance(module, nn.MaxPool2d):
+        return int(module.kernel_size), int(module.stride)
+    if isinstance(module, nn.AdaptiveAvgPool2d | nn.Flatten):
+        return before.shape[-1], 1  # the whole map
+    return 1, 1
 
 
 def _count_macs(module: nn.Module, output_shape: tuple[int, ...]) -> int:

@@ -64,10 +64,11 @@ def _print(exported: Exported) -> None:
 
 
 def _describe(proof: Proof) -> list[str]:
-    lines = [
+    agreement = (
         f"Predicts as PyTorch does: {proof.num_agreeing:,} of {proof.num_images:,} test images "
         f"of {proof.dataset}, probabilities within {proof.largest_difference:.2g}"
-    ]
+    )
+    lines = [agreement]
     if proof.accuracy is not None:
         lines.append(
             f"Accuracy {format_percent(proof.accuracy)}, "
@@ -78,10 +79,10 @@ def _describe(proof: Proof) -> list[str]:
 
 def _notes(exported: Exported) -> list[str]:
     source, proof, notes = exported.source, exported.proof, []
-    if source and (
-        source.flash_bytes > _LARGE_FLASH_BYTES or source.ram_bytes > _LARGE_RAM_BYTES
-    ):
-        notes.append("This is too large for most microcontrollers (1 MiB of flash, 256 KiB of RAM).")
+    if source and (source.flash_bytes > _LARGE_FLASH_BYTES or source.ram_bytes > _LARGE_RAM_BYTES):
+        notes.append(
+            "This is too large for most microcontrollers (1 MiB of flash, 256 KiB of RAM)."
+        )
     if proof is None:
         file = shell_path(_main_file(exported.paths))
         notes.append(

@@ -45,6 +45,7 @@ def _network_record(settings: TrainSettings, network: NetworkSummary) -> dict[st
         "input_px": network.input_px,
         "num_params": network.num_params,
         "num_bytes": network.num_bytes,
+        "num_int8_bytes": network.num_int8_bytes,
         "num_macs": network.num_macs,
         "layers": [asdict(layer) for layer in network.layers],
     }
@@ -53,15 +54,17 @@ def _network_record(settings: TrainSettings, network: NetworkSummary) -> dict[st
 def _print_network(
     settings: TrainSettings, network: NetworkSummary, checkpoint: Path | None
 ) -> None:
-    numbers = map(number_column, ("output", "parameters", "MACs"))
+    numbers = map(number_column, ("output", "params", "MACs", "field", "stride"))
     table = plain_table("layer", "kind", *numbers)
     for layer in network.layers:
         table.add_row(
             layer.name,
             layer.kind,
-            " x ".join(map(str, layer.output_shape)),
+            "x".join(map(str, layer.output_shape)),
             f"{layer.num_params:,}" if layer.num_params else "",
             f"{layer.num_macs:,}" if layer.num_macs else "",
+            str(layer.receptive_field_px),
+            str(layer.stride_px),
         )
     console, side = stdout(), network.input_px
     title = f"{settings.arch} (recipe {settings.recipe})"
@@ -71,8 +74,11 @@ def _print_network(
     console.print(f"Input: one gray image of {side} x {side} pixels\n")
     print_table(table)
     console.print(
-        f"\n{network.num_params:,} parameters, {network.num_bytes / 1000:,.1f} KB as float32; "
+        f"\n{network.num_params:,} parameters: {network.num_bytes:,} bytes as float32, "
+        f"{network.num_int8_bytes:,} as int8",
         f"{network.num_macs:,} MACs (multiply-accumulates) per image",
+        "field: side of the receptive field; stride: from one to the next; in input pixels",
+        sep="\n",
         soft_wrap=True,
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from mnistcli.config.recipes import RECIPES
 from mnistcli.models.registry import ARCHITECTURES
-from tests.helpers.cli import Mnist
+from tests.helpers.cli import Mnist, Terminal
 
 
 def test_all_architectures_and_recipes_are_listed(mnist: Mnist) -> None:
@@ -27,10 +27,18 @@ def test_an_architecture_is_shown_layer_by_layer(mnist: Mnist, arch: str) -> Non
     record = json.loads(mnist("summary", "--arch", arch, "--json").stdout)
     assert record["model"]["arch"] == arch
     assert record["num_params"] == sum(layer["num_params"] for layer in record["layers"])
-    assert record["num_bytes"] == 4 * record["num_params"]
+    assert record["num_bytes"] == 4 * record["num_params"] == 4 * record["num_int8_bytes"]
+    assert record["layers"][-1]["receptive_field_px"] >= record["input_px"]
     assert record["layers"][-1]["output_shape"] == [10]
     assert f"{record['num_params']:,} parameters" in mnist("summary", "--arch", arch).stdout
     assert mnist("summary", "--arch", arch, "-q").stdout == f"{record['num_params']}\n"
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_terminal_of_80_columns_shows_every_column_in_full(terminal: Terminal, arch: str) -> None:
+    shown = terminal(f"summary --arch {arch}")
+    assert "stride" in shown
+    assert "…" not in shown
 
 
 @pytest.mark.parametrize(

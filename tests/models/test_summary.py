@@ -1,5 +1,7 @@
 """Layers in the order of the forward pass, with costs worked out by hand."""
 
+import copy
+
 import pytest
 import torch
 import torch._dynamo  # shapes on meta load it; it makes its own cache directory
@@ -62,12 +64,51 @@ def test_a_layer_applied_twice_costs_twice_with_its_parameters_counted_once() ->
     assert trace_layers(network, input_px=4) == [first, second], "no hook is left behind"
 
 
+def test_the_receptive_field_is_what_an_output_depends_on() -> None:
+    """Checked by changing single pixels: the last one inside, the first one outside."""
+    first, second = nn.Conv2d(1, 1, 5), nn.Conv2d(1, 1, 3)
+    nn.init.ones_(first.weight)
+    nn.init.ones_(second.weight)
+    network = nn.Sequential(first, nn.MaxPool2d(2), second)
+    layers = trace_layers(copy.deepcopy(network).to("meta"), input_px=20)
+    fields = [(layer.receptive_field_px, layer.stride_px) for layer in layers]
+    assert fields == [(5, 1), (6, 2), (10, 2)]
+    (field_px, stride_px), black = fields[-1], torch.zeros(1, 1, 20, 20)
+
+    def changed(pixel: int) -> list[bool]:
+        """Whether the first outputs on the diagonal depend on a pixel on the diagonal."""
+        white = black.clone()
+        white[..., pixel, pixel] = 1
+        difference_HW = (network(white) - network(black))[0, 0]
+        return [bool(difference_HW[place, place].abs() > 1e-3) for place in range(3)]
+
+    assert changed(field_px - 1) == [True, True, True]
+    assert changed(field_px) == [False, True, True]
+    assert changed(field_px + stride_px - 1) == [False, True, True]
+    assert changed(field_px + stride_px) == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fields"),
+    [
+        ("cnn-10-20", [(5, 1), (6, 2), (14, 2), (16, 4), (28, 4)]),
+        ("mlp-50-50", [(28, 1)]),
+        ("cnn-small", [(5, 1), (6, 2), (10, 2), (14, 2), (18, 2), (22, 2), (26, 2), (30, 2)]),
+    ],
+)
+def test_receptive_fields_of_recipes(recipe: str, fields: list[tuple[int, int]]) -> None:
+    settings = fit_budget(resolve(recipe=recipe))
+    layers = summarize_network(settings.arch, settings.network).layers
+    pairs = [(layer.receptive_field_px, layer.stride_px) for layer in layers]
+    assert list(dict.fromkeys(pairs)) == fields
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_layers_add_up_to_the_network(recipe: str) -> None:
     settings = fit_budget(resolve(recipe=recipe))
     network = summarize_network(settings.arch, settings.network)
     assert network.num_params == count_parameters(settings.arch, settings.network)
-    assert network.num_bytes == 4 * network.num_params
+    assert network.num_bytes == 4 * network.num_params == 4 * network.num_int8_bytes
     assert network.layers[-1].output_shape == (10,)
 
 
