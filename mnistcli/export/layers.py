@@ -150,14 +150,21 @@ def _linear(module: nn.Linear, channels: int, side_px: int, *, repeated: bool) -
     weights_IO = module.weight.double().T
     if repeated:
         weights_TIO = (weights_IO / side_px**2).unsqueeze(0)
-        shape = dict(in_px=side_px, in_channels=channels, kernel_size=side_px)
     else:
         # PyTorch flattens maps in the order C, H, W.
-        by_map = weights_IO.reshape(channels, side_px**2, -1).transpose(0, 1)
-        weights_TIO = by_map.reshape(1, len(weights_IO), -1)
-        shape = dict(in_px=1, in_channels=len(weights_IO))
+        by_position = weights_IO.reshape(channels, side_px**2, -1).transpose(0, 1)
+        weights_TIO = by_position.reshape(1, len(weights_IO), -1)
     return Layer(
-        [], module, weights_TIO, None, _shift(module), out_px=1, repeated=repeated, **shape
+        [],
+        module,
+        weights_TIO,
+        None,
+        _shift(module),
+        in_px=side_px if repeated else 1,
+        out_px=1,
+        in_channels=weights_TIO.shape[1],
+        kernel_size=side_px if repeated else 1,
+        repeated=repeated,
     )
 
 

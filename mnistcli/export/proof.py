@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mnistcli.data.datasets import get_dataset, has_all_files, load_dataset
 from mnistcli.data.examples import Examples
-from mnistcli.errors import first_line
+from mnistcli.errors import shorten
 from mnistcli.evaluation.inference import Predictions
 from mnistcli.export.c_source import fill_template
 from mnistcli.export.layers import ExportError
@@ -125,9 +125,12 @@ def _run(command: list[str], folder: Path, data: bytes = b"") -> bytes:
         command, cwd=folder, input=data, capture_output=True, check=False
     )
     if result.returncode:
+        lines = result.stderr.decode(errors="replace").splitlines()
+        # A compiler names the function and the file before it says what is wrong.
+        errors = [line for line in lines if "error" in line] or lines
         raise ExportError(
-            f"{' '.join(command[:2])} failed.",
-            why=f"{first_line(result.stderr.decode(errors='replace'))}.",
+            f"{command[0]} failed.",
+            why=shorten(errors[0]) if errors else f"Its exit code is {result.returncode}.",
             fix="This is a bug, or the compiler does not know C99: please report it.",
         )
     return result.stdout

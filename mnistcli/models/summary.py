@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +113,7 @@ def _window(module: nn.Module, before: Tensor) -> tuple[int, int]:
     if isinstance(module, nn.Conv2d):
         return module.kernel_size[0], module.stride[0]
     if isinstance(module, nn.MaxPool2d):
-        return int(module.kernel_size), int(module.stride)
+        return cast("int", module.kernel_size), cast("int", module.stride)
     if isinstance(module, nn.AdaptiveAvgPool2d | nn.Flatten):
         return before.shape[-1], 1  # the whole map
     return 1, 1

@@ -1,0 +1,109 @@
+"""Networks to export, and C compilers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mnistcli.config.recipes import RECIPES
+from mnistcli.config.resolve import fit_budget
+from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import Normalization, normalize
+from mnistcli.evaluation.inference import Predictions, evaluate_network
+from mnistcli.export import proof
+from mnistcli.export.c_source import CSource, fill_template, float_source, integer_source
+from mnistcli.export.layers import Layer, fold_layers, plain_modules
+from mnistcli.export.proof import has_compiler, run_c
+from mnistcli.export.quantize import IntegerLayer, quantize
+from mnistcli.models.registry import build_network
+from tests.helpers.settings import resolve
+from tests.helpers.training import digits_normalization, some_digits
+
+SANITIZED = (
+    *("-std=c99", "-O1", "-g", "-Wall", "-Wextra", "-Werror"),
+    *("-fsanitize=address,undefined", "-fno-sanitize-recover"),
+)
+# Of each kind of layer one in the default lane, which has to be fast; all recipes in the slow one.
+QUICK = ("ann", "cnn-deep", "cnn-small", "cnn-15k", "sprint", "mlp-50-50")
+every_recipe = pytest.mark.parametrize(
+    "recipe",
+    [
+        recipe if recipe in QUICK else pytest.param(recipe, marks=pytest.mark.slow)
+        for recipe in RECIPES
+    ],
+)
+# Compiling megabytes of constants takes long; the kinds of layers are the same with fewer.
+SMALLER = {"ann": {"hidden": [48, 32, 16]}, "cnn-deep": {"channels": [8, 8, 16, 16]}}
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C compiler (cc)")
+
+
+@torch.no_grad()
+def random_network(recipe: str, **model: Any) -> tuple[nn.Module, Normalization]:
+    """A network in evaluation mode with random weights and random statistics of batch norm.
+
+    Its predictions differ from image to image. Some of the scales of batch norm are negative.
+    """
+    torch.manual_seed(0)
+    settings = fit_budget(resolve(recipe=recipe, dataset="digits", **model))
+    network = build_network(settings.arch, settings.network).eval().requires_grad_(False)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            module.bias.normal_(0, 0.3)
+            if module.weight is not None:
+                module.weight.normal_(1, 1)
+    normalization = digits_normalization(settings)
+    logits_NK = network(normalize(some_digits(100).images_NHW, normalization))
+    scale = 2 / logits_NK.std(dim=0).mean()
+    classify = network.get_submodule("classify")
+    assert isinstance(classify, nn.Linear)
+    classify.weight *= scale
+    classify.bias.copy_((classify.bias - logits_NK.mean(dim=0)) * scale)
+    return network, normalization
+
+
+def layers_of(network: nn.Module, normalization: Normalization) -> list[Layer]:
+    return fold_layers(plain_modules(network, normalization.input_px), normalization.input_px)
+
+
+def quantized(network: nn.Module, normalization: Normalization) -> list[IntegerLayer]:
+    layers = layers_of(network, normalization)
+    return quantize(layers, normalization, some_digits(100).images_NHW)
+
+
+def float_c(network: nn.Module, normalization: Normalization) -> CSource:
+    return float_source(layers_of(network, normalization), normalization, header="net.h")
+
+
+def integer_c(network: nn.Module, normalization: Normalization) -> CSource:
+    return integer_source(quantized(network, normalization), normalization, header="net.h")
+
+
+def c_files(source: CSource) -> dict[str, bytes]:
+    header = fill_template("network.h", facts=" * a test")
+    return {"net.h": header.encode(), "net.c": source.text.encode()}
+
+
+def run_sanitized(
+    source: CSource, examples: Examples, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> torch.Tensor:
+    """The probabilities by a program that stops at undefined behavior and at warnings."""
+    monkeypatch.setattr(proof, "_COMPILER_OPTIONS", SANITIZED)
+    folder.mkdir()
+    return run_c(c_files(source), "net.h", examples.images_NHW, folder)
+
+
+def predictions(
+    network: nn.Module, normalization: Normalization, examples: Examples
+) -> Predictions:
+    """PyTorch's predictions, which are not all the same."""
+    expected = evaluate_network(network, examples, normalization)
+    assert len(expected.probabilities_NK.argmax(dim=1).unique()) > 1
+    return expected
