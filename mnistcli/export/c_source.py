@@ -18,7 +18,7 @@ _TEMPLATES = Path(__file__).parent / "c"
 _IMAGE_PX = 28
 _LINE_CHARACTERS = 100
 # Of `struct layer`, where a pointer and an int have 4 bytes.
-_LAYER_BYTES = {"float": 44, "uint8_t": 56}
+_LAYER_BYTES = {"float": 40, "uint8_t": 56}
 _BUFFERS = ("first", "second")
 _NUMBER_BYTES = {"float": 4, "uint8_t": 1, "int8_t": 1, "int16_t": 2, "int32_t": 4}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mnistcli.config.recipes import RECIPES
@@ -76,6 +77,47 @@ def layers_of(network: nn.Module, normalization: Normalization) -> list[Layer]:
 def quantized(network: nn.Module, normalization: Normalization) -> list[IntegerLayer]:
     layers = layers_of(network, normalization)
     return quantize(layers, normalization, some_digits(100).images_NHW)
+
+
+def run_integers(
+    layers: list[IntegerLayer], normalization: Normalization, images_NHW: torch.Tensor
+) -> torch.Tensor:
+    """The probabilities (N, 10) that integer layers stand for, by exact arithmetic in float64."""
+    x_NCHW = images_NHW.double().unsqueeze(1)
+    if normalization.input_px != 28:
+        x_NCHW = F.interpolate(x_NCHW, size=normalization.input_px, mode="bilinear")
+        x_NCHW = (x_NCHW + 0.5).floor()
+    for integer in layers[:-1]:
+        sums_NCHW = F.max_pool2d(_sums(integer, x_NCHW), integer.layer.pool)
+        x_NCHW = requantize(integer, sums_NCHW).double()
+    last = layers[-1]
+    logits_NK = _sums(last, x_NCHW).flatten(1).float() * last.scale_O + last.shift_O
+    return logits_NK.softmax(dim=1)
+
+
+def requantize(integer: IntegerLayer, sums_NCHW: torch.Tensor) -> torch.Tensor:
+    """The outputs 0 to 255 for sums (N, C, H, W)."""
+    multiplier_C11, bias_C11 = (
+        values_O.long()[:, None, None] for values_O in (integer.multiplier_O, integer.bias_O)
+    )
+    values_NCHW = sums_NCHW.long() * multiplier_C11 + bias_C11 * 2**integer.bias_shift
+    scaled_NCHW: torch.Tensor = (values_NCHW + integer.offset) // 2**integer.shift
+    return scaled_NCHW.clamp(0, 255)
+
+
+def _sums(integer: IntegerLayer, x_NCHW: torch.Tensor) -> torch.Tensor:
+    layer, weights_TIO = integer.layer, integer.weights_TIO.double()
+    if isinstance(layer.weight, nn.Linear):
+        by_position = x_NCHW.sum(dim=(2, 3)) if layer.repeated else x_NCHW.permute(0, 2, 3, 1)
+        return (by_position.flatten(1) @ weights_TIO[0])[:, :, None, None]
+    padding, size = (layer.padding,) * 4, (layer.kernel_size, layer.kernel_size)
+    if layer.replicate:
+        x_NCHW = F.pad(x_NCHW, padding, mode="replicate")
+    else:
+        x_NCHW = F.pad(x_NCHW, padding, value=integer.zero)
+    weights_OIHW = weights_TIO.permute(2, 1, 0).unflatten(2, size)
+    groups = layer.out_channels if layer.depthwise else 1
+    return F.conv2d(x_NCHW, weights_OIHW, groups=groups)
 
 
 def float_c(network: nn.Module, normalization: Normalization) -> CSource:
