@@ -45,7 +45,7 @@ def check(
     computed_NK = run_sanitized(source, examples, folder / "int8", patch)
     exact_NK = run_integers(layers, normalization, examples.images_NHW)
     torch.testing.assert_close(computed_NK, exact_NK, rtol=0, atol=1e-5)
-    assert (exact_NK - expected_NK).abs().mean() < 0.05
+    assert (exact_NK - expected_NK).abs().mean() < 0.1
 
 
 @every_recipe
