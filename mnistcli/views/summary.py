@@ -77,7 +77,7 @@ def _print_network(
         f"\n{network.num_params:,} parameters: {network.num_bytes:,} bytes as float32, "
         f"{network.num_int8_bytes:,} as int8",
         f"{network.num_macs:,} MACs (multiply-accumulates) per image",
-        "field: side of the receptive field; stride: from one to the next; in input pixels",
+        "field: side of the receptive field; stride: from one field to the next; both in pixels",
         sep="\n",
         soft_wrap=True,
     )
