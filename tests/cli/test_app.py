@@ -17,8 +17,8 @@ from tests.helpers.paths import REPOSITORY
 from tests.helpers.processes import ForkServer
 
 COMMANDS = (
-    *("train", "eval", "predict", "draw", "summary", "runs", "plot", "export", "download", "doctor", "bench"),
-    "train-finder",
+    *("train", "eval", "predict", "draw", "summary", "runs", "plot", "export"),
+    *("download", "doctor", "bench", "train-finder"),
 )
 HEAVY = {
     "torch",
