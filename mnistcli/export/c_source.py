@@ -20,7 +20,7 @@ _LINE_CHARACTERS = 100
 # Of `struct layer`, where a pointer and an int have 4 bytes.
 _LAYER_BYTES = {"float": 40, "uint8_t": 56}
 _BUFFERS = ("first", "second")
-_NUMBER_BYTES = {"float": 4, "uint8_t": 1, "int8_t": 1, "int16_t": 2, "int32_t": 4}
+_NUMBER_BYTES = {"float": 4, "uint8_t": 1, "int8_t": 1, "int16_t": 2}
 
 _FLOAT_TYPES = """typedef float value_type;
 typedef float weight_type;

@@ -4,10 +4,8 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
 
 from mnistcli.config.choices import ExportFormat, ExportPrecision
 from mnistcli.errors import SettingsError
@@ -54,12 +52,10 @@ def export_network(
     """Write a network to `target`; for C also a header and, `with_main`, a program, beside it.
 
     Raises:
-        SettingsError: the name does not fit the format.
         ExportError: the network cannot be exported, or does not predict what PyTorch predicts; then
             nothing is written.
         OSError: a file cannot be written.
     """
-    check_target(target, export_format)
     if export_format == "onnx":
         require_onnx()
     expected = evaluate_network(loaded.network, images.test, loaded.normalization)
@@ -73,16 +69,27 @@ def export_network(
         source = _c_source(loaded, target, images, precision)
         files = _c_files(source, target, facts, precision, with_main=with_main)
         proof = _prove_c(files, target, expected, images)
-    if proof and precision == "float32":
-        require_agreement(proof)
-    for name, content in files.items():
-        write_atomically(target.with_name(name), partial(_write, content))
+    if proof:
+        require_agreement(proof, precision)
+    _write(files, target.parent)
     paths = [target.with_name(name) for name in files]
     return Exported(paths, sum(map(len, files.values())), source, proof)
 
 
-def _write(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
+def _write(files: dict[str, bytes], folder: Path) -> None:
+    directories = [name for name in files if (folder / name).is_dir()]
+    if directories:
+        raise ExportError(
+            f"'{folder / directories[0]}' cannot be written.",
+            why="It is a directory.",
+            fix="Choose another name with -o.",
+        )
+    for name, content in files.items():
+        _replace(folder / name, content)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content))
 
 
 def check_target(target: Path, export_format: ExportFormat) -> None:
@@ -94,13 +101,13 @@ def check_target(target: Path, export_format: ExportFormat) -> None:
     """
     if target.suffix != f".{export_format}":
         raise SettingsError(
-            f"'{target.name}' is not the name of a {export_format} file.",
-            fix=f"End it in .{export_format}: -o {target.stem or 'network'}.{export_format}",
+            f"'{target.name}' does not end in .{export_format}.",
+            fix=f"Choose another name: -o {target.stem or 'network'}.{export_format}",
         )
-    if export_format == "c" and not re.fullmatch(r"[\w.+-]+", target.name, re.ASCII):
+    if export_format == "c" and not re.fullmatch(r"\w[\w.+-]*", target.name, re.ASCII):
         raise SettingsError(
             f"'{target.name}' cannot be included in a C program.",
-            why="Its header's name may have letters, digits, and the characters _ . + -",
+            why="It has to begin with a letter, a digit or _; then . + - may follow too.",
             fix="Choose another name: -o network.c",
         )
     if not target.parent.is_dir():

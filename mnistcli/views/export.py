@@ -12,14 +12,13 @@ from mnistcli.views.console import (
     print_json,
     print_line,
     print_note,
-    shell_path,
     stdout,
 )
 
 # More than most microcontrollers have.
 _LARGE_FLASH_BYTES, _LARGE_RAM_BYTES = 2**20, 2**18
-# What quantization may cost, in 0..1.
-_ACCEPTED_LOSS = 0.0005
+# More than quantization usually costs, in 0..1.
+_NOTED_LOSS = 0.0005
 
 
 def show_export(exported: Exported, *, as_json: bool, quiet: bool) -> None:
@@ -65,8 +64,8 @@ def _print(exported: Exported) -> None:
 
 def _describe(proof: Proof) -> list[str]:
     agreement = (
-        f"Predicts as PyTorch does: {proof.num_agreeing:,} of {proof.num_images:,} test images "
-        f"of {proof.dataset}, probabilities within {proof.largest_difference:.2g}"
+        f"Same prediction as PyTorch: {proof.num_agreeing:,} of {proof.num_images:,} test images "
+        f"of {proof.dataset}; largest difference of a probability: {proof.largest_difference:.2g}"
     )
     lines = [agreement]
     if proof.accuracy is not None:
@@ -84,13 +83,9 @@ def _notes(exported: Exported) -> list[str]:
             "This is too large for most microcontrollers (1 MiB of flash, 256 KiB of RAM)."
         )
     if proof is None:
-        file = shell_path(_main_file(exported.paths))
         notes.append(
-            "Not proved: there is no C compiler (cc) here. Where there is one, export again, or "
-            f"compile {file} with --main and compare with mnist eval."
+            "Not proved: there is no C compiler (cc) here. Export again where there is one."
         )
-    elif proof.accuracy is not None and proof.torch_accuracy is not None:
-        loss = proof.torch_accuracy - proof.accuracy
-        if loss > _ACCEPTED_LOSS:
-            notes.append(f"Quantization costs {100 * loss:.2f} points of accuracy.")
+    elif proof.loss and proof.loss > _NOTED_LOSS:
+        notes.append(f"int8 costs {100 * proof.loss:.2f} points of accuracy.")
     return notes

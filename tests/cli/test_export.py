@@ -28,7 +28,12 @@ def test_onnx_is_proved_on_the_test_images(mnist: Mnist, trained: Path) -> None:
     assert (proof["dataset"], proof["num_images"], proof["num_agreeing"]) == ("digits", 360, 360)
     assert proof["largest_difference"] < 1e-5
     assert proof["accuracy"] == proof["torch_accuracy"] > 0.8
-    assert b"mnist export" not in Path("net.onnx").read_bytes()[:100]
+    import onnx
+
+    metadata = {each.key: each.value for each in onnx.load("net.onnx").metadata_props}
+    assert metadata["classes"] == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert f"{100 * proof['accuracy']:.2f} %" in metadata["accuracy"]
+    assert {"versions", "command"} < set(metadata)
 
 
 @needs_compiler
@@ -96,6 +101,35 @@ def test_an_onnx_file_that_predicts_something_else_is_not_written(
     assert Path("net.onnx").read_text() == "before"
 
 
+@needs_compiler
+def test_int8_that_predicts_something_else_is_not_written(
+    mnist: Mnist, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnistcli.export.export.run_c", lambda *_: torch.full((360, 10), 0.1))
+    result = mnist("export", trained, "-o", "net.c", "--precision", "int8")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "--precision float32" in result.stderr
+    assert not list(Path().glob("net*"))
+
+
+@pytest.mark.parametrize("name", ["net.c", "net.h", "net_main.c"])
+def test_a_directory_in_the_way_leaves_nothing_half_written(
+    mnist: Mnist, trained: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    Path(name).mkdir()
+    result = mnist("export", trained, "-o", "net.c", "--main")
+    assert result.exit_code == 1
+    assert name in result.stderr
+    assert [path.name for path in Path().glob("*net*")] == [name]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["proof.c", "math.c", "stdint.c"])
+def test_any_name_can_be_proved(mnist: Mnist, trained: Path, name: str) -> None:
+    assert json.loads(mnist("export", trained, "-o", name, "--json").stdout)["proof"]
+
+
 def test_without_a_compiler_c_is_written_and_not_proved(
     mnist: Mnist, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +145,7 @@ def test_without_a_compiler_c_is_written_and_not_proved(
     ("arguments", "exit_code", "words"),
     [
         ([], 2, "-o digits.onnx"),
+        (["-o", "net"], 2, "-o digits.onnx"),
         (["-o", "net.tflite"], 2, "onnx"),
         (["-f", "onx"], 2, "Did you mean onnx?"),
         (["-f", "c", "-o", "net.onnx"], 2, "-o net.c"),
@@ -118,6 +153,7 @@ def test_without_a_compiler_c_is_written_and_not_proved(
         (["-f", "onnx", "--precision", "int8"], 2, "--precision int8"),
         (["-f", "onnx", "--main"], 2, "--main"),
         (["-o", "my net.c"], 2, "my net.c"),
+        (["-o=-net.c"], 2, "-net.c"),
         (["a.pth", "-c", "b.pth", "-f", "c"], 2, "a.pth and b.pth"),
         (["none.pth", "-f", "c"], 3, "none.pth"),
         (["-o", "none/net.c"], 1, "mkdir -p none"),
@@ -138,7 +174,15 @@ def test_what_cannot_be_exported_is_an_error(
 @pytest.mark.parametrize(
     ("arguments", "num_other"), [("-f onnx", 0), ("-f c", 0), ("-f c --precision int8", 5)]
 )
-def test_all_of_mnist(mnist: Mnist, mnist_dir: Path, arguments: str, num_other: int) -> None:
+def test_all_of_mnist(
+    mnist: Mnist,
+    mnist_dir: Path,
+    arguments: str,
+    num_other: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """C with all warnings and sanitizers."""
+    monkeypatch.setattr("mnistcli.export.proof._COMPILER_OPTIONS", SANITIZED)
     result = mnist("export", *arguments.split(), "--data-dir", mnist_dir, "--json")
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
