@@ -37,9 +37,21 @@ def draw(
     port: Annotated[
         int,
         typer.Option(
-            "--port", help="The port; 0 for any free one.", metavar="N", min=0, max=65_535
+            "--port",
+            help="The port; if it is taken, the next free one. 0: any free one.",
+            metavar="N",
+            min=0,
+            max=65_535,
         ),
-    ] = 0,
+    ] = 8028,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="The address to listen on; 0.0.0.0 lets phones in the same network draw.",
+            metavar="ADDRESS",
+        ),
+    ] = "127.0.0.1",
     no_open: Annotated[
         bool, typer.Option("--no-open", help="Do not open the page in the browser.")
     ] = False,
@@ -54,11 +66,15 @@ def draw(
     $ mnist draw
     $ mnist draw -c runs/quick -c cnn-small
     $ mnist draw --keep drawings
+    $ mnist draw --host 0.0.0.0
     """
-    from mnistcli.drawing.server import ADDRESS, listen
+    from mnistcli.drawing.server import LOCAL_NAMES, listen, page_url, url_for_others
     from mnistcli.views.console import print_line, print_note
 
-    with listen(port) as listening:
+    with listen(host, port) as listening:
+        bound = listening.getsockname()[1]
+        if port not in (0, bound):
+            print_note(f"Port {port} is taken, so the page is on {bound}.")
         paths = find_checkpoints(checkpoints, out) if checkpoints else []
 
         from mnistcli.drawing.app import create_app
@@ -81,13 +97,16 @@ def draw(
         reader = PageReader(networks, tuple(names))
         reader.warm_up()
         with open_kept(keep) if keep else nullcontext() as kept:
-            url = f"http://{ADDRESS}:{listening.getsockname()[1]}/"
+            url = page_url(host, bound)
             print_line(url)
             sys.stdout.flush()
+            if host not in LOCAL_NAMES:
+                print_note(f"For others: {url_for_others(host, bound)}")
+                print_note("Warning: everyone in this network can use it; there is no password.")
             print_note("Press Ctrl-C to stop.")
             if not no_open:
                 _open(url)
-            serve(create_app(reader, kept), listening)
+            serve(create_app(reader, kept, host=host), listening)
 
 
 def _open(url: str) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnistcli.drawing.kept_pictures import KeptPictures
 from mnistcli.drawing.page_reader import PageReader
+from mnistcli.drawing.server import LOCAL_NAMES, LOOPBACK, WILDCARDS
 from mnistcli.errors import DataError, MnistError
 
 # The only files that are served; the path of a request never names a file.
@@ -32,9 +35,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-# The names of this machine in a Host header.
-LOCAL_NAMES = ("127.0.0.1", "localhost")
-
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -42,8 +42,8 @@ class BodyTooLargeError(DataError):
     """The body of a request is larger than `MAX_BODY_BYTES`."""
 
 
-def create_app(reader: PageReader, kept: KeptPictures | None) -> ASGIApp:
-    """The page and what it asks for; pictures are kept where `kept` is not None.
+def create_app(reader: PageReader, kept: KeptPictures | None, *, host: str = LOOPBACK) -> ASGIApp:
+    """The page, served on `host`, and what it asks for; pictures are kept if `kept` is not None.
 
     Pictures are read in the event loop, one at a time: two at once would be no faster.
     """
@@ -79,20 +79,21 @@ def create_app(reader: PageReader, kept: KeptPictures | None) -> ASGIApp:
                 Route("/keep", keep, methods=["POST"]),
             ],
             exception_handlers={MnistError: _answer_error, OSError: _answer_os_error},
-        )
+        ),
+        host,
     )
 
 
 class GuardMiddleware:
-    """Answers only this machine, and POST requests only from the page itself.
+    """Answers requests for `host` or this machine, and POST requests only from the page itself.
 
     A page of another site can make the browser send requests here. If its name was made to resolve
     to this machine (DNS rebinding), that name is in the Host header; otherwise it is in a POST's
     Origin header, and without CORS headers it cannot read the answer to a GET.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self._app, self._host = app, host.lower()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request (ASGI's interface)."""
@@ -106,11 +107,29 @@ class GuardMiddleware:
 
         app, headers = self._app, Headers(scope=scope)
         host = headers.get("host", "")
-        if host.partition(":")[0].lower() not in LOCAL_NAMES:
+        if not self._is_served(host):
             app = PlainTextResponse("Unknown host.", status_code=400)
         elif scope["method"] == "POST" and headers.get("origin") != f"http://{host}":
             app = PlainTextResponse("Requests from other sites are refused.", status_code=403)
         await app(scope, receive, send_with_headers)
+
+    def _is_served(self, host: str) -> bool:
+        """Whether a Host header names this server; an address cannot be rebound by DNS."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name in LOCAL_NAMES or name == self._host:
+            return True
+        return self._host in WILDCARDS and _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _page_file(name: str, media_type: str) -> Endpoint:

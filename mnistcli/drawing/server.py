@@ -1,7 +1,7 @@
-"""The server of `mnist draw`: a port of this machine, and uvicorn until Ctrl-C."""
+"""The server of `mnist draw`: a free port, and uvicorn until Ctrl-C."""
 
+import errno
 import logging
-import os
 import socket
 from types import FrameType
 
@@ -10,24 +10,56 @@ from starlette.types import ASGIApp
 
 from mnistcli.errors import MnistError
 
-# No other machine reaches this address.
-ADDRESS = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
+# What this machine is called by itself only.
+LOCAL_NAMES = (LOOPBACK, "::1", "localhost")
+# All addresses of this machine.
+WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 (only where --host says so)
+# How many ports are tried, from the wanted one on.
+NUM_PORTS = 20
 
 
-def listen(port: int) -> socket.socket:
-    """A socket that listens on `port` of this machine; 0 stands for any free one.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on `port` of `host` or, if it is taken, on the next free one.
+
+    A port of 0 stands for any free one.
 
     Raises:
-        MnistError: the port is taken or may not be used.
+        MnistError: `host` is not an address of this machine, or no port can be used.
     """
-    try:
-        return socket.create_server((ADDRESS, port))
-    except OSError as error:
-        raise MnistError(
-            f"Port {port} cannot be used.",
-            why=f"{os.strerror(error.errno or 0)}.",
-            fix="Name another one, or leave out --port to use any free one.",
-        ) from error
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for candidate in range(port, min(port + NUM_PORTS, 65_536)):
+        try:
+            return socket.create_server((host, candidate), family=family)
+        except (OSError, UnicodeError) as error:
+            reason = error
+            if getattr(error, "errno", None) != errno.EADDRINUSE:
+                break
+    why = str(getattr(reason, "strerror", reason)).partition(" (while")[0]
+    raise MnistError(
+        f"Port {candidate} of {host} cannot be used.",
+        why=f"{why}.",
+        fix="Name another --port, or leave out --host.",
+    ) from reason
+
+
+def page_url(host: str, port: int) -> str:
+    """The page's address for the browser on this machine."""
+    name = LOOPBACK if host in WILDCARDS else host
+    return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
+
+
+def url_for_others(host: str, port: int) -> str:
+    """The page's address for other machines in the same network."""
+    if host in WILDCARDS:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                # Chooses the way to another network, and so an address of ours, but sends nothing.
+                probe.connect(("192.0.2.1", 9))
+                host = probe.getsockname()[0]
+            except OSError:
+                host = socket.gethostname()
+    return page_url(host, port)
 
 
 def serve(app: ASGIApp, listening: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""`mnist draw`: ports, the browser, the end."""
+"""`mnist draw`: ports, addresses, the browser, the end."""
 
 import re
 import signal
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.drawing.conftest import start_server
+from tests.drawing.conftest import free_port, png, start_server
 from tests.helpers.cli import Mnist
 from tests.helpers.processes import ForkServer
+from tests.helpers.strokes import drawn
 
 
 def test_ctrl_c_and_sigterm_end_it_at_once(fork_server: ForkServer) -> None:
@@ -27,18 +28,60 @@ def test_ctrl_c_and_sigterm_end_it_at_once(fork_server: ForkServer) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_without_a_port_a_free_one_is_found(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_0_is_any_free_one(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnistcli.drawing.server.serve", lambda *_: None)
-    assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*/\n", mnist("draw", "--no-open").stdout)
+    result = mnist("draw", "--no-open", "--port", 0)
+    assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*/\n", result.stdout)
+    assert "taken" not in result.stderr
 
 
-def test_a_taken_port_is_refused(mnist: Mnist) -> None:
+def test_a_taken_port_is_replaced_by_the_next_free_one(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnistcli.drawing.server.serve", lambda *_: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = mnist("draw", "--no-open", "--port", port)
+    used = int(result.stdout.strip().rpartition(":")[2].strip("/"))
+    assert port < used < port + 20
+    assert f"Port {port} is taken, so the page is on {used}." in result.stderr
+
+
+def test_without_a_free_port(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mnistcli.drawing.server.NUM_PORTS", 1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = mnist("draw", "--no-open", "--port", port)
     assert result.exit_code == 1
     assert str(port) in result.stderr
     assert not result.stdout
+
+
+def test_other_machines_reach_it_by_its_address(fork_server: ForkServer) -> None:
+    server = start_server(fork_server, "--host", "0.0.0.0")
+    address = "127.0.0.2"  # The nearest address that is not its own name.
+    host = f"{address}:{server.port}"
+    picture = png(drawn("7"))
+    response = server.request("POST", "/read", picture, Host=host, Origin=f"http://{host}")
+    assert response.json()["text"] == "7"
+    evil = "evil.example"
+    assert server.request("GET", "/", Host=evil).status == 400
+    assert server.request("POST", "/read", picture, Origin=f"http://{evil}").status == 403
+    server.process.kill(signal.SIGINT)
+    result = server.process.wait()
+    assert result.stdout == f"{server.url}/\n"
+    assert re.search(rf"For others: http://\S+:{server.port}/\n", result.stderr)
+    assert "Warning" in result.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_warning_for_this_machine_only(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr("mnistcli.drawing.server.serve", lambda *_: None)
+    result = mnist("draw", "--no-open", "--port", 0, "--host", host)
+    assert result.stdout.startswith(f"http://{host}:")
+    assert "Warning" not in result.stderr
 
 
 def test_the_page_is_opened_where_there_is_a_screen(
@@ -50,12 +93,12 @@ def test_the_page_is_opened_where_there_is_a_screen(
     monkeypatch.setattr("sys.platform", "linux")
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
-    mnist("draw")
+    mnist("draw", "--port", 0)
     assert not opened
     monkeypatch.setenv("DISPLAY", ":0")
-    mnist("draw", "--no-open")
+    mnist("draw", "--port", 0, "--no-open")
     assert not opened
-    result = mnist("draw")
+    result = mnist("draw", "--port", 0)
     assert opened == [result.stdout.strip()]
 
 
@@ -63,6 +106,8 @@ def test_the_page_is_opened_where_there_is_a_screen(
     ("options", "exit_code", "word"),
     [
         (("--port", "65536"), 2, "--port"),
+        (("--host", "192.0.2.1"), 1, "192.0.2.1"),
+        (("--host", "no name"), 1, "no name"),
         (("-c", "nothing"), 3, "nothing"),
         (("--keep", "file/deep"), 1, "file"),
         (("--keep", "mine"), 3, "labels.csv"),
@@ -75,7 +120,7 @@ def test_wrong_options_are_refused(
     Path("file").touch()
     Path("mine").mkdir()
     Path("mine/labels.csv").write_text("mine\n")
-    result = mnist("draw", "--no-open", *options)
+    result = mnist("draw", "--no-open", "--port", free_port(), *options)
     assert result.exit_code == exit_code
     assert word in result.stderr
     assert not result.stdout

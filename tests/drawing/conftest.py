@@ -62,9 +62,13 @@ def png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def start_server(fork_server: ForkServer, *args: str | Path) -> Server:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def start_server(fork_server: ForkServer, *args: str | Path) -> Server:
+    port = free_port()
     process = fork_server.start("draw", "--no-open", "--port", str(port), *args)
     server = Server(port, process)
     for _ in range(600):
