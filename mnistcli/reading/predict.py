@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import logsigmoid
 
 from mnistcli.data.arrays import GrayImage
 from mnistcli.data.batches import evaluation_batches
@@ -185,34 +186,30 @@ def read_segmentations(
     if not images:
         return [Reading([], found.left_out, found.ink_HW) for found in segmentations]
     pixels_NHW = torch.from_numpy(np.stack([image.pixels_HW for image in images]))
-    logits_NK = _logits(reader, pixels_NHW)
-    scores = dict(zip(images, _log_probabilities(reader, logits_NK), strict=True))
-    chosen = [_choose(segmentation, scores) for segmentation in segmentations]
-    digits = [digit for choice in chosen for digit in choice.digits]
-    numbers = {image: number for number, image in enumerate(images)}
-    chosen_N = torch.tensor([numbers[digit] for digit, _ in digits], dtype=torch.long)
+    reader_logits_NK = _logits(reader, pixels_NHW)
     logits_MNK = [
-        logits_NK[chosen_N] if model is reader else _logits(model, pixels_NHW[chosen_N])
-        for model in models
+        reader_logits_NK if model is reader else _logits(model, pixels_NHW) for model in models
     ]
-    probabilities_MNK = torch.stack(logits_MNK).softmax(dim=2)
-    probabilities_NK = probabilities_MNK.mean(dim=0).tolist()
-    probabilities_NMK = probabilities_MNK.transpose(0, 1).tolist()
-    predictions = iter(
-        Prediction(
-            dict(zip(models[0].card.classes, values_K, strict=True)),
+    probabilities_NMK = torch.stack(logits_MNK, dim=1).softmax(dim=2)
+    probabilities_NK = probabilities_NMK.mean(dim=1)
+    scores_NK = _log_probabilities(reader, reader_logits_NK, probabilities_NK)
+    scores = dict(zip(images, scores_NK, strict=True))
+    numbers = {image: number for number, image in enumerate(images)}
+
+    def prediction(digit: DigitImage, line: int) -> Prediction:
+        number = numbers[digit]
+        return Prediction(
+            dict(zip(models[0].card.classes, probabilities_NK[number].tolist(), strict=True)),
             digit,
             line,
             float(1 - np.exp(scores[digit][-1])),
-            values_MK,
+            probabilities_NMK[number].tolist(),
         )
-        for (digit, line), values_K, values_MK in zip(
-            digits, probabilities_NK, probabilities_NMK, strict=True
-        )
-    )
+
     return [
-        Reading([next(predictions) for _ in choice.digits], choice.left_out, found.ink_HW)
-        for choice, found in zip(chosen, segmentations, strict=True)
+        Reading([prediction(*digit) for digit in choice.digits], choice.left_out, found.ink_HW)
+        for found in segmentations
+        for choice in [_choose(found, scores)]
     ]
 
 
@@ -298,9 +295,14 @@ def _logits(model: LoadedModel, pixels_NHW: torch.Tensor) -> torch.Tensor:
     return torch.cat([model.network(normalize(batch, model.normalization)) for batch in batches])
 
 
-def _log_probabilities(model: LoadedModel, logits_NK: torch.Tensor) -> NDArray[np.float32]:
-    """The logarithms of the classes' probabilities and of "no digit", (N, K + 1)."""
-    no_digit = 0.0 if model.card.settings.composed else UNTRAINED_NO_DIGIT
-    no_digit_N1 = torch.full((len(logits_NK), 1), no_digit)
-    scores_NK = torch.cat([logits_NK, no_digit_N1], dim=1).log_softmax(dim=1)
-    return scores_NK.numpy()
+def _log_probabilities(
+    reader: LoadedModel, logits_NK: torch.Tensor, probabilities_NK: torch.Tensor
+) -> NDArray[np.float32]:
+    """The logarithms of the classes' probabilities and of "no digit", (N, K + 1).
+
+    The reader's logits say whether ink is a digit, and `probabilities_NK` which.
+    """
+    no_digit = 0.0 if reader.card.settings.composed else UNTRAINED_NO_DIGIT
+    log_odds_N1 = logits_NK.logsumexp(dim=1, keepdim=True) - no_digit
+    classes_NK = logsigmoid(log_odds_N1) + probabilities_NK.log()
+    return torch.cat([classes_NK, logsigmoid(-log_odds_N1)], dim=1).numpy()
