@@ -77,6 +77,8 @@ def draw(
             print_note(f"Port {port} is taken, so the page is on {bound}.")
         paths = find_checkpoints(checkpoints, out) if checkpoints else []
 
+        import torch
+
         from mnistcli.drawing.app import create_app
         from mnistcli.drawing.kept_pictures import open_kept
         from mnistcli.drawing.page_reader import PageReader
@@ -86,6 +88,8 @@ def draw(
         from mnistcli.runs.checkpoint import BUNDLED, load_checkpoint
         from mnistcli.views.eval import checkpoint_names
 
+        # On maps this small, several threads mostly wait for each other.
+        torch.set_num_threads(1)
         models = [load_checkpoint(path) for path in paths]
         if len(models) > 1:
             require_classes(models, models[0].card.settings.dataset)
