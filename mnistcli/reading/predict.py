@@ -70,7 +70,7 @@ class Prediction:
         """The probability of the most probable class."""
         return self.probabilities[self.label]
 
-    @property
+    @cached_property
     def doubt(self) -> str | None:
         """Why the prediction may be wrong; None if there is no reason to doubt it."""
         (first, most), (second, next_most) = self.top(2)
