@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import ArrayLike
+from PIL import Image
+
 from mnistcli.config.choices import DataSplit, EvalSplit, values
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.config.settings import TrainSettings
@@ -19,7 +22,8 @@ from mnistcli.data.examples import Examples
 from mnistcli.errors import RunError, require_known
 from mnistcli.evaluation.eval_data import load_eval_data
 from mnistcli.evaluation.evaluate import EvalOptions, Evaluation, check_options, evaluate_models
-from mnistcli.reading.batch import no_digit_error, process_picture
+from mnistcli.reading.batch import decode_data, no_digit_error, process_picture
+from mnistcli.reading.decode import encode_picture
 from mnistcli.reading.predict import Prediction, load_networks, read_pictures
 from mnistcli.runs.checkpoint import LoadedModel, load_checkpoint, model_snapshot
 from mnistcli.runs.find import find_checkpoint, find_run
@@ -234,22 +238,32 @@ def read_history(name: AnyPath = "last", *, out: AnyPath = "runs") -> list[Epoch
 
 
 def read_picture(
-    picture: AnyPath, model: LoadedModel | None = None, *, single: bool = False
+    picture: AnyPath | bytes | Image.Image | ArrayLike,
+    model: LoadedModel | None = None,
+    *,
+    single: bool = False,
 ) -> list[Prediction]:
-    """Read the digits in a picture file, in reading order, as `mnist predict` does.
+    """Read the digits in a picture, in reading order, as `mnist predict` does.
 
     Args:
-        picture: a PNG, JPEG, BMP, GIF, WebP, TIFF or HEIC file.
+        picture: a PNG, JPEG, BMP, GIF, WebP, TIFF or HEIC file, its content, a PIL image, or an
+            array or tensor of shape (H, W), (H, W, 3) or (H, W, 4): integers from 0 to 255 (or
+            65,535), or floats, whose smallest value is black and whose largest is white.
         model: by default the bundled network.
         single: treat all ink as one digit.
 
     Raises:
-        DataError: the file cannot be read, or contains no digit.
+        DataError: it cannot be read, or contains no digit.
     """
-    decoded = process_picture(str(picture), single=single)
-    if decoded.error:
-        raise decoded.error
+    name = str(picture) if isinstance(picture, str | Path) else "the picture"
+    if isinstance(picture, str | Path):
+        decoded = process_picture(name, single=single)
+        if decoded.error:
+            raise decoded.error
+    else:
+        data = picture if isinstance(picture, bytes) else encode_picture(picture)
+        decoded = decode_data(data, name=name, single=single)
     (reading,) = read_pictures([decoded], load_networks([model] if model else ()), single=single)
     if not reading.predictions:
-        raise no_digit_error(str(picture))
+        raise no_digit_error(name)
     return reading.predictions

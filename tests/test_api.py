@@ -7,9 +7,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mnistcli
 from mnistcli import (
@@ -218,6 +221,34 @@ def test_a_picture_is_read_as_mnist_predict_reads_it(mnist: Mnist, trained: Path
     assert len(read_picture(str(year), load_model(trained), single=True)) == 1
     with pytest.raises(DataError, match=r"none\.png"):
         read_picture("none.png", load_model(trained))
+
+
+def test_pictures_in_memory_are_read_like_files() -> None:
+    path = REPOSITORY / "docs" / "images" / "year.jpg"
+    image = Image.open(path)
+    gray_HW = np.asarray(image.convert("L"))
+    pictures: dict[str, Any] = {
+        "content": path.read_bytes(),
+        "image": image,
+        "image in CMYK": image.convert("CMYK"),
+        "uint8": gray_HW,
+        "uint16": gray_HW.astype(np.uint16),
+        "int64": gray_HW.astype(np.int64),
+        "float from 0 to 1": gray_HW / 255,
+        "color": np.asarray(image.convert("RGB")),
+        "color, float": np.asarray(image.convert("RGB")) / 255,
+        "tensor": torch.from_numpy(gray_HW.copy())[None],
+    }
+    for name, picture in pictures.items():
+        assert "".join(digit.label for digit in read_picture(picture)) == "2026", name
+
+
+@pytest.mark.parametrize("shape", [(0, 28), (28,), (2, 28, 28), (28, 28, 2), (1, 1, 28, 28, 3)])
+def test_arrays_that_are_not_pictures_are_refused_by_their_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=re.escape(str(shape))):
+        read_picture(np.zeros(shape, np.uint8))
+    with pytest.raises(DataError, match="not a picture"):
+        read_picture(np.full((28, 28), "x"))
 
 
 def documented_code() -> Iterator[tuple[str, str]]:

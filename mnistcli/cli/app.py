@@ -2,9 +2,10 @@
 
 import atexit
 import gc
-import signal
+import os
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from mnistcli.cli.summary import summary
 from mnistcli.cli.train import train
 from mnistcli.cli.train_finder import train_finder
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
+from mnistcli.system.signals import handle_as_ctrl_c
 from mnistcli.version import __version__
 
 # Garbage collection thresholds of the first two generations; Python's own are 700 and 10.
@@ -84,21 +86,34 @@ def _freeze_garbage() -> None:
         gc.freeze()
 
 
+def _expand_home(argument: str) -> str:
+    """The argument with its "~" expanded, which a shell does neither in quotes nor after "="."""
+    option, equals, value = ("", "", argument)
+    if argument.startswith("--"):
+        option, equals, value = argument.partition("=")
+    # Not by Path, which would change "a//b" and "./a".
+    return f"{option}{equals}{os.path.expanduser(value)}"  # noqa: PTH111
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command line `args` (by default `sys.argv[1:]`) and exit."""
     if threading.current_thread() is threading.main_thread():
-        # SIGTERM is handled like Ctrl-C, so that unfinished work is cleaned up.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        handle_as_ctrl_c()
+    if os.environ.get("COLUMNS") == "0":  # a terminal without a size; Rich would print nothing
+        del os.environ["COLUMNS"]
     # Importing libraries makes many objects and hardly any garbage: collecting less often, and
     # not at exit, saves a quarter of the time that it takes to load and unload PyTorch.
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     atexit.register(_freeze_garbage)
+    # Where one is closed (`>&-`), what is printed is lost, but the exit code tells.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 (until the exit)
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A character that the console cannot encode becomes "?" instead of an error.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        app(args=args, prog_name="mnist")
+        app(args=list(map(_expand_home, sys.argv[1:] if args is None else args)), prog_name="mnist")
     except KeyboardInterrupt:  # outside of a command; inside, Typer handles it
         sys.exit(EXIT_INTERRUPTED)
     except MnistError as error:

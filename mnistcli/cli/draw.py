@@ -64,8 +64,7 @@ def draw(
 
     Examples:
     $ mnist draw
-    $ mnist draw -c runs/quick -c cnn-small
-    $ mnist draw --keep drawings
+    $ mnist draw -c runs/quick -c cnn-small --keep drawings
     $ mnist draw --host 0.0.0.0
     """
     from mnistcli.drawing.server import LOCAL_NAMES, listen, page_url, url_for_others

@@ -1,9 +1,13 @@
 """`mnist plot`."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import chdir
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +27,7 @@ from mnistcli.cli.options import (
     quiet_option,
 )
 from mnistcli.config.choices import EvalSplit
-from mnistcli.errors import SettingsError, require_known
+from mnistcli.errors import MnistError, SettingsError, require_known
 from mnistcli.plots.kinds import KINDS, PlotKind, draw
 
 if TYPE_CHECKING:
@@ -111,6 +115,8 @@ def plot(
     $ mnist plot runs/quick runs/slow -o curves.svg
     $ mnist plot last --kind mistakes -o - > mistakes.png
     """
+    _import_matplotlib()
+
     from mnistcli.plots.inputs import PlotInputs
     from mnistcli.plots.save import pick_format, save
     from mnistcli.views.console import print_note
@@ -151,6 +157,32 @@ def plot(
     target = Path(output) if output else folder / f"{kind}.png"
     save(figure, target)
     show_plot_path(target, as_json=json, quiet=quiet)
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib without the user's configuration: figures are only written to files.
+
+    Its style is ours, and a backend of a notebook or a damaged `matplotlibrc` must not matter.
+
+    Raises:
+        MnistError: it finds no directory for its cache.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    os.environ.pop("MATPLOTLIBRC", None)
+    specification = find_spec("matplotlib")
+    assert specification is not None
+    assert specification.origin is not None
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    try:
+        # It reads the `matplotlibrc` in the current directory: here that is its own.
+        with chdir(Path(specification.origin).parent / "mpl-data"):
+            import_module("matplotlib.font_manager")
+    except OSError as error:
+        raise MnistError(
+            "The plot cannot be drawn.",
+            why="matplotlib needs a directory that it may write to, for its cache.",
+            fix="Name one: MPLCONFIGDIR=DIR mnist plot",
+        ) from error
 
 
 def _evaluate(

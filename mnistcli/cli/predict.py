@@ -114,7 +114,7 @@ def predict(
         no_digit_error,
         process_pictures,
     )
-    from mnistcli.reading.scoring import read_labels
+    from mnistcli.reading.scoring import read_labels, require_readable
     from mnistcli.runs.checkpoint import load_checkpoint
     from mnistcli.views.console import print_error, print_note
 
@@ -154,6 +154,8 @@ def predict(
     if len(models) > 1:
         require_classes(models, models[0].card.settings.dataset)
     networks = load_networks(models)
+    if labels and label_file:
+        require_readable(labels, networks.reader.card.classes, label_file)
     digits: list[DigitImage] = []
     with PredictReport(
         num_pictures=len(names), style=style, top=top, show=show, labels=labels

@@ -1,6 +1,10 @@
 """One file of a data set: finding it, reading it, verifying its published checksum."""
 
+import gzip
 import hashlib
+import io
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +28,33 @@ class DataFile:
         return f"{self.name}.gz"
 
 
-def find_file(file: DataFile, folder: Path) -> Path | None:
-    """The file as `.gz`, else unpacked where its checksum is known; None if neither is there."""
-    packed, unpacked = folder / file.gz_name, folder / file.name
-    if packed.is_file():
-        return packed
-    return unpacked if file.sha256 and unpacked.is_file() else None
+@dataclass(frozen=True)
+class SoundFile:
+    """A file whose checksum was verified: what it contains as it is, and unpacked."""
+
+    path: Path
+    content: bytes
+    unpacked: bytes
+
+
+def find_files(file: DataFile, folder: Path) -> Iterator[Path]:
+    """The file as `.gz`, then unpacked where its checksum is known, as far as they are there."""
+    names = (file.gz_name, *([file.name] if file.sha256 else []))
+    return (path for name in names if (path := folder / name).is_file())
+
+
+def find_sound(file: DataFile, paths: Iterable[Path]) -> SoundFile | None:
+    """The first of `paths` that is the published file, whatever its name is.
+
+    Raises:
+        DataError: a path before it cannot be read.
+    """
+    for path in paths:
+        content = read_file(path)
+        unpacked = _unpack_verified(content, file)
+        if unpacked is not None:
+            return SoundFile(path, content, unpacked)
+    return None
 
 
 def read_file(path: Path) -> bytes:
@@ -45,8 +70,26 @@ def read_file(path: Path) -> bytes:
         ) from error
 
 
-def checksum_matches(path: Path, content: bytes, file: DataFile) -> bool:
-    """Whether `content`, which was read from `path`, is the published file."""
-    if path.suffix == ".gz":
-        return hashlib.md5(content, usedforsecurity=False).hexdigest() == file.gz_md5
-    return bool(file.sha256) and hashlib.sha256(content).hexdigest() == file.sha256
+def is_published_gz(content: bytes, file: DataFile) -> bool:
+    """Whether `content` is the `.gz` as it was published, not packed again."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() == file.gz_md5
+
+
+def is_gz(content: bytes) -> bool:
+    """Whether `content` begins as a `.gz` does."""
+    return content[:2] == b"\x1f\x8b"
+
+
+def _unpack_verified(content: bytes, file: DataFile) -> bytes | None:
+    """The unpacked content if it is the published one, packed by anyone or not at all."""
+    if is_gz(content) and is_published_gz(content, file):
+        return gzip.decompress(content)
+    if not file.sha256 or len(content) > MAX_FILE_BYTES:
+        return None
+    if is_gz(content):
+        try:
+            with gzip.open(io.BytesIO(content)) as packed:
+                content = packed.read(MAX_FILE_BYTES + 1)
+        except (OSError, EOFError, zlib.error):
+            return None
+    return content if hashlib.sha256(content).hexdigest() == file.sha256 else None

@@ -2,11 +2,14 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mnistcli.errors import MnistError, shorten
 
+# Spreadsheets of different languages, and a copied table.
+DELIMITERS = ",;\t"
 # The labels of about 250,000 pictures. The limit is for devices, which never end.
 MAX_CHARACTERS = 8_000_000
 
@@ -21,7 +24,8 @@ def read_csv_rows(
     """The `columns` of every row, by the names in the header; a missing cell is empty.
 
     Lines that begin with `comment` (if any) are skipped, as are other columns;
-    the header's names may be capitalized. There is at least one row.
+    the header's names may be capitalized. Cells are separated by the one of
+    `DELIMITERS` that the header has most of. There is at least one row.
 
     Raises:
         MnistError: `refuse` of the reason why the file cannot be used.
@@ -31,8 +35,17 @@ def read_csv_rows(
             text = file.read(MAX_CHARACTERS + 1)
         lines = io.StringIO(text[:MAX_CHARACTERS], newline="")
         kept = (line for line in lines if not (comment and line.startswith(comment)))
-        header = [name.strip().lower() for name in next(csv.reader(kept), [])]
-        rows = list(csv.DictReader(kept, header, restval="", skipinitialspace=True))
+        first_line = next(kept, "")
+        delimiter = max(DELIMITERS, key=first_line.count)
+        names, *cells = csv.reader(
+            itertools.chain([first_line], kept), delimiter=delimiter, skipinitialspace=True
+        )
+        header = [name.strip().lower() for name in names]
+        rows = [
+            dict(itertools.zip_longest(header, row[: len(header)], fillvalue=""))
+            for row in cells
+            if row
+        ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise refuse(f"It cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if len(text) > MAX_CHARACTERS:

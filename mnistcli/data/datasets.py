@@ -7,7 +7,6 @@ verified again whenever the file is loaded. The layout is torchvision's
 Shapes: N images, H rows, W columns (28).
 """
 
-import gzip
 import os
 import shlex
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from mnistcli.config.choices import DataSplit
-from mnistcli.data.checksums import DataFile, checksum_matches, find_file, read_file
+from mnistcli.data.checksums import DataFile, find_files, find_sound
 from mnistcli.data.examples import Examples
 from mnistcli.data.idx import read_idx
 from mnistcli.data.sklearn_digits import load_digits
@@ -158,10 +157,9 @@ def resolve_data_dir(data_dir: str | Path | None, environ: Mapping[str, str]) ->
     """The directory of all data sets: `data_dir`, `MNIST_DATA_DIR`, or the platform's cache."""
     from platformdirs import user_cache_path
 
-    if data_dir:
-        return Path(data_dir)
-    from_environment = environ.get("MNIST_DATA_DIR")
-    return Path(from_environment) if from_environment else user_cache_path("mnist")
+    directory = data_dir or environ.get("MNIST_DATA_DIR")
+    # Not every place that sets it expands "~", such as an .env file.
+    return Path(directory).expanduser() if directory else user_cache_path("mnist")
 
 
 def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples:
@@ -187,13 +185,13 @@ def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples
 def has_all_files(dataset: Dataset, data_dir: Path) -> bool:
     """Whether every file is there; checksums are verified when the data set is loaded."""
     folder = raw_folder(dataset, data_dir)
-    return all(find_file(file, folder) for file in dataset.files)
+    return all(any(find_files(file, folder)) for file in dataset.files)
 
 
 def missing_dataset(dataset: Dataset, data_dir: Path) -> DataError:
     """The error that names the missing files, their directory and the command to get them."""
     folder = raw_folder(dataset, data_dir)
-    names = [file.gz_name for file in dataset.files if not find_file(file, folder)]
+    names = [file.gz_name for file in dataset.files if not any(find_files(file, folder))]
     return DataError(
         f"The data set {dataset.name} is not on this machine.",
         why=f"{', '.join(names)} not found in {folder}.",
@@ -208,17 +206,17 @@ def raw_folder(dataset: Dataset, data_dir: Path) -> Path:
 
 def _read_verified(file: DataFile, dataset: Dataset, data_dir: Path) -> bytes:
     """The unpacked content of a file, its checksum verified."""
-    path = find_file(file, raw_folder(dataset, data_dir))
-    if path is None:
+    paths = list(find_files(file, raw_folder(dataset, data_dir)))
+    if not paths:
         raise missing_dataset(dataset, data_dir)
-    content = read_file(path)
-    if not checksum_matches(path, content, file):
+    sound = find_sound(file, paths)
+    if sound is None:
         raise DataError(
-            f"{path} is damaged.",
+            f"{paths[0]} is damaged.",
             why="Its checksum is wrong.",
             fix=download_hint(dataset, data_dir),
         )
-    return gzip.decompress(content) if path.suffix == ".gz" else content
+    return sound.unpacked
 
 
 def download_hint(dataset: Dataset, data_dir: Path) -> str:

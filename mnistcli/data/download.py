@@ -4,6 +4,7 @@ Pooch downloads, verifies the checksum and retries; the mirrors, the limits and
 the messages are ours.
 """
 
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,8 +17,10 @@ from urllib.parse import urlsplit
 from mnistcli.data.checksums import (
     MAX_FILE_BYTES,
     DataFile,
-    checksum_matches,
-    find_file,
+    find_files,
+    find_sound,
+    is_gz,
+    is_published_gz,
     read_file,
 )
 from mnistcli.data.datasets import Dataset, download_hint, raw_folder
@@ -161,49 +164,73 @@ def _unwritable_error(folder: Path, error: OSError) -> DataError:
 
 
 def _verify_file(file: DataFile, folder: Path) -> FileState:
-    path = find_file(file, folder)
-    if path is None:
+    paths = list(find_files(file, folder))
+    if not paths:
         return FileState(file.name, "missing", folder / file.gz_name)
-    matches = checksum_matches(path, read_file(path), file)
-    return FileState(file.name, "verified" if matches else "damaged", path)
-
-
-def _import_file(dataset: Dataset, source: Path, file: DataFile, folder: Path) -> FileState:
-    path = _find_import(dataset, source, file)
-    content = read_file(path)
-    if not checksum_matches(path, content, file):
-        raise DataError(
-            f"{path} is not the published file of {dataset.name}.",
-            why=_mismatch_reason(path, content, file),
-            fix=f"Download it instead: mnist download --dataset {dataset.name}",
-        )
-    target = folder / path.name
-    _write(target, content)
-    damaged = folder / file.gz_name
-    if target != damaged and damaged.is_file():  # it would be preferred to the imported file
-        damaged.unlink()
-    return FileState(file.name, "imported", target, str(path))
-
-
-def _find_import(dataset: Dataset, source: Path, file: DataFile) -> Path:
-    names = (file.gz_name, file.name)
-    folders = (source, source / "raw", source / dataset.folder / "raw")
-    for path in (folder / name for name in names for folder in folders):
-        if path.is_file():
-            return path
-    raise DataError(
-        f"{source} does not contain {file.name}.",
-        why=f"Neither {file.gz_name} nor {file.name} is a file there.",
-        fix="Name the directory that holds the four IDX files.",
+    sound = find_sound(file, paths)
+    return (
+        FileState(file.name, "verified", sound.path)
+        if sound
+        else FileState(file.name, "damaged", paths[0])
     )
 
 
-def _mismatch_reason(path: Path, content: bytes, file: DataFile) -> str:
-    if path.suffix != ".gz" and not file.sha256:
-        return "Only its .gz has a published checksum."
+def _import_file(dataset: Dataset, source: Path, file: DataFile, folder: Path) -> FileState:
+    paths = _find_imports(dataset, source, file)
+    sound = find_sound(file, paths)
+    if sound is None:
+        raise DataError(
+            f"{paths[0]} is not the published file of {dataset.name}.",
+            why=_mismatch_reason(paths[0], file),
+            fix=f"Download it instead: mnist download --dataset {dataset.name}",
+        )
+    if is_published_gz(sound.content, file):
+        target, content = folder / file.gz_name, sound.content
+    else:
+        target, content = folder / file.name, sound.unpacked
+    _write(target, content)
+    for path in find_files(file, folder):
+        if path != target:
+            path.unlink()  # It is damaged.
+    return FileState(file.name, "imported", target, str(sound.path))
+
+
+def _find_imports(dataset: Dataset, source: Path, file: DataFile) -> list[Path]:
+    """The files in `source` with a usual name, or in a directory of that name; `.gz` first."""
+    folders = (source, source / "raw", source / dataset.folder / "raw")
+    named = [path for folder in folders for path in _named_as(file, folder)]
+    paths = [
+        path for place in named for path in ([place] if place.is_file() else _named_as(file, place))
+    ]
+    if not paths:
+        raise DataError(
+            f"{source} does not contain {file.name}.",
+            why=f"Neither {file.gz_name} nor {file.name} is a file there.",
+            fix="Name the directory that holds the four IDX files.",
+        )
+    return sorted(filter(Path.is_file, paths), key=lambda path: path.suffix != ".gz")
+
+
+def _named_as(file: DataFile, folder: Path) -> list[Path]:
+    """What is in `folder` under a usual name: `train-images.idx3-ubyte`, `... (1).gz`."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if re.sub("[._ ]", "-", path.name.lower()).startswith(file.name)
+    )
+
+
+def _mismatch_reason(path: Path, file: DataFile) -> str:
+    content = read_file(path)
     if len(content) > MAX_FILE_BYTES:
         return f"It has more than {MAX_FILE_BYTES >> 20} MiB."
-    return "Its checksum is wrong."
+    if file.sha256:
+        return "Its checksum is wrong."
+    if is_gz(content):
+        return "Its checksum is wrong; if it was packed again, only the original is recognized."
+    return "It is unpacked, and only its .gz has a published checksum."
 
 
 def _check_mirror(mirror: str) -> None:

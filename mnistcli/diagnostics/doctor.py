@@ -20,12 +20,12 @@ from mnistcli.diagnostics.checks import (
     DoctorOptions,
     run_check,
 )
-from mnistcli.diagnostics.isolated import ProcessDiedError, iterate_isolated
+from mnistcli.diagnostics.isolated import ProcessDiedError, ProcessSilentError, iterate_isolated
 from mnistcli.diagnostics.verdict import find_training_obstacle
 from mnistcli.errors import require_known
 
 # The most that a check may take, and PyTorch to be loaded from a cold disk.
-CHECK_SECONDS = 60.0
+CHECK_SECONDS = 240.0
 LOADING_SECONDS = 180.0
 
 # Called when a check begins.
@@ -39,6 +39,8 @@ class Task:
     kind: Literal["machine", "device", "train"]
     device: str
     options: DoctorOptions
+    # Whether it uses the CPU only, which can be busy but does not hang.
+    on_cpu: bool = True
 
     @property
     def check_seconds(self) -> float:
@@ -59,14 +61,15 @@ def run_checks(options: DoctorOptions, *, on_start: OnStart) -> Iterator[Check]:
         yield check
     accelerators = [each["device"] for check in checks for each in check.facts.get("devices", ())]
     for device in accelerators:
-        for check in run_task(Task("device", device, options), on_start):
+        for check in run_task(Task("device", device, options, on_cpu=False), on_start):
             checks.append(check)
             yield check
     skipped = _skip_training(options, checks)
     if skipped:
         yield skipped
     else:
-        yield from run_task(Task("train", options.device, options), on_start)
+        task = Task("train", options.device, options, on_cpu=not accelerators)
+        yield from run_task(task, on_start)
 
 
 def _skip_training(options: DoctorOptions, checks: Sequence[Check]) -> Check | None:
@@ -97,6 +100,9 @@ def run_task(task: Task, on_start: OnStart) -> Iterator[Check]:
                 on_start(current)
             else:
                 yield event
+    except ProcessSilentError as error:
+        is_slow = task.on_cpu and current.name not in (LOADING, "accelerators")
+        yield _slow(current, error.reason) if is_slow else _died(current, error.reason)
     except ProcessDiedError as error:
         yield _died(current, error.reason)
 
@@ -118,6 +124,13 @@ def run_task_here(task: Task) -> CheckEvents:
         if task.device != "cpu":
             # The last, because it asks the driver.
             yield from run_check("accelerators", "", partial(check_accelerators, task.device))
+
+
+def _slow(current: CheckStart, reason: str) -> Check:
+    """The warning for a check that was stopped on a CPU."""
+    fix = "Run it again when fewer other programs are running"
+    finding = f"{reason}: the machine is slow or busy"
+    return Check(current.name, current.subject, "warning", finding, fix=fix)
 
 
 def _died(current: CheckStart, reason: str) -> Check:

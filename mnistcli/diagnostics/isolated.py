@@ -16,7 +16,7 @@ from mnistcli.errors import MnistError, RunError
 
 _SPAWN = get_context("spawn")
 # How long a process may take to exit after its last result, and after it was killed.
-EXIT_SECONDS = 5.0
+EXIT_SECONDS = 60.0
 KILL_SECONDS = 1.0
 
 Result = TypeVar("Result")
@@ -32,6 +32,10 @@ class ProcessDiedError(RunError):
             fix="Check this machine: mnist doctor",
         )
         self.reason = reason
+
+
+class ProcessSilentError(ProcessDiedError):
+    """A process had to be killed because it gave no answer: it hangs, or the machine is busy."""
 
 
 def iterate_isolated(
@@ -69,7 +73,7 @@ def iterate_isolated(
             while True:
                 try:
                     if not receiver.poll(limit):
-                        raise ProcessDiedError(f"no answer within {limit:,.0f} s")
+                        raise ProcessSilentError(f"no answer within {limit:,.0f} s")
                     result = receiver.recv()
                 except (EOFError, OSError):  # OSError: cut off within a result
                     break

@@ -54,7 +54,11 @@ def decide_verdict(checks: Sequence[Check]) -> Verdict:
 def _describe_ability(checks: Sequence[Check]) -> str:
     """How this machine trains: "cpu, bfloat16, 6,400 images/s"; empty where it cannot."""
     for check in checks:
-        if check.name == "training" and check.status in ("ok", "warning"):
+        if (
+            check.name == "training"
+            and "images_per_second" in check.facts
+            and check.status != "failed"
+        ):
             speed = f"{check.facts['images_per_second']:,.0f} images/s"
             return f"{check.facts['device']}, {check.facts['precision']}, {speed}"
         if check.name == "training" and check.status == "failed":

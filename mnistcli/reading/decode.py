@@ -11,8 +11,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from mnistcli.data.arrays import GrayImage, border_pixels
@@ -101,6 +103,37 @@ def decode_picture(data: bytes, *, name: str) -> Picture:
                 why=f"Its {image.format} data are incomplete or invalid ({first_line(error)}).",
                 fix="Save or copy the picture again.",
             ) from error
+
+
+def encode_picture(picture: Image.Image | ArrayLike) -> bytes:
+    """The content of a file with an image or an array (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises:
+        DataError: it is an array of another shape, or not of numbers.
+    """
+    image = picture if isinstance(picture, Image.Image) else _to_image(np.asarray(picture))
+    file = io.BytesIO()
+    # A format for every mode, without loss.
+    image.save(file, "TIFF")
+    return file.getvalue()
+
+
+def _to_image(array: NDArray[Any]) -> Image.Image:
+    shape, has_color = array.shape, array.ndim == 3 and array.shape[-1] in (3, 4)
+    if not has_color:
+        array = array.squeeze()  # (1, H, W) and (H, W, 1)
+    if 0 in array.shape or array.dtype.kind not in "biuf" or not (has_color or array.ndim == 2):
+        raise DataError(
+            f"An array of shape {shape} and dtype {array.dtype} is not a picture.",
+            fix="Pass numbers of shape (H, W), (H, W, 3) or (H, W, 4).",
+        )
+    if array.dtype not in (np.uint8, np.bool_, np.uint16) or (
+        has_color and array.dtype != np.uint8
+    ):
+        array = stretch_range(array.reshape(len(array), -1).astype(np.float32)).reshape(array.shape)
+        if has_color:
+            array = np.rint(255 * array).astype(np.uint8)
+    return Image.fromarray(array)
 
 
 def decode_upright(data: bytes, *, name: str) -> Image.Image:
@@ -222,14 +255,26 @@ def count_pages(image: Image.Image) -> int:
 def to_gray(image: Image.Image) -> GrayImage:
     """Convert any of Pillow's modes to brightness in 0..1, scaled down to `WORKING_SIDE_PX`."""
     if image.mode in ("1", "L") and "transparency" not in image.info:
-        return shrink(image.convert("L")) / np.float32(255)
+        image = image.convert("L")
+        return shrink(image) / white_level(image)
     if image.mode.startswith("I;16"):
-        return shrink(Image.fromarray(np.asarray(image).astype(np.float32) / 65535))
+        values_HW = np.asarray(image).astype(np.float32)
+        # Programs store 8, 10 or 12 bits in 16 without scaling them.
+        white = 2 ** int(values_HW.max()).bit_length() - 1
+        return shrink(Image.fromarray(values_HW / np.float32(white or 1)))
     if image.mode in ("I", "F"):
         return shrink(Image.fromarray(stretch_range(np.asarray(image, dtype=np.float32))))
     if image.has_transparency_data:
         return mix_channels(composite(shrink(image.convert("RGBA")) / np.float32(255)))
-    return mix_channels(shrink(image.convert("RGB")) / np.float32(255))
+    image = image.convert("RGB")
+    return mix_channels(shrink(image) / white_level(image))
+
+
+def white_level(image: Image.Image) -> np.float32:
+    """The value of white in a picture in mode L or RGB: 1 in a mask of zeros and ones, else 255."""
+    extrema = image.getextrema()
+    highest = np.max(extrema)
+    return np.float32(255 if highest > 1 else 1)
 
 
 def shrink(image: Image.Image) -> GrayImage:

@@ -5,12 +5,15 @@ A label file is CSV with the columns `file`, relative to the label file's direct
 """
 
 import os
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from mnistcli.data.csv_table import read_csv_rows
-from mnistcli.errors import DataError
+from mnistcli.errors import DataError, shorten
 from mnistcli.evaluation.metrics import wilson_interval
 
 # Pictures up to MNIST's own size are scored apart from larger ones.
@@ -85,7 +88,9 @@ class PictureScores:
 
 
 def read_labels(path: Path) -> dict[Path, str]:
-    """The labels in a label file by the absolute paths of the pictures.
+    """The labels in a label file by the `resolve_path` of the pictures.
+
+    Labels such as "7.0", which pandas writes, are whole numbers.
 
     Raises:
         DataError: the file cannot be read, or lacks one of the columns.
@@ -93,17 +98,42 @@ def read_labels(path: Path) -> dict[Path, str]:
     rows = read_csv_rows(path, ("file", "label"), refuse=partial(_label_file_error, path))
     try:
         return {
-            resolve_path(path.parent / row["file"]): row["label"]
+            resolve_path(path.parent / _slashes(row["file"].strip(), path.parent)): re.sub(
+                r"^([0-9]+)\.0+$", r"\1", row["label"].strip()
+            )
             for row in rows
-            if row["file"] and row["label"]
+            if row["file"].strip() and row["label"].strip()
         }
     except ValueError as error:
         raise _label_file_error(path, f"It has an impossible file name: {error}.") from error
 
 
+def require_readable(labels: Mapping[Path, str], classes: Sequence[str], path: Path) -> None:
+    """Raise DataError if a label in `path` is not made of the names of classes."""
+    for picture, label in labels.items():
+        text = _strip_spaces(label)
+        if label not in classes and not set(text) <= set(classes):
+            raise _label_file_error(
+                path,
+                f"Its line of '{picture.name}' has the label '{shorten(label)}', "
+                f"which is not made of the classes {', '.join(classes)}.",
+            )
+
+
 def resolve_path(path: Path) -> Path:
-    """The absolute path without links; unlike `Path.resolve`, without an error for a loop."""
-    return Path(os.path.realpath(path))
+    """The absolute path without links, its letters in one form of Unicode.
+
+    macOS writes an "ö" in a file's name as two characters, and most programs as one. Unlike
+    `Path.resolve`, it does not fail for a loop of links.
+    """
+    return Path(unicodedata.normalize("NFC", os.path.realpath(path)))
+
+
+def _slashes(name: str, folder: Path) -> str:
+    """The name with the slashes of this system, unless the backslashes are a part of it."""
+    if "\\" in name and not (folder / name).exists():
+        return name.replace("\\", "/")
+    return name
 
 
 def _strip_spaces(text: str) -> str:

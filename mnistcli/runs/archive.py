@@ -124,8 +124,8 @@ def is_dense_on_cpu(tensor: "torch.Tensor") -> bool:
 
 def invalid_checkpoint(path: Path, why: str) -> DataError:
     """The error for a file that is not a checkpoint or state of this version."""
-    return DataError(
-        f"{path} is not a checkpoint that this version reads.",
-        why=why,
-        fix="Name a .pth file or a run that this version of mnist train wrote.",
-    )
+    fix = "Name a .pth file or a run that this version of mnist train wrote."
+    last = path.with_name("last.pth")
+    if path.name == "best.pth" and last.is_file():
+        fix = f"The weights of the last epoch may be whole: {last}"
+    return DataError(f"{path} is not a checkpoint that this version reads.", why=why, fix=fix)

@@ -13,6 +13,7 @@ from mnistcli.errors import DataError, MnistError, first_mismatch, shorten
 from mnistcli.models.registry import build_on_meta, get_architecture
 from mnistcli.runs.archive import invalid_checkpoint, is_dense_on_cpu, load_archive, pack
 from mnistcli.runs.directory import Run, unwritable_path, write_file
+from mnistcli.runs.foreign_weights import foreign_weights
 from mnistcli.version import __version__
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def load_checkpoint(path: Path) -> LoadedModel:
     content = load_archive(path)
     # type, not isinstance: a file may hold a dict whose keys are not to be trusted.
     if type(content) is not dict or content.keys() != {"card", "weights"}:
-        raise invalid_checkpoint(path, "It does not hold a card and weights.")
+        raise foreign_weights(path, content)
     try:
         card = CheckpointCard.model_validate(content["card"])
     except ValidationError as error:

@@ -12,7 +12,7 @@ from mnistcli.runs.directory import MULTIRUN_RECORD, Run, is_multirun, lock_run,
 
 
 def find_run(name: str, out: Path) -> Run:
-    """The run called `name`: a name in `out`, a directory, or `last`.
+    """The run called `name`: a name in `out`, a directory, a file in one, or `last`.
 
     `last` is the run that finished an epoch most recently.
 
@@ -26,6 +26,8 @@ def find_run(name: str, out: Path) -> Run:
             raise _not_one_run(path)
         if path.is_dir():
             return Run(path)
+        if path.is_file() and (path.parent / "settings.json").is_file():
+            return Run(path.parent)
     known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
     near = get_close_matches(name, [*known, *(path.name for path in _multiruns(out))], n=1)
     suggestion = f"Did you mean {near[0]}? " if near else ""

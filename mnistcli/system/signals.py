@@ -1,14 +1,30 @@
-"""Deferring Ctrl-C and SIGTERM."""
+"""The signals that interrupt a command: Ctrl-C, SIGTERM, and SIGHUP of a closed terminal."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+INTERRUPTS = tuple(
+    number
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    if (number := getattr(signal, name, None)) is not None
+)
+
+
+def handle_as_ctrl_c() -> None:
+    """Let every interrupt raise KeyboardInterrupt, so that unfinished work is cleaned up.
+
+    One that is ignored stays ignored, as SIGHUP is after `nohup`.
+    """
+    for number in INTERRUPTS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
 
 @contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the context ends, so that several files are written together.
+    """Delay interrupts until the context ends, so that several files are written together.
 
     Outside the main thread this does nothing, because Python handles signals only there.
     """
@@ -18,7 +34,7 @@ def defer_interrupts() -> Iterator[None]:
     caught: list[int] = []
     previous_handlers = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in INTERRUPTS:
             previous_handlers[number] = signal.signal(
                 number, lambda number, _frame: caught.append(number)
             )

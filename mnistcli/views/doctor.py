@@ -10,7 +10,14 @@ from rich.text import Text
 from mnistcli.diagnostics.checks import LOADING, Check, CheckStart
 from mnistcli.diagnostics.doctor import OnStart
 from mnistcli.diagnostics.verdict import Verdict
-from mnistcli.views.console import plain_table, print_json, print_line, printable, stdout
+from mnistcli.views.console import (
+    plain_table,
+    print_json,
+    print_line,
+    print_note,
+    printable,
+    stdout,
+)
 from mnistcli.views.status_line import status_line
 
 STATUS_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
@@ -36,6 +43,8 @@ def show_checks(checks: Sequence[Check], verdict: Verdict, *, as_json: bool, qui
         return
     if quiet:
         print_line(verdict.word)
+        if verdict.word == "failed":
+            print_note(verdict.sentence)
         return
     table = plain_table(
         Column("check", no_wrap=True), Column("", no_wrap=True), Column("finding", overflow="fold")

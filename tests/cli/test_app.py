@@ -12,7 +12,7 @@ from mnistcli.cli.app import app
 from mnistcli.cli.options import complete_from, complete_run, join_numbers
 from mnistcli.config.recipes import RECIPES
 from mnistcli.version import __version__
-from tests.helpers.cli import Mnist
+from tests.helpers.cli import Mnist, environment
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.processes import ForkServer
 
@@ -217,3 +217,46 @@ def test_every_option_is_on_the_commands_page(mnist: Mnist, command: str) -> Non
     shown = re.findall(r"^│ \*?\s*(--[a-z-]+)", mnist(command, "--help").stdout, re.MULTILINE)
     documented = re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)
     assert set(documented) == set(shown) - {"--help"}
+
+
+@pytest.mark.parametrize("form", [("--out", "~/mine"), ("--out=~/mine",)])
+def test_the_home_directory_is_expanded_where_no_shell_does(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert str(tmp_path / "home" / "mine") in mnist("runs", *form).stderr
+    monkeypatch.setenv("MNIST_DATA_DIR", "~/data")
+    assert str(tmp_path / "home" / "data") in mnist("download", "--verify").stderr
+    assert not Path("~").exists()
+
+
+def mnist_process(arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """A command line of a shell in a process of its own."""
+    return subprocess.run(
+        f"'{sys.executable}' -m mnistcli {arguments}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(PYTHONPATH=str(REPOSITORY), **changes),
+    )
+
+
+def test_a_terminal_without_a_width_has_80_columns() -> None:
+    wide = mnist_process("summary --arch mlp", COLUMNS="80")
+    zero = mnist_process("summary --arch mlp", COLUMNS="0")
+    assert zero.stdout == wide.stdout
+    assert "parameters" in zero.stdout
+    assert "There is no run" in mnist_process("runs", COLUMNS="0").stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [("summary --arch mlp", 0), ("runs --json", 0), ("eval nothing", 3), ("train --lr x", 2)],
+)
+def test_closed_streams_leave_the_exit_code(arguments: str, exit_code: int) -> None:
+    result = mnist_process(f"{arguments} >&-")
+    assert result.returncode == exit_code
+    assert "Traceback" not in result.stderr
+    assert mnist_process(f"{arguments} >&- 2>&-").returncode == exit_code

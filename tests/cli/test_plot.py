@@ -16,7 +16,8 @@ from mnistcli.config.settings import TrainSettings
 from mnistcli.plots.kinds import KINDS
 from mnistcli.runs.checkpoint import load_checkpoint, save_checkpoint
 from mnistcli.runs.directory import Run, read_record, read_settings, write_record
-from tests.helpers.cli import Mnist
+from tests.helpers.cli import Mnist, environment
+from tests.helpers.paths import REPOSITORY
 
 
 @pytest.fixture
@@ -236,3 +237,34 @@ def test_what_cannot_be_drawn_is_an_error(
     result = mnist("plot", *arguments)
     assert (result.exit_code, result.stdout) == (exit_code, ""), result.stderr
     assert named in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"MPLBACKEND": "Qt4Agg"},
+        {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+        {"MATPLOTLIBRC": "damaged/matplotlibrc"},
+        {"XDG_CONFIG_HOME": "config"},
+        {},
+    ],
+)
+def test_the_users_configuration_of_matplotlib_does_not_matter(
+    run: Path, changes: dict[str, str]
+) -> None:
+    places = ("damaged", "config/matplotlib", *(() if changes else (".",)))
+    for folder in map(Path, places):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "matplotlibrc").write_bytes(b"\xff\xfebackend: nothing")
+    result = subprocess.run(
+        [sys.executable, "-m", "mnistcli", "plot", str(run), "-o", "x.png"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(PYTHONPATH=str(REPOSITORY), **changes),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    with Image.open("x.png") as picture:
+        assert picture.width > 300

@@ -1,5 +1,6 @@
 """Verifying, importing and downloading the files of a data set."""
 
+import gzip
 import os
 import re
 import runpy
@@ -119,6 +120,62 @@ def test_files_are_imported_flat_or_from_torchvisions_folders(
     assert contents(data_dir / "MNIST" / "raw") == files
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train-images.idx3-ubyte",
+        "train-images.idx3-ubyte.gz",
+        "train-images-idx3-ubyte (1).gz",
+        "Train-Images-idx3-ubyte",
+        "train-images-idx3-ubyte/train-images-idx3-ubyte",
+        "train-images.idx3-ubyte/train-images.idx3-ubyte",
+    ],
+)
+def test_files_are_imported_under_any_usual_name(tmp_path: Path, name: str) -> None:
+    files = packed() if name.endswith(".gz") else unpacked()
+    source = put(tmp_path / "source", files)
+    path = source / name
+    original = next(source.glob(f"{TRAIN_IMAGES}*")).rename(source / "original")
+    path.parent.mkdir(exist_ok=True)
+    original.rename(path)
+    states = import_files(small_mnist(), tmp_path / "data", source)
+    assert states[0] == FileState(TRAIN_IMAGES, "imported", states[0].path, str(path))
+    assert len(load_dataset(small_mnist(), "train", tmp_path / "data")) == NUM_TRAIN
+
+
+def test_the_sound_one_of_two_files_is_taken(tmp_path: Path) -> None:
+    dataset, data_dir = small_mnist(), tmp_path / "data"
+    for folder in (put(tmp_path / "source", packed()), put_data(data_dir, packed())):
+        put(folder, unpacked())
+        change_a_byte(folder / f"{TRAIN_IMAGES}.gz")
+    assert states_by_name(verify_files(dataset, data_dir)) == dict.fromkeys(NAMES, "verified")
+    assert len(load_dataset(dataset, "train", data_dir)) == NUM_TRAIN
+    states = import_files(dataset, tmp_path / "imported", tmp_path / "source")
+    assert states[0].source == str(tmp_path / "source" / TRAIN_IMAGES)
+
+
+@pytest.mark.parametrize("kind", ["unpacked by the browser", "packed again"])
+def test_the_checksum_of_the_content_decides(tmp_path: Path, kind: str) -> None:
+    files = {
+        f"{name}.gz": raw if "browser" in kind else gzip.compress(raw, 1, mtime=7)
+        for name, raw in unpacked().items()
+    }
+    dataset, data_dir = small_mnist(), tmp_path / "data"
+    put_data(data_dir, files)
+    assert states_by_name(verify_files(dataset, data_dir)) == dict.fromkeys(NAMES, "verified")
+    import_files(dataset, tmp_path / "imported", put(tmp_path / "source", files))
+    assert contents(tmp_path / "imported" / "MNIST" / "raw") == unpacked()
+
+
+def test_files_packed_again_are_named_where_only_the_gz_has_a_checksum(tmp_path: Path) -> None:
+    files = {f"{name}.gz": gzip.compress(raw, 1, mtime=7) for name, raw in unpacked().items()}
+    with pytest.raises(DataError, match=f"{TRAIN_IMAGES}.gz") as caught:
+        import_files(
+            small_mnist(with_sha256=False), tmp_path / "data", put(tmp_path / "source", files)
+        )
+    assert "packed again" in caught.value.why
+
+
 def test_verified_files_are_not_imported_again(tmp_path: Path) -> None:
     folder = put_data(tmp_path / "data", packed())
     before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()]
@@ -156,7 +213,7 @@ def test_an_unpacked_file_without_a_known_checksum_is_not_imported(tmp_path: Pat
     dataset, source = small_mnist(with_sha256=False), put(tmp_path / "source", unpacked())
     with pytest.raises(DataError, match=TRAIN_IMAGES) as caught:
         import_files(dataset, tmp_path / "data", source)
-    assert caught.value.why == "Only its .gz has a published checksum."
+    assert caught.value.why == "It is unpacked, and only its .gz has a published checksum."
     assert names_in(tmp_path / "data") == set()
     import_files(dataset, tmp_path / "data", put(source, packed()))
     assert names_in(tmp_path / "data") == set(GZ_NAMES)

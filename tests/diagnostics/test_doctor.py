@@ -15,7 +15,8 @@ from mnistcli.diagnostics.checks import (
     run_check,
 )
 from mnistcli.diagnostics.doctor import OnStart, Task, run_checks, run_task, run_task_here
-from mnistcli.diagnostics.isolated import ProcessDiedError
+from mnistcli.diagnostics.isolated import ProcessDiedError, ProcessSilentError
+from mnistcli.diagnostics.verdict import decide_verdict
 from mnistcli.errors import DataError
 
 PICKED = Check("bfloat16", "cpu", "ok", "", facts={"auto": True})
@@ -175,3 +176,23 @@ def test_an_error_in_a_check_is_a_failed_check(error: Exception, finding: str, f
     assert isinstance(check, Check)
     assert (check.label, check.status, check.finding) == ("cuda:0 kernels", "failed", finding)
     assert check.fix.startswith(fix)
+
+
+def test_a_check_that_is_slow_on_a_cpu_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> Iterator[object]:
+        yield CheckStart("float32", "cpu")
+        raise ProcessSilentError("no answer within 240 s")
+
+    monkeypatch.setattr(doctor, "iterate_isolated", silent)
+    options = DoctorOptions("auto", None, "runs", 1.0)
+    [check] = run_task(Task("machine", "auto", options), lambda _: None)
+    assert (check.status, check.label) == ("warning", "cpu float32")
+    assert "busy" in check.finding
+    [check] = run_task(Task("device", "cuda:0", options, on_cpu=False), lambda _: None)
+    assert check.status == "failed"
+
+
+def test_a_slow_training_leaves_the_verdict_to_the_other_checks() -> None:
+    slow = Check("training", "", "warning", "no answer within 240 s: the machine is slow or busy")
+    verdict = decide_verdict([PICKED, slow])
+    assert (verdict.word, verdict.exit_code) == ("warning", 0)

@@ -16,7 +16,14 @@ from PIL import Image
 
 from mnistcli.errors import DataError
 from mnistcli.reading import decode
-from mnistcli.reading.decode import LUMA, WORKING_SIDE_PX, Picture, decode_picture, stretch_range
+from mnistcli.reading.decode import (
+    LUMA,
+    WORKING_SIDE_PX,
+    Picture,
+    decode_picture,
+    encode_picture,
+    stretch_range,
+)
 from tests.helpers.pictures import encoded
 
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "HEIF"]
@@ -380,3 +387,23 @@ def test_a_large_picture_of_32_bits_needs_little_extra_memory(mode: str) -> None
     peak = tracemalloc.get_traced_memory()[1]  # of NumPy's arrays, without Pillow's
     tracemalloc.stop()
     assert peak < 3 * 4 * 2000 * 2000
+
+
+@pytest.mark.parametrize("white", [1, 255, 1023, 4095, 65535])
+def test_values_are_stretched_to_the_bits_that_are_used(white: int) -> None:
+    digit_HW = np.full((40, 30), white, np.uint16)
+    digit_HW[8:32, 14:17] = 0
+    data = encode_picture(Image.fromarray(digit_HW))
+    gray_HW = decode_picture(data, name="x.png").gray_HW
+    assert (gray_HW.min(), gray_HW.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_masks_of_zeros_and_ones_are_black_and_white(mode: str) -> None:
+    mask_HW = np.zeros((40, 30), np.uint8)
+    mask_HW[8:32, 14:17] = 1
+    data = encode_picture(Image.fromarray(mask_HW).convert(mode))
+    gray_HW = decode_picture(data, name="x.png").gray_HW
+    assert (gray_HW.min(), gray_HW.max()) == (0, 1)
+    black = encode_picture(Image.new(mode, (30, 40)))
+    assert decode_picture(black, name="x.png").gray_HW.max() == 0

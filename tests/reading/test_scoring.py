@@ -1,13 +1,21 @@
 """Label files as people write them; scores computed by hand."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from mnistcli.data import csv_table
 from mnistcli.errors import DataError
-from mnistcli.reading.scoring import LabeledPicture, PictureScores, Tally, read_labels
+from mnistcli.reading.scoring import (
+    LabeledPicture,
+    PictureScores,
+    Tally,
+    read_labels,
+    require_readable,
+    resolve_path,
+)
 
 
 def picture(label: str, read: str | None, *, side_px: int = 100) -> LabeledPicture:
@@ -122,7 +130,7 @@ def test_names_may_contain_commas() -> None:
     [
         ("", "utf-8", "no rows"),
         ("file,label\n", "utf-8", "no rows"),
-        ("file;label\na.png;7\n", "utf-8", "file;label"),
+        ("file|label\na.png|7\n", "utf-8", "file|label"),
         ("name,digit\na.png,7\n", "utf-8", "name, digit"),
         ("file,label\n\0.png,7\n", "utf-8", "null"),
         ("file,label\nfünf.png,5\n", "latin-1", "utf-8"),
@@ -149,3 +157,57 @@ def test_endless_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DataError) as caught:
             read_labels(path)
         assert "more than 1,000 characters" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"file", "label"\n"a.png", "7"\n',
+        "file;label\na.png;7\n",
+        "file\tlabel\na.png\t7\n",
+        " File , Label \n a.png , 7 \n",
+        "label,file\n7.0,a.png\n",
+        "file,label\n\na.png,7.00\n",
+    ],
+)
+def test_usual_separators_spaces_quotes_and_numbers(text: str) -> None:
+    assert by_name(label_file(text)) == {"a.png": "7"}
+
+
+def test_only_whole_numbers_lose_their_zeros() -> None:
+    text = "file,label\na.png,70\nb.png,2026.0\nc.png,7.5\n"
+    assert by_name(label_file(text)) == {"a.png": "70", "b.png": "2026", "c.png": "7.5"}
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_name_is_found_in_any_form_of_unicode(swap: bool) -> None:
+    on_disk, in_file = (unicodedata.normalize("NFC", "für"), unicodedata.normalize("NFD", "für"))
+    if swap:
+        on_disk, in_file = in_file, on_disk
+    Path(on_disk).touch()
+    labels = read_labels(label_file(f"file,label\n{in_file},7\n"))
+    assert labels[resolve_path(Path(on_disk))] == "7"
+
+
+def test_backslashes_are_separators_unless_a_file_is_called_so() -> None:
+    Path("scans").mkdir()
+    Path("odd\\name.png").touch()
+    labels = read_labels(label_file("file,label\nscans\\a.png,7\nodd\\name.png,1\n"))
+    assert labels == {
+        resolve_path(Path("scans/a.png")): "7",
+        resolve_path(Path("odd\\name.png")): "1",
+    }
+
+
+@pytest.mark.parametrize("label", ["seven", "\uff17", "7.5", "-7", "?"])
+def test_a_label_that_is_not_made_of_classes_is_refused_with_its_line(label: str) -> None:
+    path = label_file(f"file,label\na.png,12 3\nb.png,{label}\n")
+    with pytest.raises(DataError) as caught:
+        require_readable(read_labels(path), tuple("0123456789"), path)
+    assert "b.png" in caught.value.why
+    assert label in caught.value.why
+
+
+def test_names_of_classes_are_labels() -> None:
+    path = label_file("file,label\na.png,Ankle boot\n")
+    require_readable(read_labels(path), ("T-shirt/top", "Ankle boot"), path)

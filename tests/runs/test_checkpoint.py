@@ -156,3 +156,16 @@ def test_devices_and_pipes_are_not_read(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DataError) as refused:
         load_checkpoint(tmp_path / "best.pth")
     assert "device or a pipe" in refused.value.why
+
+
+def test_an_error_about_the_best_weights_names_the_last_ones(trained: Path) -> None:
+    best = trained / "best.pth"
+    best.write_bytes(best.read_bytes()[:1000])
+    with pytest.raises(DataError) as caught:
+        load_checkpoint(best)
+    assert str(trained / "last.pth") in caught.value.fix
+    load_checkpoint(trained / "last.pth")
+    (trained / "last.pth").unlink()
+    with pytest.raises(DataError) as caught:
+        load_checkpoint(best)
+    assert "last.pth" not in caught.value.fix

@@ -76,3 +76,11 @@ def test_display_names_are_unique() -> None:
     elsewhere = Run(Path("elsewhere/alone"))
     assert display_names([member, alone, elsewhere]) == ["five/seed-0", "alone", "elsewhere/alone"]
     assert display_names([]) == []
+
+
+@pytest.mark.parametrize("file", ["last.pth", "best.pth", "settings.json"])
+def test_a_file_stands_for_its_run(trained: Path, file: str) -> None:
+    assert find_run(str(trained / file), Path("runs")).path == trained
+    Path("alone.pth").touch()
+    with pytest.raises(DataError, match=r"alone\.pth"):
+        find_run("alone.pth", Path("runs"))

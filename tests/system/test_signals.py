@@ -1,14 +1,14 @@
-"""Ctrl-C and SIGTERM are delayed until several files are written."""
+"""Interrupts are delayed until several files are written."""
 
 import signal
 import threading
 
 import pytest
 
-from mnistcli.system.signals import defer_interrupts
+from mnistcli.system.signals import INTERRUPTS, defer_interrupts, handle_as_ctrl_c
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", INTERRUPTS)
 def test_a_signal_is_handled_after_the_context(number: signal.Signals) -> None:
     events: list[str] = []
     previous = signal.signal(number, lambda *_: events.append("handled"))
@@ -41,3 +41,19 @@ def test_in_other_threads_nothing_is_deferred() -> None:
     thread.start()
     thread.join()
     assert handlers == [signal.getsignal(signal.SIGINT)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_closed_terminal_interrupts_unless_it_is_ignored() -> None:
+    previous = {number: signal.getsignal(number) for number in INTERRUPTS}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        handle_as_ctrl_c()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        handle_as_ctrl_c()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -199,7 +199,11 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(
 
 @pytest.mark.parametrize(
     ("prepare", "number"),
-    [(signal_while_writing, signal.SIGINT), (signal_at_step, signal.SIGTERM)],
+    [
+        (signal_while_writing, signal.SIGINT),
+        (signal_at_step, signal.SIGTERM),
+        (signal_at_step, signal.SIGHUP),
+    ],
 )
 def test_an_interrupted_run_reports_what_is_saved_and_is_resumed(
     fork_server: ForkServer, prepare: Callable[[int], str], number: int
@@ -224,6 +228,16 @@ def test_an_interruption_while_the_first_epoch_is_written_saves_it(fork_server: 
     assert stopped.exit_code == 130
     assert "epoch 1 of 4" in stopped.stderr
     assert_same_run(resume("one"), train("whole"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_in_the_first_epoch_leaves_no_run(
+    fork_server: ForkServer, number: int
+) -> None:
+    prepare = signal_at_step(number, step=2)
+    stopped = fork_server.run(*train_command(), "--name", "one", prepare=prepare)
+    assert stopped.exit_code == 130
+    assert not ONE.exists()
 
 
 @pytest.mark.slow
