@@ -8,7 +8,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -66,8 +66,8 @@ def load_examples(
         DataError: the data set is missing or damaged.
     """
     source = get_dataset(dataset)
-    require_known("split", split, values(DataSplit))
-    return load_dataset(source, split, resolve_data_dir(data_dir, os.environ))
+    known_split = cast("DataSplit", require_known("split", split, values(DataSplit)))
+    return load_dataset(source, known_split, resolve_data_dir(data_dir, os.environ))
 
 
 class Training:
@@ -199,7 +199,7 @@ def judge(
         DataError: a data set is missing or damaged.
         DeviceError: the device does not work here.
     """
-    require_known("split", split, values(EvalSplit))
+    split = cast("EvalSplit", require_known("split", split, values(EvalSplit)))
     corruptions = parse_corruptions(corrupt) if corrupt else ()
     options = EvalOptions(tta=tta, calibrate=calibrate, corruptions=corruptions)
     chosen, name = pick_device(device), dataset or model.card.settings.dataset

@@ -4,6 +4,7 @@ A message has three parts: what happened, why, and what to do next.
 `mnistcli.cli` prints them on a line each and exits with `exit_code`.
 """
 
+import sys
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 # How many characters of a file a message quotes.
 MAX_QUOTED = 200
+# What else people call the names of devices and precisions.
+ALIASES = {
+    "cpu:0": "cpu",
+    "cuda:0": "cuda",
+    "gpu": "mps" if sys.platform == "darwin" else "cuda",
+    "fp32": "float32",
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+}
 
 
 class MnistError(Exception):
@@ -78,18 +89,40 @@ def first_mismatch(error: Exception) -> str:
     return shorten(lines[min(1, len(lines) - 1)].rstrip(". ")) if lines else type(error).__name__
 
 
-def require_known(kind: str, name: str, known: "Collection[str]") -> None:
-    """Raise SettingsError, with the nearest known name, if `name` is not among the `known`."""
-    if name not in known:
+def find_known(name: str, known: "Collection[str]") -> str | None:
+    """The one of the `known` names that `name` plainly means: as it is, in another case, an alias.
+
+    None if there is none.
+    """
+    if name in known:
+        return name
+    folded = name.strip().lower().replace("_", "-")
+    return next((each for each in (folded, ALIASES.get(folded)) if each in known), None)
+
+
+def require_known(kind: str, name: str, known: "Collection[str]") -> str:
+    """The one of the `known` names that `name` means; SettingsError, with the nearest, if none."""
+    meant = find_known(name, known)
+    if meant is None:
         raise unknown_name(kind, name, known)
+    return meant
 
 
 def unknown_name(kind: str, name: str, known: "Iterable[str]") -> SettingsError:
     """The error for a name that is not among the `known`, with the nearest one that is."""
     known = sorted(known)
     name = shorten(name)
-    near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    fix = f"Did you mean {near[0]}?" if near else "Pick one of these."
     return SettingsError(
-        f"There is no {kind} called '{name}'.", why=f"Known: {', '.join(known)}.", fix=fix
+        f"There is no {kind} called '{name}'.",
+        why=f"Known: {', '.join(known)}.",
+        fix=suggest_name(name, known) or "Pick one of these.",
     )
+
+
+def suggest_name(name: str, known: "Iterable[str]") -> str:
+    """A question with the `known` name that is nearest to `name`; empty if none is near."""
+    known, index = list(known), name.lower().removeprefix("cuda:")
+    if "cuda" in known and name.lower() == f"cuda:{index}" and index.isdecimal():
+        return f"Did you mean cuda? The variable CUDA_VISIBLE_DEVICES={index} selects that GPU."
+    near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]}?" if near else ""

@@ -1,5 +1,7 @@
 """Errors: exit codes, the parts of a message, suggestions for unknown names."""
 
+import sys
+
 import pytest
 
 from mnistcli.errors import (
@@ -12,6 +14,7 @@ from mnistcli.errors import (
     SettingsError,
     first_line,
     first_mismatch,
+    require_known,
     shorten,
     unknown_name,
 )
@@ -43,6 +46,31 @@ def test_an_unknown_name_suggests_the_nearest(name: str, fix: str) -> None:
     assert name in error.what
     assert "apples, bananas" in error.why
     assert error.fix == fix
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("cuda", "cuda"),
+        ("CUDA", "cuda"),
+        (" Cuda:0", "cuda"),
+        ("bf16", "bfloat16"),
+        ("FP16", "float16"),
+        ("Fashion_MNIST", "fashion-mnist"),
+        ("My-Recipe", "My-Recipe"),
+    ],
+)
+def test_a_name_in_another_case_or_by_an_alias_is_taken(name: str, meant: str) -> None:
+    known = ["cuda", "float16", "bfloat16", "fashion-mnist", "My-Recipe"]
+    assert require_known("name", name, known) == meant
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac's GPU is mps")
+def test_a_gpu_is_cuda_and_never_the_cpu() -> None:
+    assert require_known("device", "gpu", ["cpu", "cuda"]) == "cuda"
+    fix = unknown_name("device", "cuda:1", ["cpu", "cuda"]).fix
+    assert "cuda?" in fix
+    assert "CUDA_VISIBLE_DEVICES=1" in fix
 
 
 def test_long_texts_are_shortened() -> None:

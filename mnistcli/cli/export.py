@@ -139,8 +139,8 @@ def _check_usage(
             why="Neither --format nor the suffix of --output says onnx or c.",
             fix="Add -o digits.onnx",
         )
-    require_known("format", export_format, values(ExportFormat))
-    require_known("precision", precision, values(ExportPrecision))
+    export_format = require_known("format", export_format, values(ExportFormat))
+    precision = require_known("precision", precision, values(ExportPrecision))
     if export_format == "onnx" and (main or precision != "float32"):
         raise SettingsError(
             f"{'--main' if main else f'--precision {precision}'} is for C only.",

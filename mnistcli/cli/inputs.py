@@ -45,9 +45,8 @@ def note_wait(dataset: "Dataset") -> None:
 
 
 def parse_split(name: str) -> EvalSplit:
-    """`name` if it is a split to evaluate on; raises SettingsError if not."""
-    require_known("split", name, values(EvalSplit))
-    return cast("EvalSplit", name)
+    """`name` as a split to evaluate on; raises SettingsError if not."""
+    return cast("EvalSplit", require_known("split", name, values(EvalSplit)))
 
 
 def expand_run_names(

@@ -122,8 +122,7 @@ def plot(
     from mnistcli.views.console import print_note
     from mnistcli.views.plot import show_plot_path
 
-    require_known("kind of plot", kind, KINDS)
-    plot_kind = KINDS[kind]
+    plot_kind = KINDS[require_known("kind of plot", kind, KINDS)]
     names = [*(names or []), *(checkpoint or [])]
     names = expand_run_names(names, out, required_file=plot_kind.required_file)
     _check_usage(plot_kind, num_named=len(names), beside=beside, first=first)

@@ -1,7 +1,7 @@
 """`mnist runs`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from mnistcli.config.choices import DatasetName, values
 from mnistcli.config.recipes import RECIPES
 from mnistcli.errors import require_known
 from mnistcli.models.registry import ARCHITECTURES
-
-if TYPE_CHECKING:
-    from mnistcli.evaluation.run_table import RunEntry
 
 ORDERS = ("date", "accuracy", "params", "time", "name")
 FILTERS = "Filters"
@@ -115,32 +112,18 @@ def list_runs(
     )
     from mnistcli.views.runs import show_damaged, show_runs
 
-    require_known("order", sort, ORDERS)
+    sort = require_known("order", sort, ORDERS)
     entries, problems = read_run_entries(out)
     show_damaged(problems)
-    _check_names(entries, recipe=recipe, arch=arch, dataset=dataset)
+    recipes = {*RECIPES, *(entry.settings.recipe for entry in entries)}
     shown = filter_entries(
         sort_entries(entries, sort),
-        recipe=recipe,
-        arch=arch,
-        dataset=dataset,
+        recipe=recipe and require_known("recipe", recipe, recipes),
+        arch=arch and require_known("architecture", arch, ARCHITECTURES),
+        dataset=dataset and require_known("data set", dataset, values(DatasetName)),
         max_params=max_params,
         min_accuracy=min_accuracy,
     )
     if best:
         shown = [best_entry(shown, out)]
     show_runs(shown, problems, out=out, num_runs=len(entries), as_json=json, quiet=quiet)
-
-
-def _check_names(
-    entries: "list[RunEntry]", *, recipe: str | None, arch: str | None, dataset: str | None
-) -> None:
-    """Raise SettingsError for a name that no run has and this version does not know."""
-    recipes = {*RECIPES, *(entry.settings.recipe for entry in entries)}
-    for kind, name, known in (
-        ("recipe", recipe, recipes),
-        ("architecture", arch, ARCHITECTURES),
-        ("data set", dataset, values(DatasetName)),
-    ):
-        if name is not None:
-            require_known(kind, name, known)

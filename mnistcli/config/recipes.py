@@ -194,5 +194,4 @@ RECIPES: dict[str, Recipe] = {
 
 def get_recipe(name: str) -> Recipe:
     """The recipe called `name`; raises SettingsError with the nearest name."""
-    require_known("recipe", name, RECIPES)
-    return RECIPES[name]
+    return RECIPES[require_known("recipe", name, RECIPES)]

@@ -19,7 +19,9 @@ from mnistcli.config.choices import (
     Pooling,
     PrecisionName,
     ScheduleName,
+    values,
 )
+from mnistcli.errors import find_known
 from mnistcli.models.registry import get_architecture
 
 MAX_SEED = 2**32 - 1
@@ -37,6 +39,15 @@ def split_list(value: object) -> object:
 def parse_digits(value: object) -> object:
     """The number that text such as "5" stands for, which a Literal needs; else the value."""
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+
+
+def any_case(choice: Any) -> BeforeValidator:
+    """Accepts what plainly means a name in one of the lists of `config.choices`."""
+
+    def canonical(value: object) -> object:
+        return find_known(value, values(choice)) or value if isinstance(value, str) else value
+
+    return BeforeValidator(canonical)
 
 
 def require_printable(text: str) -> str:
@@ -79,7 +90,7 @@ class CnnModel(_FrozenModel):
     channels: Annotated[Sizes, Field(min_length=1)]
     kernel_size: int = Field(ge=1, le=28)
     padding: int = Field(ge=0, le=14)
-    pool: Pooling = "each"
+    pool: Annotated[Pooling, any_case(Pooling)] = "each"
     batch_norm: bool = False
     hidden: Sizes
     dropout: Dropout
@@ -142,15 +153,15 @@ class TrainSettings(_FrozenModel):
 
     recipe: Name
     model: ModelSettings
-    dataset: DatasetName = "mnist"
+    dataset: Annotated[DatasetName, any_case(DatasetName)] = "mnist"
     epochs: int = Field(10, ge=1, le=10_000)
     batch_size: int = Field(128, ge=1, le=60_000)
-    optimizer: OptimizerName = "adam"
+    optimizer: Annotated[OptimizerName, any_case(OptimizerName)] = "adam"
     lr: float = Field(1e-3, gt=0, le=100)
     momentum: float = Field(0.9, ge=0, lt=1, description="for sgd")
     weight_decay: float = Field(0.0, ge=0, le=10)
-    schedule: ScheduleName = "constant"
-    loss: LossName = "cross-entropy"
+    schedule: Annotated[ScheduleName, any_case(ScheduleName)] = "constant"
+    loss: Annotated[LossName, any_case(LossName)] = "cross-entropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     augment: bool = False
     augmentation: Augmentation = Augmentation()
@@ -163,8 +174,8 @@ class TrainSettings(_FrozenModel):
     )
     fold: Fold | None = Field(None, description="held out instead of val_size, which must be 0")
     seed: int = Field(0, ge=0, le=MAX_SEED)
-    device: DeviceName = "auto"
-    precision: PrecisionName = "auto"
+    device: Annotated[DeviceName, any_case(DeviceName)] = "auto"
+    precision: Annotated[PrecisionName, any_case(PrecisionName)] = "auto"
     max_params: int | None = Field(None, ge=1, le=1_000_000_000)
     until: float | None = Field(
         None, ge=1, le=100, description="stop at this validation accuracy in %"

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mnistcli.config.settings import MODEL_FIELDS, MODELS, NESTED_SETTINGS, TrainSettings
-from mnistcli.errors import SettingsError, shorten, unknown_name
+from mnistcli.errors import SettingsError, shorten, suggest_name, unknown_name
 
 # Invalid settings that a message lists.
 MAX_PROBLEM_LINES = 20
@@ -51,9 +51,57 @@ def _explain(problem: Any, arch: str, sources: Mapping[str, str]) -> str:
         return f"{label}: {_explain_unknown(name, arch)}"
     if problem["type"] == "missing":
         return f"{label}: {arch} needs it."
-    rule = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     value = value_as_text(problem["input"])
-    return f"{label}: {rule}, not {value if len(value) <= 40 else f'{value[:40]}…'}."
+    given = value if len(value) <= 40 else f"{value[:40]}…"
+    return f"{label}: {_rule(problem)}, not {given}. {_suggest_value(name, problem)}".rstrip()
+
+
+_BOUNDS = ("ge", "gt", "le", "lt", "min_length", "max_length")
+# What a value has to be, by pydantic's name of the problem; {…} is a bound in its context.
+_RULES = {
+    **dict.fromkeys(
+        ("int_parsing", "int_type", "int_from_float", "int_parsing_size"),
+        "should be a whole number",
+    ),
+    **dict.fromkeys(("float_parsing", "float_type"), "should be a number"),
+    "finite_number": "should be a finite number",
+    **dict.fromkeys(("bool_parsing", "bool_type"), "should be true or false"),
+    "string_type": "should be text",
+    "tuple_type": "should be a list",
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "should be a table"),
+    "greater_than_equal": "should be at least {ge}",
+    "greater_than": "should be more than {gt}",
+    "less_than_equal": "should be at most {le}",
+    "less_than": "should be less than {lt}",
+    "too_short": "should have at least {min_length} value",
+    "too_long": "should have at most {max_length} values",
+    "string_too_short": "should have at least {min_length} character",
+    "string_too_long": "should have at most {max_length} characters",
+}
+
+
+def _rule(problem: Any) -> str:
+    """What the value of one of pydantic's errors should be."""
+    if problem["type"] == "literal_error":
+        return f"should be {problem['ctx']['expected'].replace(chr(39), '')}"
+    if rule := _RULES.get(problem["type"]):
+        bounds = {
+            key: f"{value:.12g}" for key, value in problem.get("ctx", {}).items() if key in _BOUNDS
+        }
+        return rule.format(**bounds)
+    message: str = problem["msg"]
+    return message.removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _suggest_value(name: str, problem: Any) -> str:
+    """What was probably meant by a value: the nearest name, or a fraction as a percentage."""
+    value = problem["input"]
+    if problem["type"] == "literal_error" and isinstance(value, str):
+        names = problem["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        return suggest_name(shorten(value), names)
+    if name == "until" and problem["type"] == "greater_than_equal" and 0 < float(value) < 1:
+        return f"Did you mean {100 * float(value):g}? It is in percent."
+    return ""
 
 
 def _explain_unknown(name: str, arch: str) -> str:
@@ -88,7 +136,7 @@ def setting_label(name: str, source: str) -> str:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem pydantic found in a record, and where: "settings.lr: Input should …"."""
+    """The first problem pydantic found in a record, and where: "settings.lr: should be …"."""
     problem = error.errors()[0]
     place = ".".join(map(str, problem["loc"]))
-    return shorten(f"{place}: {problem['msg']}" if place else problem["msg"])
+    return shorten(f"{place}: {_rule(problem)}" if place else _rule(problem))

@@ -48,14 +48,14 @@ class Corruption:
 
 
 def parse_corruptions(names: str) -> tuple[Corruption, ...]:
-    """The corruptions in a comma-separated list; "all" means all of them.
+    """The corruptions in a list with commas or spaces; "all" means all of them.
 
     Raises:
         SettingsError: there is no corruption of that name.
     """
     corruptions: dict[str, Corruption] = {}
-    for name in map(str.strip, names.split(",")):
-        require_known("corruption", name, [*CORRUPTIONS, "all"])
+    for typed in names.replace(",", " ").split() or [""]:
+        name = require_known("corruption", typed, [*CORRUPTIONS, "all"])
         corruptions |= CORRUPTIONS if name == "all" else {name: CORRUPTIONS[name]}
     return tuple(corruptions.values())
 

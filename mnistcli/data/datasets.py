@@ -149,8 +149,7 @@ DATASETS: dict[str, Dataset] = {
 
 def get_dataset(name: str) -> Dataset:
     """The data set called `name`; raises SettingsError with the nearest name."""
-    require_known("data set", name, DATASETS)
-    return DATASETS[name]
+    return DATASETS[require_known("data set", name, DATASETS)]
 
 
 def resolve_data_dir(data_dir: str | Path | None, environ: Mapping[str, str]) -> Path:
@@ -221,12 +220,13 @@ def _read_verified(file: DataFile, dataset: Dataset, data_dir: Path) -> bytes:
 
 def download_hint(dataset: Dataset, data_dir: Path) -> str:
     """The commands that put a data set into `data_dir`, for an error message."""
-    command = download_command(dataset)
-    if data_dir != resolve_data_dir(None, os.environ):
-        command += f" --data-dir {shlex.quote(str(data_dir))}"
+    command = download_command(dataset, data_dir)
     return f"Get it: {command} (or import files: {command} --from DIR)"
 
 
-def download_command(dataset: Dataset) -> str:
-    """The command that downloads a data set into the default directory."""
-    return "mnist download" + ("" if dataset.name == "mnist" else f" --dataset {dataset.name}")
+def download_command(dataset: Dataset, data_dir: Path) -> str:
+    """The command that downloads a data set into `data_dir`."""
+    command = "mnist download" + ("" if dataset.name == "mnist" else f" --dataset {dataset.name}")
+    if data_dir != resolve_data_dir(None, os.environ):
+        command += f" --data-dir {shlex.quote(str(data_dir))}"
+    return command

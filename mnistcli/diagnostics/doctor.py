@@ -6,7 +6,7 @@ training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -54,7 +54,7 @@ def run_checks(options: DoctorOptions, *, on_start: OnStart) -> Iterator[Check]:
     Raises:
         SettingsError: the device is unknown.
     """
-    require_known("device", options.device, values(DeviceName))
+    options = replace(options, device=require_known("device", options.device, values(DeviceName)))
     checks: list[Check] = []
     for check in run_task(Task("machine", options.device, options), on_start):
         checks.append(check)

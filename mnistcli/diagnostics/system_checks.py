@@ -249,7 +249,7 @@ def _nvidia_driver() -> list[str]:
 def check_dataset(dataset: Dataset, data_dir: Path) -> Check:
     """Whether a data set's files are there and have the published checksums."""
     check = partial(Check, "data", dataset.name)
-    command = download_command(dataset)
+    command = download_command(dataset, data_dir)
     if not dataset.files:
         num = sum(len(load_dataset(dataset, split, data_dir)) for split in ("train", "test"))
         return check("ok", f"{num:,} images, in scikit-learn")

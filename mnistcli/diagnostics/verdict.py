@@ -39,6 +39,8 @@ def decide_verdict(checks: Sequence[Check]) -> Verdict:
         causes = [check for check in failed if check.name not in ("data", "directory")] or failed
         why = f"{causes[0].label}: {causes[0].finding}" if causes else "no device was tested"
         sentence = f"This machine cannot train: {why}."
+        if causes and causes[0].name == "accelerators":  # another device may work
+            sentence = f"The requested device cannot be used: {causes[0].finding}."
         return Verdict("failed", sentence, max(codes, default=MnistError.exit_code))
     sentence = f"This machine can train: {ability}"
     if failed:

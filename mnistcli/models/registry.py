@@ -81,8 +81,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 def get_architecture(name: str) -> Architecture:
     """The architecture called `name`; raises SettingsError with the nearest name."""
-    require_known("architecture", name, ARCHITECTURES)
-    return ARCHITECTURES[name]
+    return ARCHITECTURES[require_known("architecture", name, ARCHITECTURES)]
 
 
 def build_network(arch: str, model: Mapping[str, object]) -> "nn.Module":

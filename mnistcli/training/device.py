@@ -32,7 +32,7 @@ def pick_device(name: str) -> Choice:
         SettingsError: there is no device of this name.
         DeviceError: the named device does not work on this machine.
     """
-    require_known("device", name, values(DeviceName))
+    name = require_known("device", name, values(DeviceName))
     if name == "auto":
         return _pick_working_device()
     if name != "cpu" and (failure := _probe_device(name)):

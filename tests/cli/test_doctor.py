@@ -112,7 +112,7 @@ def test_the_record_of_this_machine(mnist: Mnist, monkeypatch: pytest.MonkeyPatc
     for name in ("kernels", "float32", "bfloat16", "repeatable"):
         assert checks["cpu", name]["status"] == "ok"
     assert checks["cpu", "float16"]["status"] == "skipped"
-    assert checks["mnist", "data"]["fix"] == "mnist download"
+    assert checks["mnist", "data"]["fix"] == "mnist download --data-dir data"
     assert checks["", "versions"]["facts"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert list(Path().iterdir()) == []
 

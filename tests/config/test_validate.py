@@ -68,6 +68,53 @@ def test_an_invalid_value_is_named_with_its_flag(name: str, arch: str, value: st
     assert len(why.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("arch", "name", "value", "rule"),
+    [
+        ("cnn", "epochs", "x", "a whole number, not x."),
+        ("cnn", "epochs", "2.5", "a whole number, not 2.5."),
+        ("cnn", "lr", "fast", "a number, not fast."),
+        ("cnn", "lr", "0", "more than 0, not 0."),
+        ("cnn", "lr", "inf", "a finite number, not inf."),
+        ("cnn", "max_params", "9e9", "a whole number, not 9e9."),
+        ("cnn", "max_params", str(10**10), "at most 1000000000, not 10000000000."),
+        ("cnn", "ema", "1", "less than 1, not 1."),
+        ("cnn", "augment", "maybe", "true or false, not maybe."),
+        ("cnn", "channels", "", "at least 1 value, not"),
+        ("cnn", "pool", "frist", "each or last, not frist."),
+        ("cnn", "optimizer", "adm", "sgd, adam or adamw, not adm. Did you mean adam?"),
+        ("cnn", "dataset", "fashion", "Did you mean fashion-mnist?"),
+        ("cnn", "device", "cuda:1", "CUDA_VISIBLE_DEVICES=1"),
+        ("cnn", "until", "0.97", "at least 1, not 0.97. Did you mean 97?"),
+        ("cnn-small", "kernel_size", "4", "3, 5 or 7, not 4."),
+    ],
+)
+def test_what_a_value_should_be_is_said_in_plain_words(
+    arch: str, name: str, value: str, rule: str
+) -> None:
+    why = refused({"arch": arch, name: value}).why
+    assert rule in why
+    assert not any(word in why for word in ("Input", "valid", "parse", "'"))
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "meant"),
+    [
+        ("device", "cuda:0", "cuda"),
+        ("device", "CPU", "cpu"),
+        ("precision", "fp16", "float16"),
+        ("precision", "BF16", "bfloat16"),
+        ("dataset", "MNIST", "mnist"),
+        ("dataset", "fashion_mnist", "fashion-mnist"),
+        ("optimizer", "AdamW", "adamw"),
+        ("schedule", "OneCycle", "onecycle"),
+        ("loss", "cross_entropy", "cross-entropy"),
+    ],
+)
+def test_a_name_in_another_case_or_by_an_alias_is_taken(name: str, typed: str, meant: str) -> None:
+    assert getattr(resolve(**{name: typed}), name) == meant
+
+
 @pytest.mark.parametrize(("name", "choice"), CHOICES.items())
 def test_a_choice_is_one_of_its_list(name: str, choice: object) -> None:
     why = refused({name: "other"}).why

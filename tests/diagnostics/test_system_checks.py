@@ -163,10 +163,10 @@ def test_the_driver_is_queried_with_a_time_limit(
 
 def test_only_mnist_is_missed(tmp_path: Path) -> None:
     missing = check_dataset(MNIST, tmp_path)
-    assert (missing.status, missing.fix) == ("warning", "mnist download")
+    assert (missing.status, missing.fix) == ("warning", f"mnist download --data-dir {tmp_path}")
     other = check_dataset(get_dataset("kmnist"), tmp_path)
     assert other.status == "skipped"
-    assert "mnist download --dataset kmnist" in other.finding
+    assert f"mnist download --dataset kmnist --data-dir {tmp_path}" in other.finding
     assert check_dataset(get_dataset("digits"), tmp_path).status == "ok"
 
 
@@ -193,7 +193,8 @@ def test_data_are_complete_incomplete_or_damaged(
     check = check_dataset(get_dataset("kmnist"), tmp_path)
     assert check.status == status
     assert finding in check.finding
-    assert check.fix == ("" if status == "ok" else "mnist download --dataset kmnist")
+    command = f"mnist download --dataset kmnist --data-dir {tmp_path}"
+    assert check.fix == ("" if status == "ok" else command)
 
 
 @pytest.mark.mnist

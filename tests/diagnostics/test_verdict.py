@@ -21,6 +21,7 @@ DAMAGED = Check("data", "mnist", "failed", "damaged: x")
 UNWRITABLE = Check("directory", "runs", "failed", "cannot be written")
 BROKEN_GPU = Check("kernels", "cuda:0", "failed", "no kernel image is available")
 NO_TORCH = Check("PyTorch", "", "failed", "libcudnn.so.9 is missing", facts={"died": True})
+NO_GPU = Check("accelerators", "", "failed", "PyTorch finds no CUDA device")
 HUNG_GPU = Check("kernels", "cuda:0", "failed", "no answer", facts={"died": True})
 
 
@@ -37,6 +38,7 @@ HUNG_GPU = Check("kernels", "cuda:0", "failed", "no answer", facts={"died": True
         ([DAMAGED, UNTRAINABLE], "failed", 4, ["cannot train: training: validation accuracy 12"]),
         ([NO_TORCH], "failed", 1, ["cannot train: PyTorch: libcudnn.so.9 is missing."]),
         ([PICKED_CPU, HUNG_GPU], "failed", 4, ["cannot train: cuda:0 kernels: no answer."]),
+        ([NO_GPU], "failed", 4, ["The requested device cannot be used: PyTorch finds no CUDA"]),
         ([DAMAGED, NOT_TRAINED], "failed", 3, ["cannot train: mnist data: damaged: x."]),
         ([], "failed", 1, ["cannot train"]),
     ],

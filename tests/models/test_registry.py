@@ -154,7 +154,7 @@ def test_a_budget_below_the_narrowest_network_is_refused() -> None:
     assert caught.value.fix.endswith(f"--max-params {smallest}")
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("cnn_small", "cnn-small"), ("MLP", "mlp")])
+@pytest.mark.parametrize(("typed", "meant"), [("cnn-smal", "cnn-small"), ("MPL", "mlp")])
 def test_an_unknown_architecture_suggests_the_nearest(typed: str, meant: str) -> None:
     with pytest.raises(SettingsError, match="no architecture") as caught:
         get_architecture(typed)
