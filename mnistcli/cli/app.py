@@ -16,7 +16,7 @@ from mnistcli.cli.download import download
 from mnistcli.cli.draw import draw
 from mnistcli.cli.eval import evaluate
 from mnistcli.cli.export import export
-from mnistcli.cli.options import ListCommand
+from mnistcli.cli.parsing import Command, Group
 from mnistcli.cli.plot import plot
 from mnistcli.cli.predict import predict
 from mnistcli.cli.runs import list_runs
@@ -32,23 +32,24 @@ GARBAGE_THRESHOLDS = (10_000, 50)
 
 app = typer.Typer(
     name="mnist",
+    cls=Group,
     rich_markup_mode="rich",
     # A bug keeps Python's own traceback: it is what a bug report needs.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train", cls=ListCommand)(train)
-app.command("eval")(evaluate)
-app.command("predict")(predict)
-app.command("draw")(draw)
-app.command("summary", cls=ListCommand)(summary)
-app.command("runs")(list_runs)
-app.command("plot")(plot)
-app.command("export")(export)
-app.command("download")(download)
-app.command("doctor")(doctor)
-app.command("bench", cls=ListCommand)(bench)
-app.command("train-finder")(train_finder)
+app.command("train", cls=Command)(train)
+app.command("eval", cls=Command)(evaluate)
+app.command("predict", cls=Command)(predict)
+app.command("draw", cls=Command)(draw)
+app.command("summary", cls=Command)(summary)
+app.command("runs", cls=Command)(list_runs)
+app.command("plot", cls=Command)(plot)
+app.command("export", cls=Command)(export)
+app.command("download", cls=Command)(download)
+app.command("doctor", cls=Command)(doctor)
+app.command("bench", cls=Command)(bench)
+app.command("train-finder", cls=Command)(train_finder)
 
 
 def _print_version(value: bool) -> None:

@@ -29,6 +29,7 @@ from mnistcli.cli.options import (
     quiet_option,
     warn_misspelled_variables,
 )
+from mnistcli.cli.parsing import split_items
 from mnistcli.config.choices import PrecisionName, values
 from mnistcli.config.recipes import RECIPES
 from mnistcli.errors import EXIT_INTERRUPTED, MnistError
@@ -45,8 +46,8 @@ def bench(
         typer.Option(
             "--arch",
             "-a",
-            help="An architecture; may be repeated.",
-            metavar="NAME",
+            help=f"Architectures: {', '.join(ARCHITECTURES)}.",
+            metavar="NAME…",
             show_default="all",
             rich_help_panel=MODEL,
             autocompletion=complete_from(tuple(ARCHITECTURES)),
@@ -57,8 +58,8 @@ def bench(
         typer.Option(
             "--recipe",
             "-r",
-            help="A recipe; may be repeated.",
-            metavar="NAME",
+            help="Recipes; `mnist summary` lists them.",
+            metavar="NAME…",
             rich_help_panel=MODEL,
             autocompletion=complete_from(tuple(RECIPES)),
         ),
@@ -80,8 +81,8 @@ def bench(
         Names,
         typer.Option(
             "--precision",
-            help=f"{one_of(PrecisionName)} May be repeated.",
-            metavar="NAME",
+            help=one_of(PrecisionName),
+            metavar="NAME…",
             show_default="float32 and auto",
             rich_help_panel=TRAINING,
             autocompletion=complete_from(values(PrecisionName)),
@@ -93,7 +94,7 @@ def bench(
         typer.Option(
             "--seconds",
             help="Seconds to train each network, and as many to evaluate it.",
-            metavar="N",
+            metavar="X",
             min=0.01,
             max=3600,
             rich_help_panel=MEASURING,
@@ -143,7 +144,7 @@ def bench(
     Examples:
     $ mnist bench
     $ mnist bench --recipe cnn-26k --precision float32 --reference
-    $ mnist bench --arch mlp --arch cnn --seconds 1 --json
+    $ mnist bench --arch mlp cnn --seconds 1 --json
     """
     from mnistcli.system.machine import spare_busy_cores
 
@@ -158,8 +159,8 @@ def bench(
     for name in ("arch", "recipe", "precision"):
         settings.pop(name, None)
     options = BenchOptions(
-        networks=select_networks(arch or (), recipe or (), settings),
-        precisions=tuple(precision or DEFAULT_PRECISIONS),
+        networks=select_networks(split_items(arch), split_items(recipe), settings),
+        precisions=tuple(split_items(precision)) or DEFAULT_PRECISIONS,
         seconds=seconds,
         repeats=repeats,
         reference=reference,

@@ -24,7 +24,7 @@ def doctor(
         typer.Option(
             "--seconds",
             help="Seconds to train at most; 0 skips the training.",
-            metavar="N",
+            metavar="X",
             min=0,
             max=3600,
         ),

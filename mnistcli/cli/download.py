@@ -28,6 +28,7 @@ def download(
         typer.Option(
             "--from",
             help="Import the files from this directory instead, packed (.gz) or unpacked.",
+            metavar="DIR",
             rich_help_panel=DATA,
             file_okay=False,
         ),

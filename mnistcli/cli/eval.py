@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.options import (
+    AnotherDataset,
     CheckpointOption,
     DataDir,
-    Dataset,
     Device,
     Json,
     Offline,
@@ -56,12 +56,12 @@ def evaluate(
         ),
     ] = False,
     corrupt: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--corrupt",
             help="Also evaluate on corrupted images, each at 3 severities: "
             f"{', '.join(values(CorruptionName))} or all.",
-            metavar="NAME,…",
+            metavar="NAME…",
             autocompletion=complete_from((*values(CorruptionName), "all")),
         ),
     ] = None,
@@ -70,7 +70,7 @@ def evaluate(
         typer.Option(
             "--min-accuracy",
             help="Fail (exit 5) if a checkpoint is below this accuracy in percent.",
-            metavar="P",
+            metavar="PERCENT",
             # 0.97, meant as a fraction, would be met by any network.
             min=1,
             max=100,
@@ -78,7 +78,7 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     split: Split = "test",
-    dataset: Dataset = None,
+    dataset: AnotherDataset = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -95,7 +95,7 @@ def evaluate(
     Examples:
     $ mnist eval last
     $ mnist eval runs/quick runs/slow --ensemble
-    $ mnist eval last --corrupt rotate,noise --json
+    $ mnist eval last --corrupt rotate noise --json
     """
     from mnistcli.system.machine import spare_busy_cores
 
@@ -112,7 +112,7 @@ def evaluate(
     from mnistcli.views.eval import show_evaluations
 
     eval_split = parse_split(split)
-    corruptions = () if corrupt is None else parse_corruptions(corrupt)
+    corruptions = parse_corruptions(",".join(corrupt)) if corrupt else ()
     all_names = [*(names or []), *(checkpoints or [])]
     paths = find_checkpoints(all_names, out)
     if not all_names:

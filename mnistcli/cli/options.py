@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from mnistcli.config.choices import DatasetName, DeviceName, EvalSplit, Pooling, values
+from mnistcli.config.choices import (
+    DatasetName,
+    DeviceName,
+    EvalSplit,
+    Pooling,
+    values,
+)
 from mnistcli.config.recipes import RECIPES
+from mnistcli.errors import SettingsError
 from mnistcli.models.registry import ARCHITECTURES
 
-MODEL, TRAINING = "Model (default: the recipe's)", "Training (default: the recipe's)"
+MODEL = "Model (default: the recipe's; in brackets: for which --arch)"
+TRAINING = "Training (default: the recipe's)"
+# Of files that commands write: nobody calls a directory of runs like that.
+_WRITTEN_SUFFIXES = (".png", ".svg", ".pdf", ".onnx", ".c", ".pth", ".json", ".csv")
 DATA, OUTPUT = "Data", "Output"
 
 
@@ -87,24 +96,15 @@ def warn_misspelled_variables() -> None:
         print_note(f"{name} has no effect. Did you mean {meant}?")
 
 
-class ListCommand(TyperCommand):
-    """A command whose list options take all numbers that follow: `--hidden 120 84`."""
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Parse `args` after joining the numbers of list options with commas."""
-        return super().parse_args(ctx, join_numbers(args))
-
-
-def join_numbers(args: list[str]) -> list[str]:
-    """Turn `["--hidden", "120", "84"]` into `["--hidden", "120,84"]`."""
-    joined: list[str] = []
-    for argument in args:
-        in_list = len(joined) > 1 and joined[-2] in ("--hidden", "--channels")
-        if in_list and argument.isdecimal() and joined[-1].replace(",", "").isdecimal():
-            joined[-1] += f",{argument}"
-        else:
-            joined.append(argument)
-    return joined
+def _require_directory_name(ctx: typer.Context, out: Path) -> Path:
+    """`--out` as it is; raises SettingsError if it is meant as the file to write."""
+    if out.suffix.lower() in _WRITTEN_SUFFIXES and not out.is_dir():
+        names_file = any(option.name == "output" for option in ctx.command.params)
+        raise SettingsError(
+            f"--out is the directory of the runs, not the file '{out}'.",
+            fix=f"Name the file with --output {out}" if names_file else "Name a directory.",
+        )
+    return out
 
 
 Text = str | None
@@ -144,7 +144,7 @@ Hidden = Annotated[
     Text,
     setting(
         "--hidden",
-        help="Sizes of the hidden layers, for example 120 84.",
+        help="Sizes of the hidden layers, for example 120 84 (ann, mlp, cnn).",
         metavar="N…",
         panel=MODEL,
     ),
@@ -153,7 +153,7 @@ Channels = Annotated[
     Text,
     setting(
         "--channels",
-        help="Channels of the convolutions, for example 8 16.",
+        help="Channels of the stages of convolutions, for example 8 16 (cnn, cnn-deep).",
         metavar="N…",
         panel=MODEL,
     ),
@@ -162,8 +162,9 @@ KernelSize = Annotated[
     Text,
     setting(
         "--kernel-size",
-        help="Kernel size of a cnn, or of the first convolution of cnn-small (3, 5 or 7).",
-        metavar="PX",
+        help="Kernel size in pixels; for cnn-small, of the first convolution: 3, 5 or 7 (cnn, "
+        "cnn-small).",
+        metavar="N",
         panel=MODEL,
     ),
 ]
@@ -171,19 +172,23 @@ Depthwise = Annotated[
     Text,
     setting(
         "--depthwise",
-        help="Number of depthwise kernels per channel of cnn-small.",
+        help="Number of depthwise kernels per channel (cnn-small).",
         metavar="N",
         panel=MODEL,
     ),
 ]
 Padding = Annotated[
-    Text, setting("--padding", help="Padding of a cnn's convolutions.", metavar="PX", panel=MODEL)
+    Text,
+    setting(
+        "--padding", help="Padding of the convolutions in pixels (cnn).", metavar="N", panel=MODEL
+    ),
 ]
 Pool = Annotated[
     Text,
     setting(
         "--pool",
-        help="Max pooling of a cnn: after each stage, or after the last one only.",
+        help="Max pooling: each (after every stage of convolutions) or last (after the last one "
+        "only) (cnn).",
         choice=Pooling,
         panel=MODEL,
     ),
@@ -192,19 +197,25 @@ BatchNorm = Annotated[
     bool | None,
     typer.Option(
         "--batch-norm/--no-batch-norm",
-        help="Batch norm after a cnn's convolutions.",
+        help="Batch norm after the convolutions (cnn).",
         rich_help_panel=MODEL,
     ),
 ]
 Dropout = Annotated[
-    Text, setting("--dropout", help="Dropout probability.", metavar="P", panel=MODEL)
+    Text,
+    setting(
+        "--dropout",
+        help="Dropout probability (ann, mlp, cnn, cnn-deep).",
+        metavar="X",
+        panel=MODEL,
+    ),
 ]
 Width = Annotated[
     Text,
     setting(
         "--width",
-        help="Channels of cnn-small, instead of --max-params. The recipe adapts epochs, learning "
-        "rate and augmentation to it.",
+        help="Channels, instead of --max-params; the recipe adapts epochs, learning rate and "
+        "augmentation to it (cnn-small).",
         metavar="N",
         panel=MODEL,
     ),
@@ -236,19 +247,31 @@ Ema = Annotated[
     setting(
         "--ema",
         help="Decay of the weights' exponential moving average (0 turns it off).",
-        metavar="P",
+        metavar="X",
         panel=TRAINING,
     ),
 ]
 Dataset = Annotated[
-    str | None,
-    typer.Option(
+    Text,
+    setting(
         "--dataset",
         "-d",
-        help=f"The data set: {', '.join(values(DatasetName))}.",
-        metavar="NAME",
-        rich_help_panel=DATA,
-        autocompletion=complete_from(values(DatasetName)),
+        help=f"The data set: {one_of(DatasetName)}",
+        choice=DatasetName,
+        panel=DATA,
+        default="mnist",
+    ),
+]
+# For commands that work on networks.
+AnotherDataset = Annotated[
+    Text,
+    setting(
+        "--dataset",
+        "-d",
+        help=f"The data set: {one_of(DatasetName)}",
+        choice=DatasetName,
+        panel=DATA,
+        default="the one it was trained on",
     ),
 ]
 DataDir = Annotated[
@@ -256,6 +279,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         help="Directory of the data sets.",
+        metavar="DIR",
         show_default="$MNIST_DATA_DIR, or the user's cache directory",
         rich_help_panel=DATA,
         file_okay=False,
@@ -271,7 +295,13 @@ Offline = Annotated[
 ]
 Out = Annotated[
     Path,
-    typer.Option("--out", help="Directory of the runs.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--out",
+        help="Directory of the runs.",
+        metavar="DIR",
+        rich_help_panel=OUTPUT,
+        callback=_require_directory_name,
+    ),
 ]
 Device = Annotated[
     str,

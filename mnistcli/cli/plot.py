@@ -16,9 +16,9 @@ import typer
 from mnistcli.cli.inputs import evaluate_checkpoints, expand_run_names, parse_split, store_score
 from mnistcli.cli.options import (
     OUTPUT,
+    AnotherDataset,
     CheckpointOption,
     DataDir,
-    Dataset,
     Json,
     Out,
     Split,
@@ -99,7 +99,7 @@ def plot(
     ] = 0,
     checkpoint: CheckpointOption = None,
     split: Split = "test",
-    dataset: Dataset = None,
+    dataset: AnotherDataset = None,
     data_dir: DataDir = None,
     out: Out = Path("runs"),
     json: Json = False,

@@ -55,6 +55,7 @@ def predict(
             "--top",
             "-t",
             help="How many classes to show for a single digit, most probable first.",
+            metavar="N",
             min=1,
             max=10,
             rich_help_panel=OUTPUT,

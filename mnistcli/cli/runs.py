@@ -83,7 +83,7 @@ def list_runs(
         typer.Option(
             "--min-accuracy",
             help="Only runs with at least this validation accuracy in percent.",
-            metavar="P",
+            metavar="PERCENT",
             rich_help_panel=FILTERS,
             min=1,
             max=100,

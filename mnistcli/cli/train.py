@@ -128,7 +128,7 @@ def train(
         setting(
             "--label-smoothing",
             help="Label smoothing: probability spread evenly over all classes.",
-            metavar="P",
+            metavar="X",
             panel=TRAINING,
         ),
     ] = None,
@@ -159,6 +159,7 @@ def train(
         typer.Option(
             "--config",
             help="Read settings from a JSON or TOML file, such as a run's settings.json.",
+            metavar="FILE",
             rich_help_panel=TRAINING,
         ),
     ] = None,
@@ -179,7 +180,7 @@ def train(
             "--folds",
             help="Cross-validation: split the training set into this many folds and train once "
             "for each, validating on it.",
-            metavar="K",
+            metavar="N",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -191,6 +192,7 @@ def train(
             "--name",
             "-n",
             help="Name of the run or multi-run.",
+            metavar="NAME",
             show_default="recipe and time",
             rich_help_panel=OUTPUT,
         ),
@@ -225,7 +227,8 @@ def train(
 ) -> None:
     """Train a network and save it as a run.
 
-    Settings that are not given come from the recipe (by default cnn-small).
+    Settings that are not given come from the recipe (by default cnn-small),
+    from --config, or from a variable of their name, such as MNIST_EPOCHS=3.
     The best epoch is chosen on a validation split of the training set; the
     test set is left to `mnist eval`. --seeds and --folds train several
     networks, one after the other, and compare them.

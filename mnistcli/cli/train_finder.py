@@ -15,9 +15,11 @@ def train_finder(
         Path, typer.Option("--output", "-o", help="The file to write.", metavar="FILE")
     ] = Path("ink-finder.pth"),
     steps: Annotated[
-        int, typer.Option("--steps", help="Training steps of 16 pages.", min=1)
+        int, typer.Option("--steps", help="Training steps of 16 pages.", metavar="N", min=1)
     ] = 10_000,
-    seed: Annotated[int, typer.Option("--seed", help="For pages and weights.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Random seed, of pages and weights.", metavar="N", min=0)
+    ] = 0,
     init: Annotated[
         Path | None,
         typer.Option("--init", help="Start from the weights in this file.", metavar="FILE"),

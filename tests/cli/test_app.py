@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnistcli.cli.app import app
-from mnistcli.cli.options import complete_from, complete_run, join_numbers
+from mnistcli.cli.options import complete_from, complete_run
 from mnistcli.config.recipes import RECIPES
 from mnistcli.version import __version__
 from tests.helpers.cli import Mnist, environment
@@ -72,21 +72,10 @@ def test_the_version(mnist: Mnist) -> None:
     assert subprocess.check_output(command, text=True) == f"mnist {__version__}\n"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "suggestion"), [(("trian",), "train"), (("train", "--epoch", "3"), "--epochs")]
-)
-def test_a_mistyped_name_suggests_the_right_one(
-    mnist: Mnist, arguments: tuple[str, ...], suggestion: str
-) -> None:
-    result = mnist(*arguments)
-    assert result.exit_code == 2
-    assert suggestion in result.stderr
-    assert not result.stdout
-
-
 def test_help_and_usage_errors_import_nothing_heavy() -> None:
     lines = [["--help"], [], *([command, "--help"] for command in COMMANDS)]
     lines += [["trian"], ["train", "--nonsense"], ["predict"], ["doctor", "--device"]]
+    lines += [["train", "digits"], ["eval", "--min-accuracy", "0.9"]]
     code = (
         "import contextlib, io, sys\n"
         "from mnistcli.cli.app import main\n"
@@ -137,23 +126,6 @@ def test_names_and_runs_are_completed(tmp_path: Path) -> None:
     (tmp_path / "runs" / "first" / "metrics.csv").write_text("")
     assert complete_run("") == ["last", "first"]
     assert complete_run("fi") == ["first"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "joined"),
-    [
-        (["--hidden", "120", "84", "--lr", "1"], ["--hidden", "120,84", "--lr", "1"]),
-        (["--channels", "8", "16", "32"], ["--channels", "8,16,32"]),
-        (["--hidden", "5", "x"], ["--hidden", "5", "x"]),
-        (["--epochs", "5", "6"], ["--epochs", "5", "6"]),
-        (["--hidden", "8,9", "7"], ["--hidden", "8,9,7"]),
-        (["--hidden"], ["--hidden"]),
-    ],
-)
-def test_a_list_option_takes_all_numbers_that_follow(
-    arguments: list[str], joined: list[str]
-) -> None:
-    assert join_numbers(arguments) == joined
 
 
 def test_brackets_in_names_are_printed(mnist: Mnist) -> None:
