@@ -70,7 +70,7 @@ def mnist(
 
     First steps:
     $ mnist train --dataset digits
-    $ mnist predict digit.png
+    $ mnist predict --demo
     $ mnist train --arch cnn-small --max-params 8000
 
     Exit codes:

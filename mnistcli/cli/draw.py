@@ -9,22 +9,21 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.inputs import find_checkpoints
-from mnistcli.cli.options import Out, complete_run
+from mnistcli.cli.options import CheckpointOption, Out, complete_run
 
 
 def draw(
-    checkpoints: Annotated[
+    names: Annotated[
         list[str] | None,
-        typer.Option(
-            "--checkpoint",
-            "-c",
+        typer.Argument(
             help="The network that tells which digit it is: a run, a .pth file, or a bundled one "
-            "(reader, cnn-small); repeat it to compare several. Unset: both bundled ones.",
-            metavar="RUN",
+            "(reader, cnn-small); several are compared.",
+            metavar="CHECKPOINT…",
+            show_default="both bundled ones",
             autocompletion=complete_run,
-            show_default=False,
         ),
     ] = None,
+    checkpoints: CheckpointOption = None,
     keep: Annotated[
         Path | None,
         typer.Option(
@@ -64,7 +63,7 @@ def draw(
 
     Examples:
     $ mnist draw
-    $ mnist draw -c runs/quick -c cnn-small --keep drawings
+    $ mnist draw runs/quick cnn-small --keep drawings
     $ mnist draw --host 0.0.0.0
     """
     from mnistcli.drawing.server import LOCAL_NAMES, listen, page_url, url_for_others
@@ -74,7 +73,7 @@ def draw(
         bound = listening.getsockname()[1]
         if port not in (0, bound):
             print_note(f"Port {port} is taken, so the page is on {bound}.")
-        paths = find_checkpoints(checkpoints, out) if checkpoints else []
+        paths = find_checkpoints([*(names or []), *(checkpoints or [])], out)
 
         import torch
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mnistcli.cli.options import (
+    NO_NAME,
     AnotherDataset,
     CheckpointOption,
     DataDir,
@@ -29,7 +30,7 @@ def evaluate(
             help="A run's name or directory, `last`, or a .pth file. Several are compared; a "
             "multi-run stands for all its runs.",
             metavar="CHECKPOINT…",
-            show_default="the bundled cnn-small",
+            show_default=NO_NAME,
             autocompletion=complete_run,
         ),
     ] = None,
@@ -101,22 +102,25 @@ def evaluate(
 
     spare_busy_cores()  # before the imports that load PyTorch
 
-    from mnistcli.cli.inputs import evaluate_checkpoints, find_checkpoints, parse_split, store_score
+    from mnistcli.cli.inputs import (
+        default_checkpoint,
+        evaluate_checkpoints,
+        find_checkpoints,
+        parse_split,
+        store_score,
+    )
     from mnistcli.data.corruptions import parse_corruptions
     from mnistcli.data.datasets import resolve_data_dir
     from mnistcli.evaluation.compare import compare_all
     from mnistcli.evaluation.evaluate import EvalOptions
     from mnistcli.evaluation.scores import require_accuracy
     from mnistcli.runs.checkpoint import load_checkpoint
-    from mnistcli.views.console import print_note
     from mnistcli.views.eval import show_evaluations
 
     eval_split = parse_split(split)
     corruptions = parse_corruptions(",".join(corrupt)) if corrupt else ()
     all_names = [*(names or []), *(checkpoints or [])]
-    paths = find_checkpoints(all_names, out)
-    if not all_names:
-        print_note("No checkpoint was named: evaluating the bundled network.")
+    paths = find_checkpoints(all_names or [str(default_checkpoint(out, action="evaluating"))], out)
     evaluations = evaluate_checkpoints(
         [load_checkpoint(path) for path in paths],
         EvalOptions(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=corruptions),

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from mnistcli.cli.options import (
+    NO_NAME,
     OUTPUT,
     CheckpointOption,
     DataDir,
@@ -28,7 +29,7 @@ def export(
         typer.Argument(
             help="A run's name or directory, `last`, or a .pth file.",
             metavar="CHECKPOINT",
-            show_default="the bundled cnn-small",
+            show_default=NO_NAME,
             autocompletion=complete_run,
         ),
     ] = None,
@@ -83,13 +84,14 @@ def export(
     lose 1 point of accuracy. ONNX needs the extra `export` (docs/export.md).
 
     Examples:
-    $ mnist export -o digits.onnx
+    $ mnist export cnn-small -o digits.onnx
     $ mnist export last -o digits.c --precision int8
     $ mnist export runs/quick --format c --main
     """
     names = [*filter(None, [name]), *(checkpoint or [])]
     export_format, weights_as = _check_usage(names, format_name, output, precision, main=main)
 
+    from mnistcli.cli.inputs import default_checkpoint
     from mnistcli.data.datasets import resolve_data_dir
     from mnistcli.export.export import check_target, export_network
     from mnistcli.export.proof import load_proof_images
@@ -98,9 +100,8 @@ def export(
     from mnistcli.views.console import print_note
     from mnistcli.views.export import show_export
 
-    path = find_checkpoint(names[0] if names else None, out)
-    if not names:
-        print_note("No checkpoint was named: exporting the bundled network.")
+    name = names[0] if names else str(default_checkpoint(out, action="exporting"))
+    path = find_checkpoint(name, out)
     run = run_of_checkpoint(path)
     target = output or Path(f"{run.path.resolve().name if run else path.stem}.{export_format}")
     check_target(target, export_format)

@@ -68,16 +68,33 @@ def expand_run_names(
     return expanded
 
 
-def find_checkpoints(names: "Sequence[str] | None", out: Path) -> list[Path]:
-    """The checkpoint files of runs, multi-runs and paths; without names, the bundled one.
+def default_checkpoint(out: Path, *, action: str, needs_run: bool = False) -> Path:
+    """What is meant where nothing is named: the newest run, or without one the bundled network.
+
+    Prints which one it is; `action` is what is done with it, such as "evaluating".
+
+    Raises:
+        DataError: there is no run, and `needs_run` is set.
+    """
+    from mnistcli.runs.find import all_runs, find_checkpoint, find_run
+    from mnistcli.views.console import print_note
+
+    if needs_run or all_runs(out):
+        newest = find_run("last", out).path
+        print_note(f"No run was named: {action} the newest, {newest}.")
+        return newest
+    print_note(f"No run was named and there is none in {out}: {action} the bundled network.")
+    return find_checkpoint(None, out)
+
+
+def find_checkpoints(names: "Sequence[str]", out: Path) -> list[Path]:
+    """The checkpoint files of runs, multi-runs and paths.
 
     Raises:
         DataError: there is no such file or run, or the run has no checkpoint.
     """
     from mnistcli.runs.find import find_checkpoint
 
-    if not names:
-        return [find_checkpoint(None, out)]
     return [find_checkpoint(name, out) for name in expand_run_names(names, out)]
 
 

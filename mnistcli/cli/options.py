@@ -326,6 +326,7 @@ Split = Annotated[
         autocompletion=complete_from(values(EvalSplit)),
     ),
 ]
+NO_NAME = "the newest run, or without one the bundled cnn-small"
 CheckpointOption = Annotated[
     list[str] | None,
     typer.Option(

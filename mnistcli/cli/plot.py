@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.cli.inputs import evaluate_checkpoints, expand_run_names, parse_split, store_score
+from mnistcli.cli.inputs import (
+    default_checkpoint,
+    evaluate_checkpoints,
+    expand_run_names,
+    parse_split,
+    store_score,
+)
 from mnistcli.cli.options import (
+    NO_NAME,
     OUTPUT,
     AnotherDataset,
     CheckpointOption,
@@ -33,6 +40,9 @@ from mnistcli.plots.kinds import KINDS, PlotKind, draw
 if TYPE_CHECKING:
     from mnistcli.evaluation.scores import Score
     from mnistcli.runs.checkpoint import LoadedModel
+
+# More are counted in the name of a plot's file.
+MAX_NAMES_IN_FILE = 3
 
 
 def _join_names(kinds: Iterable[PlotKind]) -> str:
@@ -54,7 +64,7 @@ def plot(
             help="A run's or multi-run's name or directory, `last`, or a .pth file; "
             f"{_KINDS_OF_SEVERAL_RUNS} show more than one.",
             metavar="CHECKPOINT…",
-            show_default=f"the newest run; for {_KINDS_OF_ALL_RUNS} all runs",
+            show_default=f"{NO_NAME}; for {_KINDS_OF_ALL_RUNS} all runs",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -75,7 +85,8 @@ def plot(
             "-o",
             help="A .png, .svg or .pdf file; - writes a PNG to stdout.",
             metavar="FILE",
-            show_default="KIND.png, in the directory of a single run",
+            show_default="KIND.png in the directory of the run or multi-run, KIND-NAMES.png in "
+            "that of the runs",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -123,8 +134,8 @@ def plot(
     from mnistcli.views.plot import show_plot_path
 
     plot_kind = KINDS[require_known("kind of plot", kind, KINDS)]
-    names = [*(names or []), *(checkpoint or [])]
-    names = expand_run_names(names, out, required_file=plot_kind.required_file)
+    typed = [*(names or []), *(checkpoint or [])]
+    names = expand_run_names(typed, out, required_file=plot_kind.required_file)
     _check_usage(plot_kind, num_named=len(names), beside=beside, first=first)
     if output == "-" and (json or quiet):
         raise SettingsError(
@@ -135,7 +146,8 @@ def plot(
     if output and output != "-":
         pick_format(Path(output))
     if not names and plot_kind.unnamed == "newest":
-        names = ["last"]
+        needs_run = plot_kind.required_file == "metrics.csv"
+        names = typed = [str(default_checkpoint(out, action="drawing", needs_run=needs_run))]
     eval_split = parse_split(split)
     inputs = PlotInputs(
         names=names,
@@ -152,8 +164,7 @@ def plot(
     if output == "-":
         save(figure, sys.stdout.buffer, format="png")
         return
-    folder = Path() if plot_kind.unnamed == "all" else inputs.folder
-    target = Path(output) if output else folder / f"{kind}.png"
+    target = Path(output) if output else _default_file(plot_kind, typed, out)
     save(figure, target)
     show_plot_path(target, as_json=json, quiet=quiet)
 
@@ -182,6 +193,30 @@ def _import_matplotlib() -> None:
             why="matplotlib needs a directory that it may write to, for its cache.",
             fix="Name one: MPLCONFIGDIR=DIR mnist plot",
         ) from error
+
+
+def _default_file(kind: PlotKind, names: list[str], out: Path) -> Path:
+    """Where a plot of `names`, as typed, is written: beside what it shows."""
+    from mnistcli.runs.find import find_multirun, find_run
+
+    file = Path(f"{kind.name}.png")
+    if not names:
+        return out / file if kind.unnamed == "all" else file
+    if len(names) > 1:
+        most, rest = names[:MAX_NAMES_IN_FILE], len(names) - MAX_NAMES_IN_FILE
+        labels = [_file_label(name) for name in most] + ([f"{rest}-more"] if rest > 0 else [])
+        return (out if out.is_dir() else Path()) / f"{kind.name}-{'-'.join(labels)}.png"
+    (name,) = names
+    if Path(name).is_file() or not (Path(name).is_dir() or (out / name).is_dir() or name == "last"):
+        return file  # a checkpoint: its directory may be that of the package
+    multirun = find_multirun(name, out) if name != "last" else None
+    return (multirun or find_run(name, out)).path / file
+
+
+def _file_label(name: str) -> str:
+    """A run or a checkpoint in the name of a file: "quick", or "quick-last" for its last.pth."""
+    path = Path(name)
+    return f"{path.resolve().parent.name}-{path.stem}" if path.suffix == ".pth" else path.name
 
 
 def _evaluate(

@@ -1,6 +1,7 @@
 """`mnist predict`."""
 
 import itertools
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,26 +18,29 @@ if TYPE_CHECKING:
 
 def predict(
     pictures: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Picture files, directories or quoted patterns; - is standard input.",
             metavar="FILE…",
         ),
-    ],
+    ] = None,
     checkpoints: Annotated[
         list[str] | None,
         typer.Option(
             "--checkpoint",
             "-c",
             help="The network that tells which digit it is: a run, a .pth file, or a bundled one "
-            "(reader, cnn-small); repeat it to average several. Unset: both bundled ones.",
-            metavar="RUN",
+            "(reader, cnn-small); repeat it to average several.",
+            metavar="CHECKPOINT",
             autocompletion=complete_run,
-            show_default=False,
+            show_default="both bundled ones",
         ),
     ] = None,
     single: Annotated[
         bool, typer.Option("--single", help="Read all ink in a picture as one digit.")
+    ] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Read a sample picture that comes with mnist.")
     ] = False,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Also read pictures in subdirectories.")
@@ -104,11 +108,12 @@ def predict(
     line, and -q one number per line (? for a file that cannot be read).
 
     Examples:
-    $ mnist predict digit.png
+    $ mnist predict --demo
     $ mnist predict photo.jpg -c runs/quick --show
     $ mnist predict scans --recursive --labels scans/labels.csv
     """
     from mnistcli.reading.batch import (
+        DEMO,
         MIN_FOR_PROCESSES,
         STDIN,
         find_picture_files,
@@ -122,6 +127,13 @@ def predict(
     style = _pick_style(
         json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None
     )
+    pictures = [*(pictures or []), *([str(DEMO)] if demo else [])]
+    if not pictures:
+        raise SettingsError(
+            "No picture was named.",
+            fix="Name a file, or see a sample being read: mnist predict --demo",
+        )
+    _refuse_networks(pictures, out)
     labels = read_labels(label_file) if label_file else None
     names, errors, unread = find_picture_files(pictures, recursive=recursive)
     if unread:
@@ -181,6 +193,20 @@ def predict(
         report.print_score()
     if errors:
         raise typer.Exit(DataError.exit_code)
+
+
+def _refuse_networks(pictures: list[str], out: Path) -> None:
+    """Raise SettingsError if a run or a checkpoint is named like a picture."""
+    from mnistcli.runs.find import names_network
+
+    for name in pictures:
+        if name not in ("", "-") and names_network(name, out):
+            others = [other for other in pictures if other != name]
+            raise SettingsError(
+                f"'{name}' is a network, not a picture.",
+                why="mnist predict takes pictures as arguments, and the network as an option.",
+                fix=f"mnist predict {shlex.join(others or ['PICTURE'])} -c {shlex.quote(name)}",
+            )
 
 
 def _check_output(option: str, path: Path, names: list[str]) -> None:

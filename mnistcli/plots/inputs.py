@@ -13,7 +13,13 @@ from mnistcli.errors import DataError, SettingsError
 from mnistcli.evaluation.scores import Score, read_score
 from mnistcli.runs.checkpoint import LoadedModel, load_checkpoint
 from mnistcli.runs.directory import Run, read_settings
-from mnistcli.runs.find import all_runs, find_checkpoint, find_run, run_of_best_checkpoint
+from mnistcli.runs.find import (
+    all_runs,
+    find_bundled,
+    find_checkpoint,
+    find_run,
+    run_of_best_checkpoint,
+)
 
 if TYPE_CHECKING:
     from mnistcli.data.datasets import Dataset
@@ -51,19 +57,31 @@ class PlotInputs:
 
     @cached_property
     def runs(self) -> list[Run]:
-        """The named runs; raises DataError where a name is not a run."""
+        """The named runs.
+
+        Raises:
+            DataError: there is no such run.
+            SettingsError: a name is that of a checkpoint.
+        """
+        for name in filter(self._is_checkpoint, self.names):
+            raise SettingsError(
+                f"'{name}' is a checkpoint, not a run.",
+                why="The epochs are in the directory of a run.",
+                fix="Name a run, or draw something else, such as --kind mistakes",
+            )
         return [find_run(name, self.out) for name in self.names]
+
+    def _is_checkpoint(self, name: str) -> bool:
+        return Path(name).is_file() or find_bundled(name, self.out) is not None
 
     @property
     def settings(self) -> TrainSettings | None:
-        """The settings of the first named run; None if no run is named."""
-        return read_settings(self.runs[0]) if self.names else None
-
-    @property
-    def folder(self) -> Path:
-        """The directory of the only named run, else the current directory."""
-        is_run = len(self.names) == 1 and not Path(self.names[0]).is_file()
-        return self.runs[0].path if is_run else Path()
+        """The settings of the first named run or checkpoint; None if none is named."""
+        if not self.names:
+            return None
+        if self._is_checkpoint(self.names[0]):
+            return self.load_network().card.settings
+        return read_settings(self.runs[0])
 
     def load_network(self) -> LoadedModel:
         """The network of the named checkpoint file or run."""
@@ -74,8 +92,8 @@ class PlotInputs:
 
         A stored score does not need the checkpoint any more.
         """
-        name = Path(self.names[0])
-        path = name if name.is_file() else self.runs[0].best
+        is_checkpoint = self._is_checkpoint(self.names[0])
+        path = find_checkpoint(self.names[0], self.out) if is_checkpoint else self.runs[0].best
         return self._stored_score(path) or self.evaluate(self.load_network())
 
     def _stored_score(self, checkpoint: Path) -> Score | None:

@@ -33,6 +33,8 @@ from mnistcli.reading.thumbnail import MAX_SIDE_PX
 from mnistcli.system.machine import num_cores
 
 STDIN = "-"
+# A sample: 4207, drawn from strokes of `synthesis/pen_digits.py`.
+DEMO = Path(__file__).with_name("demo.png")
 # No picture of `MAX_PIXELS` is larger; a disk image or a device is.
 MAX_BYTES = 400_000_000
 # Pictures that a process decodes, and that are predicted, at a time.

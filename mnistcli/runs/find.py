@@ -173,8 +173,8 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
     if name is None:
         return BUNDLED_CHECKPOINT
     path = Path(name)
-    if name in BUNDLED and not path.exists() and not (out / name).exists():
-        return BUNDLED[name]
+    if bundled := find_bundled(name, out):
+        return bundled
     if not path.is_dir() and (path.suffix == ".pth" or path.is_file()):
         return path
     run = find_run(name, out)
@@ -188,6 +188,21 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
             fix="Name a run that has finished an epoch, or a .pth file.",
         )
     return run.best
+
+
+def find_bundled(name: str, out: Path) -> Path | None:
+    """The bundled checkpoint called `name`, with or without .pth; None if something else is."""
+    taken = Path(name).exists() or (out / name).exists()
+    return None if taken else BUNDLED.get(name.removesuffix(".pth"))
+
+
+def names_network(name: str, out: Path) -> bool:
+    """Whether a run, a multi-run or a checkpoint is called `name`, and no other file."""
+    path = Path(name)
+    if path.suffix == ".pth" or find_bundled(name, out):
+        return True
+    folder = path if path.exists() else out / name
+    return any((folder / record).is_file() for record in ("settings.json", MULTIRUN_RECORD))
 
 
 def run_of_checkpoint(checkpoint: Path) -> Run | None:

@@ -110,4 +110,4 @@ def _print_recipes(networks: Mapping[str, NetworkSummary]) -> None:
     print_table(architectures)
     console.print()
     print_table(recipes)
-    console.print("\nLayer by layer: mnist summary --arch NAME, or --recipe NAME")
+    console.print("\nLayer by layer: mnist summary --recipe NAME, or mnist summary RUN")

@@ -170,6 +170,12 @@ def test_impossible_evaluations_end_in_a_message(
     assert not result.stdout
 
 
+def test_without_a_name_the_newest_run_is_evaluated_and_named(mnist: Mnist, trained: Path) -> None:
+    unnamed = mnist("eval", "--out", "trained", "-q")
+    assert unnamed.stdout == mnist("eval", trained, "-q").stdout
+    assert "trained/small" in unnamed.stderr
+
+
 def test_the_bundled_network_is_evaluated_with_a_note(mnist: Mnist) -> None:
     """`mnist eval $(…)` that found no run must not pass for a result.
 

@@ -14,10 +14,11 @@ from sklearn.datasets import load_digits
 
 from mnistcli.config.settings import TrainSettings
 from mnistcli.plots.kinds import KINDS
-from mnistcli.runs.checkpoint import load_checkpoint, save_checkpoint
+from mnistcli.runs.checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from mnistcli.runs.directory import Run, read_record, read_settings, write_record
 from tests.helpers.cli import Mnist, environment
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.runs import copy_as_multirun
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def draw_svg(mnist: Mnist, *arguments: str | Path) -> str:
 @pytest.mark.parametrize("kind", [name for name in KINDS if name != "augmented"])
 def test_each_kind_is_drawn_in_the_directory_of_its_run(mnist: Mnist, run: Path, kind: str) -> None:
     result = mnist("plot", "mine", "--kind", kind)
-    file = Path("runs/mine" if KINDS[kind].unnamed != "all" else "", f"{kind}.png")
+    file = Path("runs/mine", f"{kind}.png")
     assert (result.exit_code, result.stdout) == (0, f"Drew {file}\n"), result.stderr
     with Image.open(file) as picture:
         assert min(picture.size) > 300
@@ -71,8 +72,30 @@ def test_a_dash_writes_a_png_to_stdout_and_curves_need_no_torch(run: Path) -> No
     assert not result.stderr
 
 
-def test_without_names_the_newest_run_is_drawn(mnist: Mnist, run: Path) -> None:
-    assert json.loads(mnist("plot", "--json").stdout)["file"] == "runs/mine/curves.png"
+def test_without_names_the_newest_run_is_drawn_and_named(mnist: Mnist, run: Path) -> None:
+    result = mnist("plot", "--json")
+    assert json.loads(result.stdout)["file"] == "runs/mine/curves.png"
+    assert "runs/mine" in result.stderr
+
+
+def test_without_any_run_the_bundled_network_is_drawn(mnist: Mnist) -> None:
+    result = mnist("plot", "--kind", "filters", "-q")
+    assert (result.exit_code, result.stdout) == (0, "filters.png\n")
+    assert "the bundled network" in result.stderr
+    assert mnist("plot").exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["cnn-small", "cnn-small.pth", BUNDLED["cnn-small"]])
+def test_the_mistakes_of_the_bundled_network_are_drawn(mnist: Mnist, name: str | Path) -> None:
+    result = mnist("plot", name, "--kind", "mistakes", "--dataset", "digits", "-q")
+    assert (result.exit_code, result.stdout) == (0, "mistakes.png\n"), result.stderr
+
+
+def test_a_checkpoint_has_no_curves(mnist: Mnist, run: Path) -> None:
+    for name in ("cnn-small", run / "last.pth"):
+        result = mnist("plot", name)
+        assert result.exit_code == 2
+        assert "--kind mistakes" in result.stderr
 
 
 def test_a_checkpoint_is_positional_or_an_option(mnist: Mnist, run: Path) -> None:
@@ -83,10 +106,23 @@ def test_a_checkpoint_is_positional_or_an_option(mnist: Mnist, run: Path) -> Non
         assert (result.exit_code, result.stdout) == (0, f"{kind}.png\n"), result.stderr
 
 
-def test_a_figure_of_several_runs_is_in_the_current_directory(mnist: Mnist, run: Path) -> None:
-    shutil.copytree(run, run.parent / "other")
-    assert mnist("plot", "mine", "other", "-q").stdout == "curves.png\n"
-    assert not (run / "curves.png").exists()
+def test_a_figure_of_several_runs_is_beside_them_and_has_their_names(
+    mnist: Mnist, run: Path
+) -> None:
+    for name in ("other", "third", "fourth", "fifth"):
+        shutil.copytree(run, run.parent / name)
+    two = mnist("plot", "mine", "runs/other", "-q")
+    assert two.stdout == "runs/curves-mine-other.png\n"
+    checkpoints = mnist("plot", run / "last.pth", "other", "--kind", "frontier", "-q")
+    assert checkpoints.stdout == "runs/frontier-mine-last-other.png\n"
+    five = mnist("plot", "mine", "other", "third", "fourth", "fifth", "-q")
+    assert five.stdout == "runs/curves-mine-other-third-2-more.png\n"
+
+
+def test_a_figure_of_a_multirun_is_in_its_directory(mnist: Mnist, trained: Path) -> None:
+    copy_as_multirun(trained, Path("runs/five"), seeds=range(5), num_copies=5)
+    for name in ("five", "runs/five"):
+        assert mnist("plot", name, "-q").stdout == "runs/five/curves.png\n"
 
 
 def test_runs_with_the_same_name_are_named_by_their_paths(mnist: Mnist, run: Path) -> None:
@@ -108,7 +144,7 @@ def test_the_frontier_of_all_runs_leaves_out_damaged_ones(mnist: Mnist, run: Pat
     (copy_run(run, "other", seed=1) / "best.pth").write_bytes(b"not a checkpoint")
     (copy_run(run, "third", seed=2) / "eval-digits-test.json").write_bytes(b"not a score")
     result = mnist("plot", "--kind", "frontier", "-q")
-    assert (result.exit_code, result.stdout) == (0, "frontier.png\n"), result.stderr
+    assert (result.exit_code, result.stdout) == (0, "runs/frontier.png\n"), result.stderr
     weights, evaluated, score = result.stderr.splitlines()
     assert "Left out" in weights
     assert "runs/other/best.pth" in weights

@@ -426,6 +426,32 @@ def test_several_checkpoints_are_averaged(mnist: Mnist, trained: Path) -> None:
     assert both == pytest.approx(expected, rel=1e-5, abs=1e-12)
 
 
+def test_the_sample_is_read(mnist: Mnist) -> None:
+    assert mnist("predict", "--demo", "-q").stdout == "4207\n"
+    assert mnist("predict", save("7.png"), "--demo", "-q").stdout == "7\n4207\n"
+
+
+def test_without_a_picture_the_sample_is_named(mnist: Mnist) -> None:
+    result = mnist("predict")
+    assert result.exit_code == 2
+    assert "mnist predict --demo" in result.stderr
+
+
+def test_a_network_among_the_pictures_is_answered_with_the_option(
+    mnist: Mnist, trained: Path
+) -> None:
+    name = save("7.png")
+    for network in ("small", trained, trained / "best.pth", "reader"):
+        result = mnist("predict", name, network, "--out", trained.parent)
+        assert_refused(result, f"mnist predict {name} -c {network}", exit_code=2)
+
+
+def test_a_directory_of_pictures_may_have_the_name_of_a_run(mnist: Mnist, trained: Path) -> None:
+    Path("small").mkdir()
+    save("small/7.png")
+    assert mnist("predict", "small", "--out", trained.parent, "-q").stdout == "7\n"
+
+
 def test_a_checkpoint_is_found_by_name(mnist: Mnist, trained: Path) -> None:
     name = save("7.png")
     by_path = mnist("predict", name, "-c", trained / "best.pth", "--json")
