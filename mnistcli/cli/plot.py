@@ -103,7 +103,8 @@ def plot(
         int,
         typer.Option(
             "--first",
-            help=f"The first training image that {_KINDS_WITH_FIRST} show, counted from 0.",
+            help=f"The first image that {_KINDS_WITH_FIRST} show, counted from 0: training images "
+            "in their order, mistakes by confidence (25 at a time).",
             metavar="N",
             min=0,
         ),
@@ -252,6 +253,6 @@ def _check_usage(kind: PlotKind, *, num_named: int, beside: Path | None, first: 
     if first and "first" not in kind.options:
         raise SettingsError(
             f"{kind.name} does not use --first.",
-            why=f"It picks the training image that {_KINDS_WITH_FIRST} begin with.",
+            why=f"It picks the image that {_KINDS_WITH_FIRST} begin with.",
             fix="Leave --first out.",
         )

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from mnistcli.evaluation.pareto import group_repetitions, network_names
-from mnistcli.plots.headings import text_width_inches, wrap_heading
+from mnistcli.plots.headings import empty_figure, text_width_inches, wrap_heading
 from mnistcli.plots.inputs import PlotInputs
 from mnistcli.plots.style import COLORS, GRAY, MARK, MARKERS, STYLE
 from mnistcli.runs.directory import Run, read_settings
@@ -184,6 +184,8 @@ def seeds(series: Mapping[str, Sequence[Sequence[EpochResult]]]) -> Figure:
 
 
 def _draw(runs: Sequence[Curve]) -> Figure:
+    if all(len(run.epoch) == 1 for run in runs):
+        return empty_figure("One epoch, which makes no curve", "\n".join(map(_only_epoch, runs)))
     is_single = len(runs) == 1 and not runs[0].spread
     longest = max(text_width_inches(run.label, 8) for run in runs)
     columns = min(len(runs), max(1, int(WIDTH / (longest + 0.5))))
@@ -205,6 +207,18 @@ def _draw(runs: Sequence[Curve]) -> Figure:
         labels = [run.label for run in runs]
         figure.legend(marks, labels, loc="outside lower left", ncols=columns)
     return figure
+
+
+def _only_epoch(run: Curve) -> str:
+    """The figures of a run's only epoch in a line."""
+    training = f"training {run.train_percent[0]:.2f} %, loss {run.train_loss[0]:.4f}"
+    if run.best is None:
+        return f"{run.name}: {training}"
+    if run.spread:
+        return run.label
+    return (
+        f"{run.name}: validation {run.val_percent[0]:.2f} %, loss {run.val_loss[0]:.4f}; {training}"
+    )
 
 
 def _draw_rate(ax: Axes, run: Curve) -> None:

@@ -40,8 +40,12 @@ def wrap_heading(heading: str, width: float) -> str:
 
 
 def empty_figure(heading: str, message: str) -> Figure:
-    """A figure without content, with a message in its place."""
-    figure = Figure(figsize=(4.5, 1.2))
-    figure.suptitle(wrap_heading(heading, 4.5), x=0.02, ha="left", fontsize=10)
-    figure.text(0.5, 0.35, message, color=GRAY, **CENTERED)
+    """A figure without content, with a message of one or more lines in its place."""
+    heading, message = wrap_heading(heading, 4.5), wrap_heading(message, 4.5)
+    heading_height, message_height = (0.19 * len(text.splitlines()) for text in (heading, message))
+    height = heading_height + message_height + 0.8
+    figure = Figure(figsize=(4.5, height))
+    figure.suptitle(heading, x=0.02, y=1 - 0.1 / height, ha="left", va="top", fontsize=10)
+    middle = (0.3 + message_height / 2) / height
+    figure.text(0.5, middle, message, color=GRAY, **CENTERED)
     return figure

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mnistcli.plots.headings import text_width_inches, wrap_heading
-from mnistcli.plots.style import BLUE, PALE, VERMILLION
+from mnistcli.plots.style import BLUE, GRAY, PALE, VERMILLION
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ def image_grid(
     notes: Sequence[Sequence[str]] = (),
     scale: ColorScale = INK_SCALE,
 ) -> Figure:
-    """Images in cells of one size, captions above, up to two lines of notes below each."""
+    """Images in cells of one size, captions above, up to three lines of notes below each."""
     longest = max(text_width_inches(text, 9) for text in [*captions, *itertools.chain(*notes)])
-    cell_width, cell_height = max(0.95, longest + 0.15), 1.42 if notes else 1.12
+    cell_width = max(0.95, longest + 0.15)
+    cell_height = 1.12 + 0.15 * max(map(len, notes), default=0)
     columns = _num_columns(len(captions), max_columns)
     rows = math.ceil(len(captions) / columns)
     width = max(columns * cell_width + 0.1, 4.5)
@@ -110,9 +111,9 @@ def _show_image(ax: Axes, image_HW: NDArray[Any], scale: ColorScale) -> None:
 
 
 def _draw_notes(ax: Axes, notes: Sequence[str]) -> None:
-    """Lines below an image: the first in orange, the second in blue."""
+    """Lines below an image: the first in orange, the second in blue, the third in gray."""
     below: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    for note, color, y in zip(notes, (VERMILLION, BLUE), (-3, -13), strict=False):
+    for note, color, y in zip(notes, (VERMILLION, BLUE, GRAY), (-3, -13, -23), strict=False):
         ax.annotate(note, (0.5, 0), (0, y), ha="center", va="top", size=8, color=color, **below)
 
 

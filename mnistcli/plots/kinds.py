@@ -51,7 +51,10 @@ KINDS: dict[str, PlotKind] = {
             "confusion", "predicted against true classes", "mnistcli.plots.confusion:draw_confusion"
         ),
         PlotKind(
-            "mistakes", "the most confident mistakes", "mnistcli.plots.mistakes:draw_mistakes"
+            "mistakes",
+            "the most confident mistakes",
+            "mnistcli.plots.mistakes:draw_mistakes",
+            options=("first",),
         ),
         PlotKind(
             "calibration",

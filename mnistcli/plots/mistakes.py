@@ -4,6 +4,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from mnistcli.data.examples import Examples
+from mnistcli.errors import SettingsError
 from mnistcli.evaluation.eval_data import load_eval_split
 from mnistcli.evaluation.scores import Mistake, Score
 from mnistcli.plots.headings import empty_figure, score_heading
@@ -13,30 +14,41 @@ from mnistcli.plots.style import STYLE
 
 
 def draw_mistakes(inputs: PlotInputs) -> Figure:
-    """The mistakes of the named run."""
+    """The mistakes of the named run, the first of them number `first`.
+
+    Raises:
+        SettingsError: there are fewer mistakes.
+    """
     score = inputs.find_score()
+    if inputs.first and inputs.first >= score.num_errors:
+        raise SettingsError(
+            f"There is no mistake {inputs.first:,}.",
+            why=f"There are {score.num_errors:,}, counted from 0.",
+            fix=f"Use --first {max(0, score.num_errors - 1)} or less.",
+        )
     examples = load_eval_split(
         inputs.load_network(),
         dataset=score.dataset,
         split=score.split,
         data_dir=inputs.resolved_data_dir(),
     )
-    return mistakes(score, examples)
+    return mistakes(score, examples, first=inputs.first)
 
 
 @mpl.rc_context(STYLE)
-def mistakes(score: Score, examples: Examples, *, num: int = 25) -> Figure:
-    """The `num` most confident mistakes.
+def mistakes(score: Score, examples: Examples, *, num: int = 25, first: int = 0) -> Figure:
+    """The `num` most confident mistakes, or as many from another one on.
 
     Above each image is "true → predicted", below it the probabilities of the predicted and of
-    the true class.
+    the true class, and its index in the split.
 
     Args:
         score: of any checkpoint.
         examples: all that were evaluated, on the CPU.
         num: how many to show at most.
+        first: how many more confident ones to leave out.
     """
-    shown, title = score.mistakes[:num], score_heading(score)
+    shown, title = score.mistakes[first : first + num], score_heading(score)
     if not shown:
         message = f"None of {score.num_errors:,} mistakes is shown."
         return empty_figure(title, message if score.num_errors else "No mistakes.")
@@ -45,6 +57,9 @@ def mistakes(score: Score, examples: Examples, *, num: int = 25) -> Figure:
     which = f"{superlative} confident of {score.num_errors:,} mistakes"
     if len(shown) == score.num_errors:
         which = "All mistakes"
+    elif first:
+        last = first + len(shown)
+        which = f"Mistakes {first + 1:,} to {last:,} of {score.num_errors:,} by confidence"
     return image_grid(
         examples.images_NHW.numpy()[[mistake.index for mistake in shown]],
         [f"{classes[mistake.label]} → {classes[mistake.predicted]}" for mistake in shown],
@@ -58,6 +73,7 @@ def _probabilities(mistake: Mistake, classes: list[str]) -> list[str]:
     return [
         f"{classes[mistake.predicted]}  {_format_probability(mistake.probability)}",
         f"{classes[mistake.label]}  {_format_probability(mistake.label_probability)}",
+        f"image {mistake.index}",
     ]
 
 

@@ -14,7 +14,7 @@ from mnistcli.errors import SettingsError
 from mnistcli.evaluation.pareto import TradeoffPoint, read_published_points, tradeoff_points
 from mnistcli.evaluation.scores import Score
 from mnistcli.models.registry import count_parameters
-from mnistcli.plots.headings import text_width_inches, wrap_heading
+from mnistcli.plots.headings import empty_figure, text_width_inches, wrap_heading
 from mnistcli.plots.inputs import PlotInputs
 from mnistcli.plots.style import COLORS, CROSS, GRAY, MARK, MARKERS, STYLE
 from mnistcli.runs.checkpoint import LoadedModel
@@ -109,7 +109,7 @@ def draw_points(
 ) -> Figure:
     """Accuracy in % against `axis`: points of one name joined, with error bars of one SD.
 
-    Both axes are logarithmic, that of the accuracy in the error rate.
+    Both axes are logarithmic, that of the accuracy in the error rate. A single point is stated.
 
     Args:
         points: at least one.
@@ -117,6 +117,11 @@ def draw_points(
         title: of the figure.
         axis: the label of the horizontal axis.
     """
+    if len(points) + len(published) == 1:
+        (point,) = points
+        cost = f"{point.cost:,.0f}" if point.cost >= 100 else f"{point.cost:.3g}"
+        result = f"{point.name}: {100 * point.mean:.2f} %, {axis} {cost}"
+        return empty_figure(title, f"{result}.\nA second point makes it a comparison.")
     figure = Figure(figsize=(7.2, 4))
     ax = figure.add_subplot()
     figure.suptitle(wrap_heading(title, 7.2), x=0.01, ha="left", fontsize=10)

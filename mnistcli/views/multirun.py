@@ -200,9 +200,4 @@ def _describe_spread(label: str, spread: "Spread", *, by: str) -> str:
 
 def _suggest_next(multirun: "MultiRun", data_dir: Path | None) -> None:
     path = shell_path(multirun.path)
-    # Seeds are compared on the test set; of folds the first shows its held-out part.
-    first = f"{shell_path(multirun.path / multirun.results[0].directory)} --split val"
-    print_next(
-        f"eval {path if multirun.layout.by == 'seeds' else first}{data_option(data_dir)}",
-        f"plot {path}",
-    )
+    print_next(f"eval {path}{data_option(data_dir)}", f"plot {path}")

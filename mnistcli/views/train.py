@@ -262,8 +262,10 @@ def show_trained(run: "TrainingRun", *, data_dir: Path | None, as_json: bool, qu
     if plan.settings.until is not None and not run.is_resumed:
         console.print(_describe_target(run, seconds_since_start()), soft_wrap=True)
     console.print(Text(f"Saved in {printable(str(directory.path))}"), soft_wrap=True)
-    path = shell_path(directory.path)
-    print_next(f"eval {path}{data_option(data_dir)}", f"plot {path}")
+    path, data = shell_path(directory.path), data_option(data_dir)
+    # One epoch makes no curve.
+    plot = f"plot {path}" + (f" --kind mistakes{data}" if len(run.history) == 1 else "")
+    print_next(f"eval {path}{data}", plot)
 
 
 def _describe_best(best: "EpochResult") -> str:

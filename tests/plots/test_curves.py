@@ -67,16 +67,28 @@ def test_without_validation_only_training_is_drawn(figure: Figure) -> None:
 
 
 @pytest.mark.parametrize("val", [0.995, None])
-def test_one_epoch_shows_points_and_one_tick(val: float | None) -> None:
-    ax = curves({"a": make_history([val])}).axes[1]
+def test_one_epoch_beside_more_shows_points(val: float | None) -> None:
+    ax = curves({"a": make_history([val]), "b": make_history([0.5, 0.6])}).axes[1]
     assert all(line.get_marker() not in ("", "None") for line in ax.lines)
-    low, high = ax.get_xlim()
-    assert [x for x in ax.get_xticks() if low <= x <= high] == [1]
+
+
+@pytest.mark.parametrize(
+    ("val", "stated"),
+    [(0.995, "a: validation 99.50 %, loss 0.0150; training 97.00"), (None, "a: training 97.00 %")],
+)
+def test_one_epoch_is_a_sentence_without_axes(val: float | None, stated: str) -> None:
+    figure = curves({"a": make_history([val], [0.97]), "b": make_history([0.9])})
+    assert not figure.axes
+    (message,) = (text for text in texts(figure) if text.startswith("a: "))
+    assert " ".join(message.split()).startswith(stated)
+    assert "b: validation 90.00 %" in " ".join(message.split())
+    mean = seeds({"two": [make_history([0.8]), make_history([0.9])]})
+    assert any("85.00 ± 7.07 %  two, n = 2" in text for text in texts(mean))
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.95, 0.99, 0.9999])
 def test_every_loss_axis_has_two_ticks_or_more(accuracy: float) -> None:
-    ax = curves({"a": make_history([accuracy], [accuracy])}).axes[0]
+    ax = curves({"a": make_history([accuracy] * 2, [accuracy] * 2)}).axes[0]
     low, high = ax.get_ylim()
     assert len([tick for tick in ax.get_yticks() if low <= tick <= high]) >= 2
 
@@ -126,7 +138,7 @@ def test_seeds_are_drawn_as_their_mean_with_a_band_of_one_deviation() -> None:
 
 
 def test_bands_stay_above_no_loss_and_below_perfect_accuracy() -> None:
-    loss, accuracy = seeds({"far": [make_history([1.0]), make_history([0.5])]}).axes
+    loss, accuracy = seeds({"far": [make_history([1.0] * 2), make_history([0.5] * 2)]}).axes
     assert loss.collections[0].get_paths()[0].get_extents().y0 > 0
     assert accuracy.collections[0].get_paths()[0].get_extents().y1 == 100
 

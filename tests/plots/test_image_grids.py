@@ -33,7 +33,14 @@ def test_mistakes_show_images_classes_and_probabilities(num_errors: int, heading
         true, predicted = n % 10, (n + 1) % 10
         assert np.array_equal(np.asarray(ax.images[0].get_array()), examples.images_NHW[n])
         assert ax.get_title() == f"{true} → {predicted}"
-        assert [t.get_text() for t in ax.texts] == [f"{predicted}  90.0 %", f"{true}  10.0 %"]
+        probabilities = [f"{predicted}  90.0 %", f"{true}  10.0 %"]
+        assert [t.get_text() for t in ax.texts] == [*probabilities, f"image {n}"]
+
+
+def test_the_next_mistakes_are_shown_from_a_number_on() -> None:
+    figure = mistakes(mistakes_score(60), make_examples(60), first=50)
+    assert [ax.texts[2].get_text() for ax in figure.axes] == [f"image {n}" for n in range(50, 60)]
+    assert any("Mistakes 51 to 60 of 60 by confidence" in text for text in texts(figure))
 
 
 def test_no_mistakes_are_stated() -> None:
@@ -51,7 +58,7 @@ def test_no_mistakes_are_stated() -> None:
 def test_no_probability_is_rounded_to_none_or_all(probability: float, shown: str) -> None:
     mistake = Mistake(0, label=1, predicted=2, probability=probability, label_probability=0.3)
     figure = mistakes(replace(mistakes_score(1), mistakes=[mistake]), make_examples(1))
-    assert [text.get_text() for text in figure.axes[0].texts] == [f"2  {shown}", "1  30.0 %"]
+    assert [text.get_text() for text in figure.axes[0].texts[:2]] == [f"2  {shown}", "1  30.0 %"]
 
 
 def test_samples_show_the_images_in_order_with_few_empty_cells() -> None:

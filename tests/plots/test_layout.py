@@ -35,6 +35,9 @@ def deep_network() -> nn.Module:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "one run": lambda: figures.curves({"five/seed-0": saturating_history(10)}),
     "one epoch": lambda: figures.curves({"a": saturating_history(1)}),
+    "an epoch each": lambda: figures.curves(
+        {f"{i}-{LONG_NAME}": saturating_history(1) for i in range(5)}
+    ),
     "twelve runs": lambda: figures.curves(
         {f"{i}-{LONG_NAME}": saturating_history(100) for i in range(12)}
     ),

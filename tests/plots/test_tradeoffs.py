@@ -10,6 +10,14 @@ from mnistcli.plots.tradeoffs import draw_points
 from tests.helpers.figures import texts
 
 
+def test_one_point_is_a_sentence_without_axes() -> None:
+    point = TradeoffPoint("small", 7_882, (0.9957,))
+    figure = draw_points([point], [], title="mnist, test", axis="parameters")
+    assert not figure.axes
+    assert any("small: 99.57 %, parameters 7,882." in text for text in texts(figure))
+    assert draw_points([point], [point], title="mnist, test", axis="parameters").axes
+
+
 def test_points_of_a_name_are_joined_with_bars_of_one_deviation() -> None:
     points = [
         TradeoffPoint("small", 1_000, (0.98, 0.99, 1.0)),
