@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from mnistcli.views.multirun import MultiRunDisplay
     from mnistcli.views.train import TrainingDisplay
 
+_TIMING = "timing three steps"
+
 
 def train(
     ctx: typer.Context,
@@ -243,11 +245,16 @@ def train(
     spare_busy_cores()  # before the imports that load PyTorch
 
     from mnistcli.cli.inputs import ensure_downloaded
-    from mnistcli.data.datasets import resolve_data_dir
-    from mnistcli.training.distributed import process_group
-    from mnistcli.training.multirun import MultiRun
-    from mnistcli.views.multirun import show_multirun
-    from mnistcli.views.train import show_trained
+    from mnistcli.views.status_line import status_line
+
+    is_silent = quiet or json or os.environ.get("RANK", "0") != "0"
+    with status_line(quiet=is_silent, terminal_only=True) as show_status:
+        show_status("loading PyTorch")
+        from mnistcli.data.datasets import resolve_data_dir
+        from mnistcli.training.distributed import process_group
+        from mnistcli.training.multirun import MultiRun
+        from mnistcli.views.multirun import show_multirun
+        from mnistcli.views.train import show_trained
 
     def begin() -> "TrainingRun | MultiRun":
         if resume is None:
@@ -333,11 +340,16 @@ def _resume(
 def _train_run(run: "TrainingRun", data_dir: Path, *, group: "ProcessGroup", quiet: bool) -> None:
     from mnistcli.training.estimate import estimate_epoch_seconds
     from mnistcli.training.trainer import load_training_data, train_run
+    from mnistcli.views.status_line import status_line
     from mnistcli.views.train import training_display
 
-    train, val = load_training_data(run.plan, data_dir, group=group)
-    estimates = not (quiet or run.is_finished or group.world_size > 1)
-    epoch_seconds = estimate_epoch_seconds(run.plan, train, val) if estimates else None
+    with status_line(quiet=quiet, terminal_only=True) as show_status:
+        show_status(f"loading {run.plan.dataset.name}")
+        train, val = load_training_data(run.plan, data_dir, group=group)
+        estimates = not (quiet or run.is_finished or group.world_size > 1)
+        if estimates:
+            show_status(_TIMING)
+        epoch_seconds = estimate_epoch_seconds(run.plan, train, val) if estimates else None
     with (
         training_display(
             run, len(train), len(val), epoch_seconds=epoch_seconds, group=group, quiet=quiet
@@ -356,12 +368,17 @@ def _train_multirun(
     from mnistcli.training.multirun import train_multirun
     from mnistcli.training.trainer import split_for_training
     from mnistcli.views.multirun import multirun_display
+    from mnistcli.views.status_line import status_line
 
-    examples = load_dataset(multirun.plan.dataset, "train", data_dir)
-    # Of the first run, to refuse a split that cannot be made before anything is trained.
-    train, val = split_for_training(multirun.plan, examples, group=group)
-    estimates = not (quiet or group.world_size > 1)
-    epoch_seconds = estimate_epoch_seconds(multirun.plan, train, val) if estimates else None
+    with status_line(quiet=quiet, terminal_only=True) as show_status:
+        show_status(f"loading {multirun.plan.dataset.name}")
+        examples = load_dataset(multirun.plan.dataset, "train", data_dir)
+        # Of the first run, to refuse a split that cannot be made before anything is trained.
+        train, val = split_for_training(multirun.plan, examples, group=group)
+        estimates = not (quiet or group.world_size > 1)
+        if estimates:
+            show_status(_TIMING)
+        epoch_seconds = estimate_epoch_seconds(multirun.plan, train, val) if estimates else None
     with (
         multirun_display(
             multirun, len(train), len(val), epoch_seconds=epoch_seconds, group=group, quiet=quiet

@@ -16,6 +16,9 @@ class Recipe:
     """A network and the settings that train it.
 
     Attributes:
+        test_percent: mean accuracy on MNIST's test images over seeds, in %, as measured in
+            `docs/results.md`; None if it was not.
+        seconds: of its training, start-up apart, measured there on one or two cores.
         model: settings of the network; the others are its architecture's defaults.
         training: settings of the training; the others are the defaults of `TrainSettings`.
         by_dataset: changes to `training` for a data set; `by_size` takes precedence.
@@ -26,6 +29,8 @@ class Recipe:
     name: str
     arch: str
     summary: str
+    seconds: float
+    test_percent: float | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     by_dataset: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -59,6 +64,8 @@ RECIPES: dict[str, Recipe] = {
             "ann",
             "ann",
             "hidden 1024, 512, 256",
+            test_percent=98.68,
+            seconds=144,
             model=dict(hidden=[1024, 512, 256], dropout=0.3),
             training=dict(_ADAMW, epochs=10, batch_size=128, lr=2e-3),
         ),
@@ -66,6 +73,8 @@ RECIPES: dict[str, Recipe] = {
             "cnn-deep",
             "cnn-deep",
             "eight convolutions",
+            test_percent=99.64,
+            seconds=632,
             model=dict(channels=[16, 32, 64, 128], dropout=0.1),
             training=dict(_ADAMW, epochs=4, batch_size=128, lr=5e-3),
         ),
@@ -73,6 +82,8 @@ RECIPES: dict[str, Recipe] = {
             "mlp-nll-sgd",
             "mlp",
             "four hidden layers, NLL, SGD",
+            test_percent=98.24,
+            seconds=65,
             model=dict(hidden=[264, 128, 64, 28], dropout=0.25),
             training=dict(epochs=50, batch_size=256, optimizer="sgd", lr=0.025, loss="nll"),
         ),
@@ -80,6 +91,8 @@ RECIPES: dict[str, Recipe] = {
             "cnn-linear",
             "cnn",
             "5x5 kernels, one linear layer",
+            test_percent=99.21,
+            seconds=232,
             model=dict(channels=[32, 64], kernel_size=5, padding=0, hidden=[], dropout=0.0),
             training=dict(epochs=20, batch_size=64, optimizer="adam", lr=1e-3),
         ),
@@ -87,6 +100,8 @@ RECIPES: dict[str, Recipe] = {
             "cnn-26k",
             "cnn",
             "padded 3x3 kernels",
+            test_percent=98.96,
+            seconds=34,
             model=dict(channels=[8, 16], kernel_size=3, padding=1, hidden=[32], dropout=0.0),
             training=dict(epochs=10, batch_size=128, optimizer="adam", lr=0.01, schedule="plateau"),
         ),
@@ -94,6 +109,8 @@ RECIPES: dict[str, Recipe] = {
             "cnn-15k",
             "cnn",
             "the same, smaller, dropout",
+            test_percent=98.66,
+            seconds=51.6,
             model=dict(channels=[6, 12], kernel_size=3, padding=1, hidden=[24], dropout=0.2),
             training=dict(
                 epochs=12, batch_size=128, optimizer="adam", lr=0.005, schedule="plateau"
@@ -103,6 +120,8 @@ RECIPES: dict[str, Recipe] = {
             "cnn-small",
             "cnn-small",
             "most accurate under 8,000",
+            test_percent=99.57,
+            seconds=330,
             model=dict(kernel_size=5, depthwise=2),
             training=dict(
                 _ADAMW,
@@ -128,6 +147,8 @@ RECIPES: dict[str, Recipe] = {
             "mlp-120-84",
             "mlp",
             "hidden 120, 84",
+            test_percent=97.62,
+            seconds=9,
             model=dict(hidden=[120, 84], dropout=0.0),
             training=dict(epochs=10, batch_size=64, optimizer="adam", lr=1e-3),
         ),
@@ -135,6 +156,8 @@ RECIPES: dict[str, Recipe] = {
             "mlp-50-50",
             "mlp",
             "hidden 50, 50",
+            test_percent=97.26,
+            seconds=4,
             model=dict(hidden=[50, 50], dropout=0.0),
             # With a constant rate this high it ends at 96 %.
             training=dict(epochs=10, batch_size=128, optimizer="adam", lr=1e-2, schedule="cosine"),
@@ -143,6 +166,8 @@ RECIPES: dict[str, Recipe] = {
             "cnn-10-20",
             "cnn",
             "5x5 kernels, 50 hidden",
+            test_percent=98.98,
+            seconds=64,
             model=dict(channels=[10, 20], kernel_size=5, padding=0, hidden=[50], dropout=0.0),
             training=dict(epochs=10, batch_size=64, optimizer="adam", lr=1e-3),
         ),
@@ -150,34 +175,43 @@ RECIPES: dict[str, Recipe] = {
             "cnn-dropout",
             "cnn",
             "3x3 kernels, dropout",
+            test_percent=99.19,
+            seconds=161,
             model=dict(channels=[32, 64], kernel_size=3, padding=1, hidden=[128], dropout=0.25),
             training=dict(epochs=10, batch_size=96, optimizer="adam", lr=1e-3),
         ),
         Recipe(
             "sprint",
             "cnn",
-            "99 % in seconds",
+            "cnn, one epoch",
+            test_percent=99.24,
+            seconds=4.6,
             model=dict(_SPRINT_MODEL, channels=[16, 32], hidden=[64]),
             training=dict(_SPRINT_TRAINING, epochs=1, ema=0.95),
         ),
         Recipe(
             "sprint-99.4",
             "cnn",
-            "99.4 % in a few epochs",
+            "cnn, four epochs",
+            test_percent=99.55,
+            seconds=16.1,
             model=dict(_SPRINT_MODEL, channels=[16, 32], hidden=[128]),
             training=dict(_SPRINT_TRAINING, epochs=4, ema=0.98, augment=True),
         ),
         Recipe(
             "sprint-99.6",
             "cnn",
-            "99.6 % in a minute",
+            "cnn, eight epochs",
+            test_percent=99.61,
+            seconds=62,
             model=dict(_SPRINT_MODEL, channels=[32, 64], hidden=[128]),
             training=dict(_SPRINT_TRAINING, epochs=8, ema=0.99, augment=True),
         ),
         Recipe(
             "reader",
             "cnn",
-            "reads pictures",
+            "cnn, reads pictures",
+            seconds=660,
             model=dict(_SPRINT_MODEL, channels=[48, 96], hidden=[128]),
             training=dict(
                 _SPRINT_TRAINING,

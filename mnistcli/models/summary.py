@@ -17,7 +17,8 @@ class LayerSummary:
 
     `output_shape` is without the batch. `num_macs` counts convolutions and
     linear layers only. A layer that is applied twice is listed twice; its
-    parameters are counted the first time.
+    parameters are counted the first time, and `first_row` is its row then
+    (from 1; None for a layer that is new or has no parameters).
 
     `receptive_field_px` is the side of the square of input pixels that an
     output value depends on, more than the input's where padding is part of it;
@@ -33,6 +34,7 @@ class LayerSummary:
     num_macs: int
     receptive_field_px: int
     stride_px: int
+    first_row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def trace_layers(network: nn.Module, *, input_px: int) -> list[LayerSummary]:
     Only shapes are computed, so that a network of any size needs no memory.
     """
     layers: list[LayerSummary] = []
-    counted: set[nn.Module] = set()
+    rows: dict[nn.Module, int] = {}
 
     def record(name: str, module: nn.Module, before: Tensor, output: Tensor) -> None:
         shape = tuple(output.shape[1:])
@@ -89,11 +91,21 @@ def trace_layers(network: nn.Module, *, input_px: int) -> list[LayerSummary]:
         kernel_size, stride = _window(module, before)
         field_px += (kernel_size - 1) * stride_px
         stride_px *= stride
-        num_params = 0 if module in counted else sum(p.numel() for p in module.parameters())
-        counted.add(module)
-        kind = type(module).__name__
-        num_macs = _count_macs(module, shape)
-        layers.append(LayerSummary(name, kind, shape, num_params, num_macs, field_px, stride_px))
+        num_params = sum(p.numel() for p in module.parameters())
+        first_row = rows.get(module) if num_params else None
+        rows.setdefault(module, len(layers) + 1)
+        layers.append(
+            LayerSummary(
+                name,
+                type(module).__name__,
+                shape,
+                0 if first_row else num_params,
+                _count_macs(module, shape),
+                field_px,
+                stride_px,
+                first_row,
+            )
+        )
 
     hooks = [
         module.register_forward_hook(

@@ -22,6 +22,7 @@ from mnistcli.views.console import (
     print_json,
     print_line,
     print_note,
+    print_table,
     printable,
     stdout,
 )
@@ -133,7 +134,7 @@ def _print_report(machine: MachineInfo, options: BenchOptions, rows: Sequence[Be
         console.print(Text(f"{label:<10}{printable(value)}"), soft_wrap=True)
     console.print()
     measured = [(row.case, row.outcome) for row in rows if isinstance(row.outcome, Measurement)]
-    console.print(_table(measured))
+    print_table(_table(measured))
     for row in rows:
         if not isinstance(row.outcome, Measurement):
             failure = f"{row.case.label} failed: {row.outcome.what} {row.outcome.fix}"
@@ -143,7 +144,7 @@ def _print_report(machine: MachineInfo, options: BenchOptions, rows: Sequence[Be
         console.print("+ with augmentation or EMA, which the reference loop never has.")
     if options.reference and measured:
         console.print()
-        console.print(_reference_table(measured))
+        print_table(_reference_table(measured))
         console.print("\nSpeedup: median and range; mnist and the reference loop take turns.")
 
 

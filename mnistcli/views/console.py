@@ -20,6 +20,9 @@ from rich.text import Text
 from mnistcli.errors import MnistError
 from mnistcli.version import SCHEMA_VERSION
 
+# Characters of a line in a column that is folded.
+_LEAST_FOLDED = 12
+
 
 def stdout() -> Console:
     """The console for results."""
@@ -57,11 +60,39 @@ def print_line(text: str) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout: within the width of a terminal, in full width to a pipe."""
+    """Print a table on stdout: within the width of a terminal, in full width to a pipe.
+
+    Where a terminal is too narrow, the last columns are left out, and a note names them.
+    """
     console = stdout()
+    left_out = []
     if not console.is_terminal:
         console.width = max(console.width, natural_width(console, table))
+    elif natural_width(console, table) > console.width:
+        left_out = _fit(console, table)
     console.print(table)
+    if left_out:
+        print_note(f"No room for {', '.join(left_out)}: widen the terminal, or use --json.")
+
+
+def _fit(console: Console, table: Table) -> list[str]:
+    """Tighten a table, and leave out its last columns if they do not fit; their headers."""
+    table.padding = (0, 0)
+    unlimited = console.options.update(max_width=10_000)
+    used = -1  # a space between two columns
+    for number, column in enumerate(table.columns):
+        cells = [
+            Measurement.get(console, unlimited, cell).maximum
+            for cell in (column.header, *column.cells)
+        ]
+        # What may be folded keeps a readable width; rich would squeeze it to nothing.
+        column.min_width = max(cells) if column.no_wrap else min(max(cells), _LEAST_FOLDED)
+        used += column.min_width + 1
+        if used > console.width and number > 0:
+            left_out = [" ".join(str(each.header).split()) for each in table.columns[number:]]
+            del table.columns[number:]
+            return left_out
+    return []
 
 
 def print_next(*commands: str) -> None:

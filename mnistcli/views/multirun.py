@@ -20,6 +20,7 @@ from mnistcli.views.console import (
     print_json,
     print_line,
     print_next,
+    print_table,
     printable,
     shell_path,
     stderr,
@@ -154,7 +155,7 @@ def show_multirun(
         return
     console, by = stdout(), multirun.layout.by
     console.print()
-    console.print(_table(multirun))
+    print_table(_table(multirun))
     console.print()
     last, best = (
         _describe_spread(label, spread, by=by)

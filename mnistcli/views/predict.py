@@ -24,6 +24,7 @@ from mnistcli.views.console import (
     print_json,
     print_line,
     print_note,
+    print_table,
     printable,
     stderr,
     stdout,
@@ -59,7 +60,8 @@ class PredictReport:
             TextColumn("reading"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
             console=stderr(),
             transient=True,
             disable=self._few or prints_lines or not sys.stderr.isatty(),
@@ -128,7 +130,10 @@ class PredictReport:
         if self._show:
             console.print(steps_as_text(picture, reading, console))
         several = len(predictions) > 1
-        console.print(_digit_table(predictions) if several else self._top_classes(predictions[0]))
+        if several:
+            print_table(_digit_table(predictions))
+        else:
+            console.print(self._top_classes(predictions[0]))
         for prediction in predictions:
             if prediction.doubt:
                 which = f"{prediction.label}, " if several else ""
@@ -167,7 +172,7 @@ class PredictReport:
         elif self._style == "quiet":
             print_line(f"{100 * tallies['all'].share:.2f}")
         elif self._style == "text":
-            stdout().print(_score_table(tallies))
+            print_table(_score_table(tallies))
             _print_misread(scores.misread)
         if scores.num_unlabeled:
             print_note(f"Pictures without a label, not counted: {scores.num_unlabeled:,}.")

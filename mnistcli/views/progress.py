@@ -76,7 +76,7 @@ class StepBar:
             description=f"{self._label}epoch {num_done + 1}/{self._num_epochs}",
             completed=num_done * step.num_steps + step.number,
             total=self._num_epochs * step.num_steps,
-            figures=f"loss {loss:.4f}  {100 * accuracy:5.2f} %  {speed:,.0f} img/s",
+            figures=f"loss {loss:.4f}  {100 * accuracy:5.2f} %  {speed:,.0f} img/s left",
         )
         self._progress.refresh()
 

@@ -10,8 +10,12 @@ from mnistcli.views.console import printable, stderr
 
 
 @contextmanager
-def status_line(*, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows a line: in place on a terminal, below the last one elsewhere."""
+def status_line(*, quiet: bool, terminal_only: bool = False) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows a line: in place on a terminal, below the last one elsewhere.
+
+    With `terminal_only` nothing is shown elsewhere.
+    """
+    quiet = quiet or (terminal_only and not sys.stderr.isatty())
     console = stderr(quiet=quiet)
     in_place = sys.stderr.isatty() and not console.is_dumb_terminal and not quiet
     live = console.status("") if in_place else None

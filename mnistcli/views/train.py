@@ -111,7 +111,8 @@ def print_training_header(
         lines.append(("processes", f"{group.world_size}, each with its share of every batch"))
     if seconds is not None:
         up_to = "up to " if plan.settings.until is not None else ""
-        lines.append(("time", f"{up_to}about {format_duration(seconds)} (from three trial steps)"))
+        time = f"{up_to}about {format_duration(seconds)} on this machine (from three trial steps)"
+        lines.append(("time", time))
     print_header(console, plan, *lines)
     console.print()
 

@@ -1,6 +1,7 @@
 """`mnist summary`: numbers of parameters and costs, without data or weights."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from mnistcli.config.recipes import RECIPES
 from mnistcli.models.registry import ARCHITECTURES
 from tests.helpers.cli import Mnist, Terminal
+from tests.helpers.paths import REPOSITORY
 
 
 def test_all_architectures_and_recipes_are_listed(mnist: Mnist) -> None:
@@ -18,8 +20,46 @@ def test_all_architectures_and_recipes_are_listed(mnist: Mnist) -> None:
     record = json.loads(mnist("summary", "--json").stdout)
     counts = {each["recipe"]: each["num_params"] for each in record["recipes"]}
     assert list(counts) == list(RECIPES)
+    for each in record["recipes"]:
+        recipe = RECIPES[each["recipe"]]
+        assert (each["test_percent"], each["seconds"]) == (recipe.test_percent, recipe.seconds)
     assert (counts["cnn-26k"], counts["cnn-small"]) == (26_698, 7_882)
     assert mnist("summary", "-q").stdout.split() == list(RECIPES)
+
+
+def test_recipes_are_listed_with_accuracy_and_time_in_80_columns(terminal: Terminal) -> None:
+    shown = terminal("summary")
+    _, line = re.findall(r"^cnn-deep +eight .*$", shown, re.MULTILINE)
+    assert line.split()[-6:] == ["295,002", "52.5", "M", "99.64", "11", "min"]
+    (small,) = re.findall(r"^mlp-50-50 .*$", shown, re.MULTILINE)
+    assert small.split()[-6:] == ["42,310", "42", "k", "97.26", "4", "s"]
+    assert "…" not in shown
+
+
+def test_accuracies_and_times_of_recipes_are_those_of_the_results_page() -> None:
+    page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+    row = r"^\| `{}` \|.*?\| (\d\d\.\d\d) ± .* \| ([\d.]+) x (\d+)(?: \(two cores\))? \|$"
+    timed = r"^\| `{}` \|.*? ([\d.]+) s .*?\| (\d\d\.\d\d) ± [\d.]+ % \| \d+ \| \d"
+    for name, recipe in RECIPES.items():
+        if found := re.search(row.format(re.escape(name)), page, re.MULTILINE):
+            percent, seconds = float(found[1]), float(found[2]) * int(found[3])
+        elif found := re.search(timed.format(re.escape(name)), page, re.MULTILINE):
+            percent, seconds = float(found[2]), float(found[1])
+        else:
+            assert recipe.test_percent is None
+            continue
+        assert recipe.test_percent == percent
+        assert recipe.seconds == pytest.approx(seconds)
+
+
+def test_a_layer_that_is_used_again_names_its_row(mnist: Mnist) -> None:
+    result = mnist("summary", "--arch", "cnn-small")
+    lines = [line.split() for line in result.stdout.splitlines() if "pointwise" in line]
+    first, *others = lines
+    assert "as" not in first
+    assert all(line[4:7] == ["as", "row", first[0]] for line in others)
+    assert "counted once" in result.stdout
+    assert "as row" not in mnist("summary", "--arch", "cnn").stdout
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

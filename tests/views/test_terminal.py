@@ -35,6 +35,9 @@ def check_training(output: str, columns: int) -> None:
     assert "━" in output
     assert re.search(r"epoch 1/3.*loss .*img/s", output)
     plain = ESCAPE.sub("", output)
+    for text in ("loading PyTorch", "loading digits", "timing three steps"):
+        assert text in plain
+    assert re.search(r"left +(-:--:--|-*:?--|\d+:\d\d)", plain)
     assert len(re.findall(r" +\d/3 .* s", plain)) == 3
     lines = [part for line in plain.splitlines() for part in line.split("\r")]
     assert max(map(len, lines)) <= columns
@@ -78,12 +81,33 @@ def test_a_pipe_gets_plain_lines(fork_server: ForkServer) -> None:
     assert "\r" not in result.stderr
     assert len(re.findall(r"^ +\d/3 .* s$", result.stderr, re.MULTILINE)) == 3
     assert "━" not in result.stderr
+    assert "loading" not in result.stderr
 
 
 def test_the_confusion_matrix_fits_80_columns(terminal: Terminal) -> None:
     output = ESCAPE.sub("", terminal("eval --dataset digits", columns=80))
     assert max(map(len, output.splitlines())) <= 80
     assert "…" not in output
+
+
+@pytest.mark.parametrize("columns", [50, 40])
+def test_a_narrow_terminal_gets_a_tighter_matrix_with_its_labels(
+    columns: int, terminal: Terminal
+) -> None:
+    output = ESCAPE.sub("", terminal("eval --dataset digits", columns=columns))
+    assert "…" not in output
+    matrix = output.partition("prediction.")[2].splitlines()
+    rows = [line.split() for line in matrix if re.match(r"\d +[\d.]", line)]
+    assert [row[0] for row in rows] == [str(digit) for digit in range(10)]
+    assert all(len(row) == 11 for row in rows)
+    assert max(map(len, matrix)) <= columns
+
+
+def test_columns_that_do_not_fit_are_named(terminal: Terminal) -> None:
+    output = ESCAPE.sub("", terminal("summary", columns=40))
+    assert "…" not in output
+    assert re.search(r"No room for .*MACs", " ".join(output.split()))
+    assert "cnn-small" in output
 
 
 @pytest.mark.parametrize(
@@ -110,5 +134,5 @@ def test_the_time_is_estimated_before_the_training(mnist: Mnist) -> None:
     ):
         result = mnist(*command, *more)
         before, _, _ = result.stderr.partition("\n\n")
-        line = r"^time +{} \d+ (seconds?|minutes|hours) \(from three trial steps\)$"
+        line = r"^time +{} \d+ (seconds?|minutes|hours) on this machine \(from three trial steps\)$"
         assert re.search(line.format(words), before, re.MULTILINE), result.stderr
