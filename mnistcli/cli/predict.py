@@ -112,6 +112,13 @@ def predict(
     $ mnist predict photo.jpg -c runs/quick --show
     $ mnist predict scans --recursive --labels scans/labels.csv
     """
+    pictures = [*(pictures or []), *([str(DEMO)] if demo else [])]
+    if not pictures:
+        raise SettingsError(
+            "No picture was named.",
+            fix="Name a file, or see a sample being read: mnist predict --demo",
+        )
+
     from mnistcli.reading.batch import (
         DEMO,
         MIN_FOR_PROCESSES,
@@ -127,12 +134,6 @@ def predict(
     style = _pick_style(
         json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None
     )
-    pictures = [*(pictures or []), *([str(DEMO)] if demo else [])]
-    if not pictures:
-        raise SettingsError(
-            "No picture was named.",
-            fix="Name a file, or see a sample being read: mnist predict --demo",
-        )
     _refuse_networks(pictures, out)
     labels = read_labels(label_file) if label_file else None
     names, errors, unread = find_picture_files(pictures, recursive=recursive)

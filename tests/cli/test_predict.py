@@ -315,7 +315,7 @@ def test_labels_are_found_from_any_directory(
 
 
 def test_a_bad_label_file_stops_before_any_picture_is_read(mnist: Mnist) -> None:
-    Path("labels.csv").write_text("file;label\n7.png;7\n")
+    Path("labels.csv").write_text("file|label\n7.png|7\n")
     for name in ("labels.csv", "missing.csv"):
         result = mnist("predict", save("7.png"), "--labels", name)
         assert_refused(result, name, "file,label")
