@@ -112,8 +112,7 @@ def predict(
     $ mnist predict photo.jpg -c runs/quick --show
     $ mnist predict scans --recursive --labels scans/labels.csv
     """
-    pictures = [*(pictures or []), *([str(DEMO)] if demo else [])]
-    if not pictures:
+    if not pictures and not demo:
         raise SettingsError(
             "No picture was named.",
             fix="Name a file, or see a sample being read: mnist predict --demo",
@@ -134,6 +133,7 @@ def predict(
     style = _pick_style(
         json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None
     )
+    pictures = [*(pictures or []), *([str(DEMO)] if demo else [])]
     _refuse_networks(pictures, out)
     labels = read_labels(label_file) if label_file else None
     names, errors, unread = find_picture_files(pictures, recursive=recursive)

@@ -152,8 +152,8 @@ def test_a_missing_device_is_refused(device: str) -> None:
 
 
 def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(SettingsError, match="gpu"):
-        pick_device("gpu")
+    with pytest.raises(SettingsError, match="tpu"):
+        pick_device("tpu")
 
 
 def test_auto_takes_a_gpu_that_computes_correctly(
