@@ -98,12 +98,14 @@ def draw(
         )
         reader = PageReader(networks, tuple(names))
         reader.warm_up()
-        with open_kept(keep) if keep else nullcontext() as kept:
+        classes = networks.reader.card.classes
+        with open_kept(keep, classes) if keep else nullcontext() as kept:
             url = page_url(host, bound)
             print_line(url)
             sys.stdout.flush()
             if host not in LOCAL_NAMES:
-                print_note(f"For others: {url_for_others(host, bound)}")
+                others = url_for_others(host, bound) or f"this machine's address, port {bound}"
+                print_note(f"For others: {others}")
                 print_note("Warning: everyone in this network can use it; there is no password.")
             print_note("Press Ctrl-C to stop.")
             if not no_open:

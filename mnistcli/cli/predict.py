@@ -141,7 +141,10 @@ def predict(
         kinds = ", ".join(f"{num:,} {suffix}" for suffix, num in sorted(unread.items()))
         print_note(f"Files in formats that are not read, left out: {unread.total():,} ({kinds}).")
     if not names:
-        raise errors[-1]
+        *others, last = errors
+        for other in others:
+            print_error(other)
+        raise last
     for option, path in (("--save-input", save_input), ("--annotate", annotate)):
         if path:
             _check_output(option, path, names)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -78,7 +78,11 @@ def create_app(reader: PageReader, kept: KeptPictures | None, *, host: str = LOO
                 Route("/feature-maps", feature_maps, methods=["POST"]),
                 Route("/keep", keep, methods=["POST"]),
             ],
-            exception_handlers={MnistError: _answer_error, OSError: _answer_os_error},
+            exception_handlers={
+                MnistError: _answer_error,
+                OSError: _answer_os_error,
+                ClientDisconnect: _answer_nobody,
+            },
         ),
         host,
     )
@@ -159,8 +163,15 @@ async def _body(request: Request) -> bytes:
 async def _answer_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, MnistError)
     status = 413 if isinstance(error, BodyTooLargeError) else 422
-    return JSONResponse({"error": f"{error.what} {error.fix or error.why}"}, status_code=status)
+    return JSONResponse(
+        {"error": f"{error.what} {error.fix or error.why}".strip()}, status_code=status
+    )
 
 
 async def _answer_os_error(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"The picture was not kept: {error}."}, status_code=500)
+
+
+async def _answer_nobody(*_: object) -> Response:
+    """A page that was closed or loaded again during an upload."""
+    return Response(status_code=400)

@@ -1,11 +1,12 @@
 """A directory of pictures with a label file, as `mnist predict DIR --labels` scores it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mnistcli.data.datasets import DIGITS
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.reading.decode import decode_picture, open_image
 from mnistcli.system.files import remove_stale_temporaries, write_atomically
@@ -28,9 +29,10 @@ MAX_LABEL_LENGTH = 100
 
 @dataclass(frozen=True)
 class KeptPictures:
-    """The directory, locked: `open_kept` returns it."""
+    """The directory, locked: `open_kept` returns it. Labels are made of the names of classes."""
 
     directory: Path
+    classes: Sequence[str] = DIGITS
 
     @property
     def labels(self) -> Path:
@@ -42,18 +44,20 @@ class KeptPictures:
 
         Raises:
             DataError: it is damaged or not a picture.
-            SettingsError: the label is not made of letters, digits and spaces.
+            SettingsError: the label is not made of classes, or too long.
             OSError: the files cannot be written.
         """
         label = " ".join(label.split())
-        if not label.replace(" ", "").isalnum() or len(label) > MAX_LABEL_LENGTH:
+        is_made_of_classes = label in self.classes or {*label} <= {*self.classes, " "}
+        if not label or not is_made_of_classes or len(label) > MAX_LABEL_LENGTH:
             raise SettingsError(
-                "The label is missing, too long, or not a number.",
+                "The label must be made of the names of classes.",
+                why=f"These are {', '.join(self.classes)}.",
                 fix="Type the digits from left to right, for example 2026.",
             )
         decode_picture(data, name="the picture")
         with open_image(data, name="the picture") as image:
-            suffix = SUFFIXES[image.format or "PNG"]
+            suffix = SUFFIXES[str(image.format)]
         name = f"{self._next_number():05d}{suffix}"
         rows = self.read_rows()
         write_atomically(self.directory / name, lambda file: file.write(data))
@@ -87,7 +91,7 @@ class KeptPictures:
 
 
 @contextmanager
-def open_kept(directory: Path) -> Iterator[KeptPictures]:
+def open_kept(directory: Path, classes: Sequence[str] = DIGITS) -> Iterator[KeptPictures]:
     """Create the directory if it is missing, and lock it inside the context.
 
     Raises:
@@ -99,7 +103,7 @@ def open_kept(directory: Path) -> Iterator[KeptPictures]:
         directory.mkdir(parents=True, exist_ok=True)
         with lock_directory(directory, wait=None):
             remove_stale_temporaries(directory)
-            kept = KeptPictures(directory)
+            kept = KeptPictures(directory, classes)
             kept.read_rows()
             yield kept
     except LockedError as error:

@@ -73,8 +73,8 @@ class PageReader:
         for name, model in zip(self.names, self.networks.models, strict=True):
             layers = feature_maps(model, image_HW) if has_convolutions(model) else []
             for layer in layers[:MAX_LAYERS]:
-                maps_CHW = layer.maps_CHW[:MAX_MAPS]
-                scaled_CHW = np.rint(255 * np.sqrt(maps_CHW / max(float(maps_CHW.max()), 1e-6)))
+                maps_CHW, largest = layer.maps_CHW[:MAX_MAPS], float(layer.maps_CHW.max())
+                scaled_CHW = np.rint(255 * np.sqrt(maps_CHW / max(largest, 1e-6)))
                 records.append(
                     {
                         "network": name,

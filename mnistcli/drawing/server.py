@@ -3,6 +3,7 @@
 import errno
 import logging
 import socket
+from socket import has_dualstack_ipv6
 from types import FrameType
 
 import uvicorn
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp
 from mnistcli.errors import MnistError
 
 LOOPBACK = "127.0.0.1"
-# What this machine is called by itself only.
+# Names that reach only this machine.
 LOCAL_NAMES = (LOOPBACK, "::1", "localhost")
 # All addresses of this machine.
 WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 (only where --host says so)
@@ -30,7 +31,11 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in range(port, min(port + NUM_PORTS, 65_536)):
         try:
-            return socket.create_server((host, candidate), family=family)
+            return socket.create_server(
+                (host, candidate),
+                family=family,
+                dualstack_ipv6=host == "::" and has_dualstack_ipv6(),
+            )
         except (OSError, UnicodeError) as error:
             reason = error
             if getattr(error, "errno", None) != errno.EADDRINUSE:
@@ -49,8 +54,8 @@ def page_url(host: str, port: int) -> str:
     return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
 
 
-def url_for_others(host: str, port: int) -> str:
-    """The page's address for other machines in the same network."""
+def url_for_others(host: str, port: int) -> str | None:
+    """The page's address for other machines in the same network; None if it is not known."""
     if host in WILDCARDS:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
@@ -58,7 +63,7 @@ def url_for_others(host: str, port: int) -> str:
                 probe.connect(("192.0.2.1", 9))
                 host = probe.getsockname()[0]
             except OSError:
-                host = socket.gethostname()
+                return None
     return page_url(host, port)
 
 

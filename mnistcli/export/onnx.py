@@ -100,7 +100,7 @@ def require_onnx() -> ModuleType:
         raise ExportError(
             "ONNX files cannot be written here.",
             why=f"{error.name} is not installed.",
-            fix='Install it: pip install "mnistcli[export]"',
+            fix='Install it: pip install ".[export]"',
         ) from error
     module: ModuleType = onnxruntime
     return module

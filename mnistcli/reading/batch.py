@@ -35,7 +35,7 @@ from mnistcli.system.machine import num_cores
 STDIN = "-"
 # A sample: 4207, drawn from strokes of `synthesis/pen_digits.py`.
 DEMO = Path(__file__).with_name("demo.png")
-# No picture of `MAX_PIXELS` is larger; a disk image or a device is.
+# Hardly a picture of `MAX_PIXELS` is larger; a disk image or a device is.
 MAX_BYTES = 400_000_000
 # Pictures that a process decodes, and that are predicted, at a time.
 CHUNK_SIZE = 32
@@ -221,5 +221,5 @@ def read_file(name: str) -> bytes:
             fix=f"Check the name; mnist predict reads {FORMAT_NAMES} files.",
         ) from error
     if len(data) > MAX_BYTES:
-        raise too_large_error(name)
+        raise too_large_error(name, f"It has more than {MAX_BYTES // 10**6} MB.")
     return data

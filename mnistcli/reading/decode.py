@@ -198,7 +198,7 @@ def register_heic(name: str) -> None:
         raise DataError(
             f"'{name}' cannot be read without pillow-heif.",
             why="It is a HEIC picture, and pillow-heif, which decodes them, is not installed.",
-            fix='Install it: pip install "mnistcli[heic]"',
+            fix='Install it: pip install ".[heic]"',
         ) from error
 
 
@@ -210,11 +210,11 @@ def guess_format(data: bytes) -> str:
     return "not in a known picture format, or its first bytes are damaged"
 
 
-def too_large_error(name: str) -> DataError:
+def too_large_error(name: str, why: str = "") -> DataError:
     """The error for a picture that would fill the memory."""
     return DataError(
         f"'{name}' is too large.",
-        why=f"It has more than {MAX_PIXELS // 10**6} million pixels.",
+        why=why or f"It has more than {MAX_PIXELS // 10**6} million pixels.",
         fix="Scale it down, or crop it around the digits.",
     )
 

@@ -103,7 +103,7 @@ def _fade_faint(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
     labels_HW, num = ndimage.label(ink_HW > LOW_INK, EIGHT_NEIGHBORS)
     if num < 2:
         return ink_HW
-    near_HW = ndimage.maximum_filter(labels_HW, 2 * RING_PX + 1)
+    near_HW = _grow(labels_HW, RING_PX)
     contrast_K = _contrasts(gray_HW, labels_HW, np.where(labels_HW > 0, 0, near_HW), num)
     sizes_K = np.bincount(labels_HW.ravel(), ink_HW.ravel(), minlength=num + 1)[1:]
     boxes = ndimage.find_objects(labels_HW)
@@ -122,6 +122,12 @@ def _fade_faint(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
         is_weak_K = contrast_K < LEAST_CONTRAST * usual
     factors_K = np.concatenate([[1], np.where(is_weak_K, FAINTNESS, 1)]).astype(np.float32)
     return np.asarray(ink_HW * factors_K[near_HW])
+
+
+def _grow(labels_HW: Labels, by_px: int) -> Labels:
+    """The parts grown by some pixels, but not into each other."""
+    grown_HW = ndimage.maximum_filter(labels_HW, 2 * by_px + 1)
+    return np.where(labels_HW > 0, labels_HW, grown_HW)
 
 
 def _contrasts(gray_HW: GrayImage, labels_HW: Labels, around_HW: Labels, num: int) -> GrayImage:
@@ -146,7 +152,7 @@ def _only_large_digits(ink_HW: GrayImage, found_HW: GrayImage, least_px: float) 
     labels_HW, num = ndimage.label(ink_HW > CLEAR_INK, EIGHT_NEIGHBORS)
     clear_HW = np.where(found_HW > CLEAR_INK, found_HW, 0)
     # With the blurred edges of its strokes.
-    labels_HW = ndimage.maximum_filter(labels_HW, 5)
+    labels_HW = _grow(labels_HW, RING_PX)
     keep_K = np.zeros(num + 1, dtype=bool)
     for number, box in enumerate(ndimage.find_objects(labels_HW), start=1):
         if box and box[0].stop - box[0].start >= least_px:

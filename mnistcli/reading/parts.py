@@ -23,7 +23,7 @@ DIGIT_HEIGHTS = (0.5, 2.0)
 # What reaches from edge to edge but for so many pixels, and is larger than digits by this factor,
 # is a line, a frame or a shadow.
 EDGE_PX, CROSSING_SIZE = 2, 1.5
-# The writing's tilt is that of most pairs of neighbors, if they agree to so many radians.
+# The writing's tilt is that of most pairs of neighbors, if they agree to this angle.
 TILT_AGREEMENT, MAX_TILT = math.radians(7), math.radians(35)
 
 

@@ -2,12 +2,13 @@
 
     decode.py        file -> gray, upright, at most 800 pixels
     page_ink.py      pages: gray -> ink, by a network that finds it
-    thumbnail.py     pictures of a single digit's size: gray -> ink, by their background
+    thumbnail.py     pictures of a single digit's size: gray -> ink (ink.py), by their
+                     background (background.py, polarity.py, noise.py)
     parts.py         ink -> connected parts; how the writing is tilted
     text_lines.py    parts -> lines of writing
     cuts.py          where ink may be cut into digits that touch
     lattice.py       a line -> fragments, and the candidates for digits that they make
-    normalize.py     ink -> 28x28, as MNIST was made
+    digit.py         ink -> 28x28, as MNIST was made (data/mnist_format.py)
     predict.py       network: which candidates are digits, and which digits
 
 Shapes: H rows, W columns.

@@ -25,10 +25,10 @@ PEN_SHARES = (0.08, 0.24, 0.06, 0.08, 0.12, 0.06, 0.06, 0.12, 0.05, 0.13)
 
 @dataclass(frozen=True)
 class Pose:
-    """Where and how a digit stands: its center and height in pixels, its angles in radians.
+    """Where and how a digit stands: its center and height in pixels, its rotation in radians.
 
-    `slant` is how far its top leans to the right for each pixel of height (negative:
-    rightwards), `aspect` its width against that of the original.
+    `slant` is how far its top leans to the left, in pixels for each pixel of height, and
+    `aspect` its width against that of the original.
     """
 
     x: float

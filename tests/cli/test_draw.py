@@ -74,6 +74,24 @@ def test_other_machines_reach_it_by_its_address(fork_server: ForkServer) -> None
     assert "Warning" in result.stderr
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_the_ipv6_wildcard_serves_the_address_that_it_prints(fork_server: ForkServer) -> None:
+    server = start_server(fork_server, "--host", "::")
+    server.process.kill(signal.SIGINT)
+    assert server.process.wait().stdout == f"{server.url}/\n"
+
+
+def test_a_page_that_is_closed_during_an_upload_does_no_harm(fork_server: ForkServer) -> None:
+    server = start_server(fork_server)
+    head = f"POST /read HTTP/1.1\r\nHost: {server.url[7:]}\r\nOrigin: {server.url}\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(f"{head}Content-Length: 9999\r\n\r\nhalf".encode())
+        time.sleep(0.2)
+    assert server.request("GET", "/settings").status == 200
+    server.process.kill(signal.SIGINT)
+    assert "Traceback" not in server.process.wait().stderr
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_no_warning_for_this_machine_only(
     mnist: Mnist, monkeypatch: pytest.MonkeyPatch, host: str

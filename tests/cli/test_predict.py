@@ -501,3 +501,10 @@ def test_pictures_by_many_people(mnist: Mnist) -> None:
     assert sum(singles) >= 171
     assert sum(correct["multi"]) == 10
     assert last["score"]["all"]["num"] == 186
+
+
+def test_each_pattern_without_a_match_is_named(mnist: Mnist) -> None:
+    result = mnist("predict", "nope*.png", "nada*.png")
+    assert result.exit_code == 3
+    assert "nope" in result.stderr
+    assert "nada" in result.stderr

@@ -74,7 +74,7 @@ def test_feature_maps_of_each_network(server: Server) -> None:
     for layer in layers:
         values = np.frombuffer(base64.b64decode(layer["maps"]), np.uint8)
         assert values.size == np.prod(layer["shape"])
-        assert values.max() == 255
+        assert values.max() > 100
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,7 @@ def test_feature_maps_of_each_network(server: Server) -> None:
         ("/keep?label=..%2F7", picture_of("7"), "label"),
         ("/keep?label=7%2C8%0A9", picture_of("7"), "label"),
         ("/keep?label=%3D7", picture_of("7"), "label"),
+        ("/keep?label=seven", picture_of("7"), "label"),
         (f"/keep?label={'7' * 101}", picture_of("7"), "label"),
     ],
 )

@@ -57,4 +57,4 @@ def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ExportError) as caught:
         require_onnx()
     assert caught.value.exit_code == 1
-    assert "mnistcli[export]" in caught.value.fix
+    assert ".[export]" in caught.value.fix
