@@ -280,3 +280,31 @@ def test_a_traceback_shows_why_and_the_fix() -> None:
     with pytest.raises(MnistError) as raised:
         load_model("nothing")
     assert raised.value.__notes__ == [raised.value.why, raised.value.fix]
+
+
+def test_a_network_predicts_images_of_a_data_set_and_of_numpy() -> None:
+    model, test = load_model(), load_examples("digits", "test")
+    probabilities_NK = model.predict(test.images_NHW)
+    assert probabilities_NK.shape == (360, 10)
+    assert torch.allclose(probabilities_NK.sum(dim=1), torch.ones(360))
+    score = judge(model, dataset="digits").score
+    assert int((probabilities_NK.argmax(dim=1) != test.labels_N).sum()) == score.num_errors
+    one = model.predict(test.images_NHW[3].numpy())
+    assert torch.allclose(one, probabilities_NK[3:4], atol=1e-5)
+    for images in (test.images_NHW.float(), test.images_NHW[:, :8], test.images_NHW[0, 0]):
+        with pytest.raises(DataError, match="shape") as raised:
+            model.predict(images)
+        assert "uint8" in raised.value.why
+
+
+def test_results_are_shown_in_a_line() -> None:
+    model = load_model()
+    assert "cnn-small.pth: cnn-small, 7,894 parameters, trained on mnist" in repr(model)
+    evaluation = judge(model, dataset="digits")
+    for shown in (repr(evaluation), repr(evaluation.score)):
+        assert "360 test images of digits" in shown
+        assert f"{evaluation.score.num_errors} errors" in shown
+        assert len(shown) < 250
+    shown = repr(read_picture(REPOSITORY / "docs" / "images" / "digit.png"))
+    assert "Prediction 7, " in shown
+    assert "array" not in shown

@@ -58,6 +58,7 @@ def download(
         require_complete,
         verify_files,
     )
+    from mnistcli.views.console import print_note
     from mnistcli.views.download import download_progress, show_files
 
     selected = get_dataset("mnist" if dataset is None else dataset)
@@ -73,4 +74,6 @@ def download(
                 selected, folder, mirrors=mirror or (), on_progress=on_progress, on_wait=on_wait
             )
     show_files(selected, folder, states, as_json=json, quiet=quiet)
+    if source and states and not any(state.source for state in states):
+        print_note(f"Nothing was taken from {source}: the files were already in {folder}.")
     require_complete(selected, states, folder)

@@ -58,6 +58,11 @@ class Evaluation:
     calibration: Calibration | None = None
     corrupted: tuple[CorruptedScore, ...] = ()
 
+    def __repr__(self) -> str:
+        """The score in a line, with the names of what else was evaluated."""
+        also = [name for name in ("calibration", "corrupted") if getattr(self, name)]
+        return f"<Evaluation {self.score}{''.join(f', with {name}' for name in also)}>"
+
     @property
     def recipe(self) -> str:
         """The recipe it was trained by; empty for an ensemble."""

@@ -75,6 +75,14 @@ class Score:
     bins: list[ConfidenceBin] = field(default_factory=list)
     tta: bool = False
 
+    def __repr__(self) -> str:
+        """The accuracy with its interval, the images and the errors."""
+        low, high = self.interval
+        return (
+            f"<Score {self.accuracy:.2%} ({low:.2%} to {high:.2%}) on {self.num_images:,} "
+            f"{self.split} images of {self.dataset}, {self.num_errors:,} errors>"
+        )
+
 
 @dataclass(frozen=True)
 class CorruptedScore:

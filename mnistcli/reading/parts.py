@@ -16,6 +16,11 @@ LOW_INK, CLEAR_INK = 0.35, 0.6
 EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 # Smaller both ways, ink is dust; also if it is smaller than this share of a usual digit.
 MIN_PART_PX, DUST_SHARE = 3, 0.12
+# Dust is a point if it is in the gap of two parts at least this share of the tallest, no wider than
+# that gap, at these heights (0 the top, 1 the bottom), and not larger or smaller than that.
+POINT_NEIGHBOR, POINT_GAP, POINT_HEIGHTS, POINT_SIZE, POINT_PX = 0.5, 1.0, (0.25, 1.15), 0.2, 3
+# A minus sign is that near to its digit, in its height, and at this height of it.
+MINUS_GAP, MINUS_HEIGHTS = 1.0, (0.3, 0.7)
 # No page of digits has more parts: the rest is texture.
 MAX_PARTS = 1000
 # Digits have these shares of the usual height; other parts are fragments, marks, or drawings.
@@ -62,6 +67,56 @@ def find_parts(ink_HW: GrayImage) -> tuple[Labels, list[Part]]:
 
     Dust is left out.
     """
+    labels_HW, parts = _all_parts(ink_HW)
+    parts = parts[:MAX_PARTS]
+    clear = [part for part in parts if part.is_clear]
+    smallest = max(MIN_PART_PX, DUST_SHARE * usual_height(clear))
+    return labels_HW, [part for part in parts if max(part.width, part.height) >= smallest]
+
+
+def find_points(ink_HW: GrayImage, lines: list[list[Part]]) -> list[Part]:
+    """Clear dust between two digits of a line where a point, a comma or a colon would be."""
+    if all(len(line) == 1 for line in lines):
+        return []
+    known = {part.number for line in lines for part in line}
+    dust = [part for part in _all_parts(ink_HW)[1] if part.is_clear and part.number not in known]
+    return [part for part in dust if any(_is_point(part, line) for line in lines)]
+
+
+def _is_point(dust: Part, line: list[Part]) -> bool:
+    tallest = max(part.height for part in line)
+    digits = [part for part in line if part.height >= POINT_NEIGHBOR * tallest]
+    x, y = dust.center
+    before = max((digit for digit in digits if digit.box[2] <= x), key=_right, default=None)
+    after = min((digit for digit in digits if digit.box[0] >= x), key=_left, default=None)
+    if before is None or after is None:
+        return False
+    low, high = POINT_HEIGHTS
+    top, bottom = min(before.box[1], after.box[1]), max(before.box[3], after.box[3])
+    is_level = low <= (y - top) / (bottom - top) <= high
+    is_sized = POINT_PX <= max(dust.width, dust.height) <= POINT_SIZE * tallest
+    return is_level and is_sized and after.box[0] - before.box[2] <= POINT_GAP * tallest
+
+
+def may_be_minus(part: Part, line: list[Part]) -> bool:
+    """Whether a part is where a line's minus sign would be: before its first digit, halfway up."""
+    first = min(line, key=_left)
+    gap = first.box[0] - part.box[2]
+    near, (low, high) = MINUS_GAP * first.height, MINUS_HEIGHTS
+    middle = (part.center[1] - first.box[1]) / first.height
+    return part.width > part.height and 0 < gap <= near and low <= middle <= high
+
+
+def _left(part: Part) -> int:
+    return part.box[0]
+
+
+def _right(part: Part) -> int:
+    return part.box[2]
+
+
+def _all_parts(ink_HW: GrayImage) -> tuple[Labels, list[Part]]:
+    """The connected parts of ink with their numbers (H, W), the largest first."""
     labels_HW, num = ndimage.label(ink_HW > LOW_INK, EIGHT_NEIGHBORS)
     mean_K = ndimage.mean(ink_HW, labels_HW, np.arange(1, num + 1)) if num else []
     parts = [
@@ -70,10 +125,7 @@ def find_parts(ink_HW: GrayImage) -> tuple[Labels, list[Part]]:
             zip(ndimage.find_objects(labels_HW), mean_K, strict=True), start=1
         )
     ]
-    parts = sorted(parts, key=lambda part: -max(part.width, part.height))[:MAX_PARTS]
-    clear = [part for part in parts if part.is_clear]
-    smallest = max(MIN_PART_PX, DUST_SHARE * usual_height(clear))
-    return labels_HW, [part for part in parts if max(part.width, part.height) >= smallest]
+    return labels_HW, sorted(parts, key=lambda part: -max(part.width, part.height))
 
 
 def usual_height(parts: list[Part]) -> float:

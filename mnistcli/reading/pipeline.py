@@ -28,7 +28,9 @@ from mnistcli.reading.parts import (
     crosses_picture,
     estimate_tilt,
     find_parts,
+    find_points,
     is_digit_sized,
+    may_be_minus,
     usual_height,
 )
 from mnistcli.reading.text_lines import arrange_lines
@@ -40,6 +42,8 @@ LEVEL_TILT = math.radians(6)
 THUMBNAIL_CUT_WIDTH, PAGE_CUT_WIDTH = 1.1, 0.55
 # The ink of a picture of a digit's size is rather a strange digit than none.
 PAGE_PRIOR, THUMBNAIL_PRIOR = 0.005, 1e-6
+# Why dots between digits are left out: a number's point, a time's colon.
+POINT = "a mark between digits"
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,15 @@ def segment_ink(
     crossing = [part for part in clear if crosses_picture(part, ink_HW.shape, usual)]
     if len(crossing) == len(clear):
         crossing = []
-    faint = [part for part in parts if not part.is_clear and is_digit_sized(part, usual)]
     lines, apart = arrange_lines([part for part in clear if part not in crossing])
+    faint = [
+        part
+        for part in parts
+        if not part.is_clear
+        and (is_digit_sized(part, usual) or any(may_be_minus(part, line) for line in lines))
+    ]
     left_out = [(part, "small, and apart from the digits") for part in apart]
+    left_out += [(part, POINT) for part in find_points(ink_HW, lines)]
     left_out += [(part, "faint: it may be writing") for part in faint]
     left_out += [(part, "from edge to edge of the picture") for part in crossing]
     return Segmentation(

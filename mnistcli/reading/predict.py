@@ -3,6 +3,7 @@
 Shapes: N images, M networks, K classes.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ DOUBTFUL_MARGIN = 0.7
 DOUBTFUL_DIGIT = 0.5
 # The probability that small ink in a line of digits is no digit, before the network has seen it.
 SMALL_PRIOR = 0.25
+# A mark is so far from its digit. It is a dash if it is so much wider than high, a dot if it is as
+# low as that.
+MARK_GAP, DASH_ASPECT, DOT_HEIGHT = 0.05, 2.0, 0.75
 # Ink lower than this share of the line is small. A digit lower than the second is the less
 # probable the lower it is.
 SMALL_HEIGHT, LOW_HEIGHT, LOWNESS_COST = 0.35, 0.5, 8.0
@@ -55,6 +59,11 @@ class Prediction:
     line: int
     digit_probability: float
     by_network: Sequence[Sequence[float]] = ()
+
+    def __repr__(self) -> str:
+        """The class, its probability, its place and the doubt, if any."""
+        doubt = f", {self.doubt}" if self.doubt else ""
+        return f"<Prediction {self.label}, {self.probability:.2%}, at {self.digit.box}{doubt}>"
 
     def top(self, num: int) -> list[tuple[str, float]]:
         """The `num` most probable classes with their probabilities, most probable first."""
@@ -228,7 +237,13 @@ class _Choice:
 def _choose(segmentation: Segmentation, scores: Scores) -> _Choice:
     digits, left_out = [], list(segmentation.left_out)
     for number, line in enumerate(segmentation.lines):
-        for span, is_digit in best_path(line, scores, segmentation.no_digit_prior):
+        path = best_path(line, scores, segmentation.no_digit_prior)
+        for span, is_digit in itertools.chain(
+            *(
+                _without_marks(line, span, scores) if is_digit else [(span, False)]
+                for span, is_digit in path
+            )
+        ):
             image = line.candidates[span]
             if is_digit:
                 digits.append((image, number))
@@ -237,6 +252,38 @@ def _choose(segmentation: Segmentation, scores: Scores) -> _Choice:
                 reason = "a mark, lower than the digits" if is_mark else "no digit"
                 left_out.append(LeftOut(image, reason))
     return _Choice(digits, left_out)
+
+
+def _without_marks(
+    line: TextLine, span: tuple[int, int], scores: Scores
+) -> list[tuple[tuple[int, int], bool]]:
+    """A digit, apart from a mark before or after it if it is the same digit without the mark.
+
+    A minus or a point close to a digit makes it no less probable, but should be told.
+    """
+    first, end = span
+    for mark, rest in (((first, first + 1), (first + 1, end)), ((end - 1, end), (first, end - 1))):
+        if rest[0] < rest[1] and rest in line.candidates and _is_mark(line, mark, rest):
+            with_mark, without = (scores[line.candidates[each]] for each in (span, rest))
+            if with_mark[:-1].argmax() == without[:-1].argmax():
+                both = [(mark, False), *_without_marks(line, rest, scores)]
+                return both if mark[0] == first else both[1:] + both[:1]
+    return [(span, True)]
+
+
+def _is_mark(line: TextLine, mark: tuple[int, int], digit: tuple[int, int]) -> bool:
+    """Whether a fragment is low and beside the rest of a digit: a dash, or a dot at its foot."""
+    if line.heights[mark] >= SMALL_HEIGHT:
+        return False
+    left, top, right, bottom = line.candidates[mark].box
+    digit_left, digit_top, digit_right, digit_bottom = line.candidates[digit].box
+    height = digit_bottom - digit_top
+    # The pieces of a cut digit touch.
+    is_beside = max(digit_left - right, left - digit_right) >= MARK_GAP * height
+    middle = ((top + bottom) / 2 - digit_top) / height
+    is_dash = right - left >= DASH_ASPECT * (bottom - top) and 0.25 <= middle <= 0.75
+    is_dot = right - left <= SMALL_HEIGHT * height and middle >= DOT_HEIGHT
+    return is_beside and (is_dash or is_dot)
 
 
 def best_path(

@@ -17,7 +17,9 @@ from mnistcli.runs.foreign_weights import foreign_weights
 from mnistcli.version import __version__
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
     from mnistcli.data.normalization import Normalization
@@ -66,6 +68,53 @@ class LoadedModel:
     path: Path
     network: "nn.Module"
     card: CheckpointCard
+
+    def __repr__(self) -> str:
+        """The name, recipe, parameters, data set, epoch and validation accuracy."""
+        card, num = self.card, sum(each.numel() for each in self.network.parameters())
+        accuracy = "" if card.val_accuracy is None else f", validation {card.val_accuracy:.2%}"
+        return (
+            f"<LoadedModel {self.path}: {card.settings.recipe}, {num:,} parameters, trained on "
+            f"{card.settings.dataset}, epoch {card.epoch}{accuracy}>"
+        )
+
+    def predict(self, images: "torch.Tensor | NDArray[np.uint8]") -> "torch.Tensor":
+        """The probabilities of the classes for images in MNIST's format, on the CPU.
+
+        The most probable class of each is `predict(images).argmax(1)`; its name is in
+        `card.classes`.
+
+        Args:
+            images: uint8, 0 background to 255 ink, (N, 28, 28) or a single (28, 28): a tensor as
+                `load_examples` gives it, or a NumPy array.
+
+        Returns:
+            float32 (N, K), each row with the sum 1.
+
+        Raises:
+            DataError: the images have another type or shape.
+        """
+        import torch
+
+        from mnistcli.data.batches import evaluation_batches
+        from mnistcli.data.normalization import normalize
+
+        images_NHW = torch.as_tensor(images).cpu()
+        if images_NHW.ndim == 2:
+            images_NHW = images_NHW[None]
+        if images_NHW.dtype != torch.uint8 or images_NHW.shape[1:] != (28, 28):
+            shape = " x ".join(map(str, images_NHW.shape))
+            raise DataError(
+                f"These images are {images_NHW.dtype} of shape {shape}.",
+                why="A network takes uint8 images (N, 28, 28), 0 background to 255 ink.",
+                fix="Convert them, or read pictures of any kind with read_picture.",
+            )
+        with torch.no_grad():
+            logits = [
+                self.network(normalize(batch_NHW, self.normalization))
+                for batch_NHW in evaluation_batches(images_NHW)
+            ]
+        return torch.cat(logits).softmax(dim=1)
 
     @property
     def normalization(self) -> "Normalization":

@@ -128,6 +128,17 @@ def test_files_are_imported_from_a_directory(
 
 
 @pytest.mark.usefixtures("small")
+def test_it_is_said_when_nothing_is_taken_from_a_directory(mnist: Mnist, tmp_path: Path) -> None:
+    put(tmp_path / "data" / "MNIST" / "raw", packed())
+    (tmp_path / "kaggle").mkdir()
+    result = mnist("download", "--from", "kaggle", "--data-dir", tmp_path / "data")
+    assert result.exit_code == 0
+    assert set(table(result.stdout).values()) == {"verified"}
+    assert "Nothing was taken from kaggle" in result.stderr
+    assert not mnist("download", "--data-dir", tmp_path / "data").stderr
+
+
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("exists", [False, True], ids=["no directory", "an empty directory"])
 def test_an_import_of_what_is_not_there_is_exit_3_with_nothing_on_stdout(
     mnist: Mnist, tmp_path: Path, exists: bool
