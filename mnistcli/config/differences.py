@@ -55,6 +55,16 @@ def changes_from_recipe(settings: TrainSettings) -> dict[str, object]:
     }
 
 
+def run_changes(settings: TrainSettings) -> dict[str, object]:
+    """As `changes_from_recipe`, and which repetition it is: the fold, and a seed above 0."""
+    changes = changes_from_recipe(settings)
+    if settings.fold:
+        changes["fold"] = settings.fold.number
+    if settings.seed:
+        changes["seed"] = settings.seed
+    return changes
+
+
 def differing_settings(one: TrainSettings, other: TrainSettings) -> list[str]:
     """The names of the settings that differ, apart from RESUMABLE ones."""
     first, second = (

@@ -86,6 +86,16 @@ def read_run_entries(out: Path) -> tuple[list[RunEntry], list[DataError]]:
     return entries, problems
 
 
+def read_run_entry(run: Run) -> tuple[RunEntry, list[DataError]]:
+    """One run, and what is wrong with files that it can be shown without.
+
+    Raises:
+        DataError: its settings or metrics are missing or damaged.
+    """
+    problems: list[DataError] = []
+    return _read_entry(run.name, run, problems), problems
+
+
 @contextmanager
 def _collect_errors(problems: list[DataError]) -> Iterator[None]:
     try:

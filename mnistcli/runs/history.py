@@ -68,13 +68,18 @@ def is_finished(epochs: Sequence[EpochResult], settings: TrainSettings) -> bool:
     return len(epochs) >= settings.epochs or has_reached_target(epochs, settings.until)
 
 
-def write_metrics(run: Run, epochs: Sequence[EpochResult]) -> None:
-    """Write `metrics.csv`, a row for every epoch; raises RunError if it cannot be written."""
+def metrics_csv(epochs: Sequence[EpochResult]) -> str:
+    """The content of `metrics.csv`: a header and a row for every epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(epoch) for epoch in epochs)
-    write_file(run.path / "metrics.csv", text.getvalue().encode())
+    return text.getvalue()
+
+
+def write_metrics(run: Run, epochs: Sequence[EpochResult]) -> None:
+    """Write `metrics.csv`; raises RunError if it cannot be written."""
+    write_file(run.path / "metrics.csv", metrics_csv(epochs).encode())
 
 
 def read_metrics(run: Run) -> list[EpochResult]:

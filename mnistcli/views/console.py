@@ -7,7 +7,7 @@ it stay brackets.
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from mnistcli.version import SCHEMA_VERSION
 _LEAST_FOLDED = 12
 
 
-def stdout() -> Console:
+def stdout(*, quiet: bool = False) -> Console:
     """The console for results."""
-    return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, soft_wrap=False, quiet=quiet)
 
 
 def stderr(*, quiet: bool = False) -> Console:
@@ -93,6 +93,17 @@ def _fit(console: Console, table: Table) -> list[str]:
             del table.columns[number:]
             return left_out
     return []
+
+
+def print_labeled(console: Console, lines: Iterable[tuple[str, str]]) -> None:
+    """Print values beside their labels, folded on a terminal and one a line in a pipe."""
+    grid = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2))
+    for label, value in lines:
+        grid.add_row(label, Text(value))
+        if not console.is_terminal:
+            console.print(Text(f"{label:<11}{value}"), soft_wrap=True)
+    if console.is_terminal:
+        console.print(grid)
 
 
 def print_next(*commands: str) -> None:

@@ -51,7 +51,7 @@ def multirun_display(
 
     `epoch_seconds` is the estimated time of an epoch.
     """
-    console = stderr(quiet=quiet)
+    console = stdout(quiet=quiet)
     num_epochs = (len(multirun.runs) - len(multirun.finished)) * multirun.plan.settings.epochs
     layout = multirun.layout.describe(multirun.plan.settings)
     print_training_header(
@@ -64,7 +64,8 @@ def multirun_display(
         group=group,
     )
     if multirun.is_resumed:
-        console.print("Resuming; finished runs are not trained again.", soft_wrap=True)
+        note = "Resuming; finished runs are not trained again."
+        stderr(quiet=quiet).print(note, soft_wrap=True)
     with live_progress(console) as progress:
         yield MultiRunDisplay(multirun, console, progress, group=group)
 

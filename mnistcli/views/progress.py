@@ -23,8 +23,12 @@ REDRAW_SECONDS = 0.1
 
 @contextmanager
 def live_progress(console: Console) -> Iterator[Progress | None]:
-    """Rich's progress display below the printed lines; None where there is no terminal."""
-    if console.quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
+    """Rich's progress display, below the lines that are printed on `console`.
+
+    Where that is redirected, the display is on stderr; None where neither is a terminal.
+    """
+    screen = console if sys.stdout.isatty() else stderr(quiet=console.quiet)
+    if screen.quiet or not screen.file.isatty() or screen.is_dumb_terminal:
         yield None
         return
     progress = Progress(
@@ -32,10 +36,13 @@ def live_progress(console: Console) -> Iterator[Progress | None]:
         BarColumn(bar_width=None),
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(compact=True),
-        console=console,
+        console=screen,
         auto_refresh=False,
         transient=True,
         expand=True,
+        # What is printed on the screen meanwhile appears above; files get what is theirs.
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=sys.stderr.isatty(),
     )
     with progress:
         yield progress

@@ -1,6 +1,6 @@
-"""The output of `mnist runs`: a table with as many columns as the terminal has room for."""
+"""The output of `mnist runs`: a table as wide as the terminal has room for, or one run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,19 +9,24 @@ from typing import Any
 from rich.table import Column, Table
 from rich.text import Text
 
+from mnistcli.config.differences import format_value, run_changes
 from mnistcli.errors import DataError
 from mnistcli.evaluation.run_table import RunEntry
+from mnistcli.runs.history import metrics_csv
 from mnistcli.views.console import (
+    format_percent,
     natural_width,
     number_column,
     plain_table,
     print_json,
+    print_labeled,
     print_line,
     print_note,
     print_table,
     printable,
     stdout,
 )
+from mnistcli.views.epochs import describe_best, print_epoch, print_epoch_header
 
 STATE_STYLES = {"finished": "dim", "unfinished": "yellow", "training": "cyan"}
 
@@ -54,6 +59,48 @@ def show_runs(
                 else nothing
             )
         )
+
+
+def show_run(entry: RunEntry, *, as_csv: bool, as_json: bool, quiet: bool) -> None:
+    """One run: what differs from its recipe, its test accuracy, its epochs; quiet: its name."""
+    changes = run_changes(entry.settings)
+    if as_csv:
+        print_line(metrics_csv(entry.epochs).rstrip())
+    elif as_json:
+        epochs = [asdict(epoch) for epoch in entry.epochs]
+        print_json({**_json_record(entry), "changes": changes, "epochs": epochs})
+    elif quiet:
+        print_line(entry.name)
+    else:
+        _print_run(entry, changes)
+
+
+def _print_run(entry: RunEntry, changes: Mapping[str, object]) -> None:
+    console, settings = stdout(), entry.settings
+    num_params = f"{entry.num_params:,} parameters" if entry.num_params else "parameters unknown"
+    changed = ", ".join(f"{name} {format_value(value)}" for name, value in changes.items())
+    test = "not evaluated yet: mnist eval"
+    if score := entry.score:
+        test = (
+            f"{format_percent(score.accuracy)}, {score.num_errors:,} errors in "
+            f"{score.num_images:,} images of {score.dataset}"
+        )
+    lines = [
+        ("run", printable(str(entry.run.path))),
+        ("state", f"{entry.state}, {len(entry.epochs)} of {settings.epochs} epochs"),
+        ("network", f"{settings.arch}: {num_params}"),
+        ("recipe", f"{printable(settings.recipe)}{f' with {changed}' if changed else ''}"),
+        ("trained", f"{_format_time(entry.written)}, for {_format_duration(entry.seconds)}"),
+        ("test", test),
+    ]
+    print_labeled(console, lines)
+    if not entry.best:
+        return
+    console.print()
+    print_epoch_header(console)
+    for index in range(len(entry.epochs)):
+        print_epoch(console, entry.epochs[: index + 1], num_epochs=settings.epochs)
+    console.print(Text(f"\n{describe_best(entry.best)}", style="bold"), soft_wrap=True)
 
 
 def show_damaged(problems: Sequence[DataError]) -> None:

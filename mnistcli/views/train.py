@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Column, Table
 from rich.text import Text
 
 from mnistcli.config.differences import format_value
@@ -21,6 +20,7 @@ from mnistcli.views.console import (
     format_percent,
     plain_table,
     print_json,
+    print_labeled,
     print_line,
     print_next,
     printable,
@@ -28,16 +28,14 @@ from mnistcli.views.console import (
     stderr,
     stdout,
 )
+from mnistcli.views.epochs import describe_best, print_epoch, print_epoch_header
 from mnistcli.views.progress import InterruptionNotes, StepBar, live_progress
 
 if TYPE_CHECKING:
-    from mnistcli.runs.history import EpochResult
     from mnistcli.training.distributed import ProcessGroup
     from mnistcli.training.engine import OnStep
     from mnistcli.training.multirun import Layout
     from mnistcli.training.trainer import TrainingPlan, TrainingRun
-
-_ROW_HEADER = "  epoch        lr  train loss  train acc   val loss    val acc     time   * best"
 
 
 def show_settings(
@@ -76,19 +74,13 @@ def print_header(console: Console, plan: "TrainingPlan", *lines: tuple[str, str]
     model = ", ".join(f"{name} {format_value(value)}" for name, value in settings.network.items())
     epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
     schedule = f"{epochs} of batch {settings.batch_size}, {settings.optimizer}"
-    grid = Table.grid(Column(style="bold"), Column(overflow="fold"), padding=(0, 2))
-    for label, value in (
+    own_lines = [
         ("network", f"{settings.arch}: {plan.num_params:,} parameters ({model})"),
         ("recipe", f"{settings.recipe}: {schedule}, lr {settings.lr:g} {settings.schedule}"),
         ("device", f"{plan.device.value} ({plan.device.reason})"),
         ("precision", f"{plan.precision.value} ({plan.precision.reason})"),
-        *lines,
-    ):
-        grid.add_row(label, Text(value))
-        if not console.is_terminal:  # do not wrap lines that a program reads
-            console.print(Text(f"{label:<11}{value}"), soft_wrap=True)
-    if console.is_terminal:
-        console.print(grid)
+    ]
+    print_labeled(console, [*own_lines, *lines])
 
 
 def print_training_header(
@@ -131,7 +123,7 @@ def training_display(
 
     `epoch_seconds` is the estimated time of an epoch.
     """
-    console = stderr(quiet=quiet)
+    console = stdout(quiet=quiet)
     num_epochs = run.plan.settings.epochs - len(run.history)
     print_training_header(
         console,
@@ -143,7 +135,7 @@ def training_display(
         group=group,
     )
     if run.is_resumed:
-        console.print(_describe_resumption(run), soft_wrap=True)
+        stderr(quiet=quiet).print(_describe_resumption(run), soft_wrap=True)
     with live_progress(console) as progress:
         yield TrainingDisplay(run, console, progress, group=group)
 
@@ -187,10 +179,8 @@ class TrainingDisplay:
         history = self._run.history
         for index in range(self._num_shown, len(history)):
             if index == self._num_before:
-                self._console.print(_ROW_HEADER, style="dim", soft_wrap=True)
-            epoch = history[index]
-            is_best = best_epoch(history[: index + 1]) is epoch and epoch.val_accuracy is not None
-            self._console.print(_row(epoch, self._num_epochs, is_best=is_best), soft_wrap=True)
+                print_epoch_header(self._console)
+            print_epoch(self._console, history[: index + 1], num_epochs=self._num_epochs)
         self._num_shown = len(history)
 
     def interrupted(self) -> None:
@@ -221,16 +211,6 @@ class TrainingDisplay:
         self.show_epochs()
 
 
-def _row(epoch: "EpochResult", num_epochs: int, *, is_best: bool) -> str:
-    val_loss = "-" if epoch.val_loss is None else f"{epoch.val_loss:.4f}"
-    train_accuracy, val_accuracy = map(format_percent, (epoch.train_accuracy, epoch.val_accuracy))
-    return (
-        f"{epoch.epoch:>3}/{num_epochs:<3} {epoch.lr:>9.2g}  {epoch.train_loss:>10.4f}"
-        f"  {train_accuracy:>9}  {val_loss:>9}  {val_accuracy:>9}"
-        f"{'*' if is_best else ' '}  {epoch.seconds:>5.1f} s"
-    )
-
-
 def show_trained(run: "TrainingRun", *, data_dir: Path | None, as_json: bool, quiet: bool) -> None:
     """Show what a finished run has reached, where it is, and what to type next.
 
@@ -257,7 +237,7 @@ def show_trained(run: "TrainingRun", *, data_dir: Path | None, as_json: bool, qu
         return
     console = stdout()
     console.print()
-    console.print(Text(_describe_best(best), style="bold"), soft_wrap=True)
+    console.print(Text(describe_best(best), style="bold"), soft_wrap=True)
     seconds = training_seconds(run.history)
     console.print(f"Trained {plan.num_params:,} parameters in {seconds:.1f} s.", soft_wrap=True)
     if plan.settings.until is not None and not run.is_resumed:
@@ -267,13 +247,6 @@ def show_trained(run: "TrainingRun", *, data_dir: Path | None, as_json: bool, qu
     # One epoch makes no curve.
     plot = f"plot {path}" + (f" --kind mistakes{data}" if len(run.history) == 1 else "")
     print_next(f"eval {path}{data}", plot)
-
-
-def _describe_best(best: "EpochResult") -> str:
-    if best.val_loss is None:
-        return f"Epoch {best.epoch}, the last, is kept: there was no validation split."
-    accuracy = format_percent(best.val_accuracy)
-    return f"Best epoch: {best.epoch}, validation accuracy {accuracy}, loss {best.val_loss:.4f}."
 
 
 def _describe_target(run: "TrainingRun", seconds: float) -> str:

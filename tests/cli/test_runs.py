@@ -145,9 +145,67 @@ def test_listing_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.usefixtures("runs")
+def test_one_run_shows_what_differs_from_its_recipe_and_its_epochs(mnist: Mnist) -> None:
+    mnist("eval", "first")
+    result = mnist("runs", "first")
+    assert (result.exit_code, result.stderr) == (0, "")
+    fields = dict(re.findall(r"^([a-z]+) +(.+)$", result.stdout, re.MULTILINE))
+    assert fields["recipe"] == "cnn-26k with dataset digits, epochs 3"
+    assert fields["state"] == "finished, 3 of 3 epochs"
+    assert re.fullmatch(r"[\d.]+ %, \d+ errors in 360 images of digits", fields["test"])
+    rows = re.findall(r"^ +(\d)/3 .* ([\d.]+) %[* ] .* s$", result.stdout, re.MULTILINE)
+    epochs = json.loads(mnist("runs", "first", "--json").stdout)["epochs"]
+    assert rows == [(str(e["epoch"]), f"{100 * e['val_accuracy']:.2f}") for e in epochs]
+
+
+def test_the_seed_and_the_fold_of_a_run_are_shown(mnist: Mnist, runs: Path) -> None:
+    settings = json.loads((runs / "first" / "settings.json").read_text())
+    settings |= {"val_size": 0, "fold": {"number": 2, "of": 5}, "seed": 7}
+    (runs / "first" / "settings.json").write_text(json.dumps(settings))
+    record = json.loads(mnist("runs", "first", "--json").stdout)
+    expected = {"dataset": "digits", "epochs": 3, "val_size": 0, "folds": 5, "fold": 2, "seed": 7}
+    assert record["changes"] == expected
+
+
+def test_the_table_of_a_run_is_that_of_its_training(mnist: Mnist) -> None:
+    trained = mnist("train", "--recipe", "mlp-50-50", "--dataset", "digits", "--epochs", "2")
+    pattern = r"^ +(?:epoch|\d/2) .*$"
+    shown = re.findall(pattern, mnist("runs", "last").stdout, re.MULTILINE)
+    assert len(shown) == 3
+    assert shown == re.findall(pattern, trained.stdout, re.MULTILINE)
+
+
+def test_one_run_as_csv_json_or_name(mnist: Mnist, runs: Path) -> None:
+    assert mnist("runs", "first", "--csv").stdout == (runs / "first" / "metrics.csv").read_text()
+    (listed,) = (
+        run for run in json.loads(mnist("runs", "--json").stdout)["runs"] if run["name"] == "second"
+    )
+    record = json.loads(mnist("runs", "runs/second", "--json").stdout)
+    assert listed.items() <= record.items()
+    assert [epoch["epoch"] for epoch in record["epochs"]] == [1, 2]
+    assert mnist("runs", "multi/seed-1", "-q").stdout == "multi/seed-1\n"
+
+
+def test_a_run_without_an_epoch_and_a_damaged_score(mnist: Mnist, runs: Path) -> None:
+    (runs / "first" / "metrics.csv").unlink()
+    result = mnist("runs", "first")
+    assert "unfinished, 0 of 3 epochs" in result.stdout
+    assert (result.exit_code, "epoch  " in result.stdout) == (0, False)
+    (runs / "second" / "eval-digits-test.json").write_text("nonsense")
+    result = mnist("runs", "second")
+    assert (result.exit_code, "2/3" in result.stdout) == (0, True)
+    assert "eval-digits-test.json" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "words"),
     [
+        (["nothing"], 3, "mnist train"),
+        (["last", "--best"], 2, "--best"),
+        (["last", "--arch", "cnn", "--max-params", "9"], 2, "--arch, --max-params"),
+        (["last", "--csv", "--json"], 2, "--csv"),
+        (["--csv"], 2, "mnist runs last --csv"),
         (["--sort", "size"], 2, "'size'"),
         (["--arch", "cnm"], 2, "Did you mean cnn?"),
         (["--recipe", "sprnt"], 2, "Did you mean sprint?"),

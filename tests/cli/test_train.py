@@ -43,10 +43,10 @@ def test_a_run_is_saved_and_the_next_commands_named(mnist: Mnist) -> None:
     assert "mnist eval runs/one\n" in result.stdout
     assert "mnist plot runs/one\n" in result.stdout
     for text in ("mlp: 42,310 parameters", "digits: 1,293 to train on, 144 to validate"):
-        assert text in result.stderr
-    assert len(re.findall(r"^ +\d/2 ", result.stderr, re.MULTILINE)) == 2
-    assert "\x1b" not in result.stdout + result.stderr
-    assert "\r" not in result.stderr
+        assert text in result.stdout
+    assert len(re.findall(r"^ +\d/2 ", result.stdout, re.MULTILINE)) == 2
+    assert not {"\x1b", "\r"} & {*result.stdout}
+    assert result.stderr == ""
 
 
 def test_the_next_command_names_the_data_directory(mnist: Mnist) -> None:

@@ -196,9 +196,9 @@ def test_two_processes_train_one_multi_run(fork_server: ForkServer) -> None:
 
 def test_seeds_print_a_header_a_line_per_run_and_a_table(mnist: Mnist) -> None:
     result = mnist(*command("--seeds", "2", epochs=2))
-    assert result.stderr.count("network    mlp:") == 1
-    assert "2 seeds, 0 to 1, in runs/many" in result.stderr
-    lines = re.findall(r"^run (\d/2), (seed-\d): ", result.stderr, re.MULTILINE)
+    assert result.stdout.count("network    mlp:") == 1
+    assert "2 seeds, 0 to 1, in runs/many" in result.stdout
+    lines = re.findall(r"^run (\d/2), (seed-\d): ", result.stdout, re.MULTILINE)
     assert lines == [("1/2", "seed-0"), ("2/2", "seed-1")]
     rows = re.findall(r"^(seed-\d) +2 +[\d.]+ % +[\d.]+ +\d +", result.stdout, re.MULTILINE)
     assert rows == ["seed-0", "seed-1"]

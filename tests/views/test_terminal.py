@@ -1,7 +1,9 @@
 """Output in a pseudo-terminal, in a pipe, and without color."""
 
 import re
+import shlex
 import sys
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -15,10 +17,10 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def run_python_in_terminal(arguments: str, *, columns: int) -> str:
-    """Everything that a fresh Python process sends to a terminal."""
+    """Everything that a fresh Python process sends to a terminal; a shell redirects the rest."""
     child = pexpect.spawn(
-        sys.executable,
-        ["-m", "mnistcli", *arguments.split()],
+        "/bin/sh",
+        ["-c", f"{shlex.quote(sys.executable)} -m mnistcli {arguments}"],
         env=environment(),
         dimensions=(24, columns),
         timeout=120,
@@ -55,6 +57,17 @@ def test_a_fresh_process_in_a_terminal_gets_them_too() -> None:
     check_training(run_python_in_terminal(COMMAND, columns=80), 80)
 
 
+@pytest.mark.slow
+def test_a_log_gets_the_header_and_the_rows_while_the_terminal_shows_the_bar() -> None:
+    shown = run_python_in_terminal(f"{COMMAND} > log.txt", columns=80)
+    assert re.search(r"━.*img/s", shown)
+    assert "val acc" not in shown
+    log = Path("log.txt").read_text()
+    assert log.startswith("network    cnn: 26,698 parameters")
+    assert len(re.findall(r"^ +\d/3 .* s$", log, re.MULTILINE)) == 3
+    assert not {"\x1b", "\r", "━"} & {*log}
+
+
 def test_no_color_is_respected(terminal: Terminal) -> None:
     output = terminal("summary --arch cnn", NO_COLOR="1")
     assert "26,698" in output
@@ -78,8 +91,8 @@ def test_a_pipe_gets_plain_lines(fork_server: ForkServer) -> None:
     result = fork_server.start(*COMMAND.split(), environ=environment()).wait()
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout + result.stderr
-    assert "\r" not in result.stderr
-    assert len(re.findall(r"^ +\d/3 .* s$", result.stderr, re.MULTILINE)) == 3
+    assert "\r" not in result.stdout
+    assert len(re.findall(r"^ +\d/3 .* s$", result.stdout, re.MULTILINE)) == 3
     assert "━" not in result.stderr
     assert "loading" not in result.stderr
 
