@@ -1,6 +1,6 @@
-"""The filters and feature maps of a trained network.
+"""The filters, feature maps and last activations of a trained network.
 
-Shapes: N units, C channels, H rows, W columns.
+Shapes: N units or images, C channels, H rows, W columns, D values.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mnistcli.data.batches import evaluation_batches
 from mnistcli.data.normalization import normalize
 from mnistcli.errors import SettingsError
 from mnistcli.runs.checkpoint import LoadedModel
@@ -70,6 +71,29 @@ def feature_maps(loaded: LoadedModel, image_HW: Tensor) -> list[ConvolutionOutpu
         ConvolutionOutput(f"convolution {number}", output_NCHW[0].clamp(min=0).numpy())
         for number, output_NCHW in enumerate(outputs, start=1)
     ]
+
+
+@torch.inference_mode()
+def last_activations(
+    loaded: LoadedModel, images_NHW: Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What the last linear layer is given, float32 (N, D), and the predictions, int64 (N,).
+
+    `images_NHW` are uint8, on the CPU.
+    """
+    *_, last = (layer for layer in loaded.network.modules() if isinstance(layer, nn.Linear))
+    inputs: list[Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    try:
+        predicted_N = torch.cat(
+            [
+                loaded.network(normalize(batch_NHW, loaded.normalization)).argmax(dim=1)
+                for batch_NHW in evaluation_batches(images_NHW)
+            ]
+        )
+    finally:
+        hook.remove()
+    return np.asarray(torch.cat(inputs).numpy()), np.asarray(predicted_N.numpy())
 
 
 @contextmanager

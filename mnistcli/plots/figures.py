@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from mnistcli.plots.calibration import calibration
     from mnistcli.plots.confusion import confusion
     from mnistcli.plots.curves import curves, seeds
+    from mnistcli.plots.embedding import embedding
     from mnistcli.plots.features import features
     from mnistcli.plots.filters import filters
     from mnistcli.plots.mistakes import mistakes
+    from mnistcli.plots.saliency import saliency
     from mnistcli.plots.samples import samples
     from mnistcli.plots.tradeoffs import frontier, time
 else:
@@ -30,10 +32,12 @@ __all__ = [
     "calibration",
     "confusion",
     "curves",
+    "embedding",
     "features",
     "filters",
     "frontier",
     "mistakes",
+    "saliency",
     "samples",
     "seeds",
     "time",

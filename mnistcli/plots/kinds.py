@@ -57,6 +57,16 @@ KINDS: dict[str, PlotKind] = {
             options=("first",),
         ),
         PlotKind(
+            "saliency",
+            "the pixels behind these mistakes",
+            "mnistcli.plots.saliency:draw_saliency",
+        ),
+        PlotKind(
+            "embedding",
+            "images as the last layer sees them, by t-SNE",
+            "mnistcli.plots.embedding:draw_embedding",
+        ),
+        PlotKind(
             "calibration",
             "accuracy against confidence",
             "mnistcli.plots.calibration:draw_calibration",

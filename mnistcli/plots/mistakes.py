@@ -53,23 +53,28 @@ def mistakes(score: Score, examples: Examples, *, num: int = 25, first: int = 0)
         message = f"None of {score.num_errors:,} mistakes is shown."
         return empty_figure(title, message if score.num_errors else "No mistakes.")
     classes = [each.name for each in score.classes]
-    superlative = "The most" if len(shown) == 1 else f"The {len(shown)} most"
-    which = f"{superlative} confident of {score.num_errors:,} mistakes"
-    if len(shown) == score.num_errors:
-        which = "All mistakes"
-    elif first:
-        last = first + len(shown)
-        which = f"Mistakes {first + 1:,} to {last:,} of {score.num_errors:,} by confidence"
     return image_grid(
         examples.images_NHW.numpy()[[mistake.index for mistake in shown]],
         [f"{classes[mistake.label]} → {classes[mistake.predicted]}" for mistake in shown],
-        heading=f"{title}\n{which}: true → predicted",
+        heading=f"{title}\n{describe_selection(score, len(shown), first)}: true → predicted",
         max_columns=6,
-        notes=[_probabilities(mistake, classes) for mistake in shown],
+        notes=[note_probabilities(mistake, classes) for mistake in shown],
     )
 
 
-def _probabilities(mistake: Mistake, classes: list[str]) -> list[str]:
+def describe_selection(score: Score, num_shown: int, first: int = 0) -> str:
+    """Which of the mistakes are shown: "The 25 most confident of 48 mistakes"."""
+    if num_shown == score.num_errors:
+        return "All mistakes"
+    if first:
+        last = first + num_shown
+        return f"Mistakes {first + 1:,} to {last:,} of {score.num_errors:,} by confidence"
+    superlative = "The most" if num_shown == 1 else f"The {num_shown} most"
+    return f"{superlative} confident of {score.num_errors:,} mistakes"
+
+
+def note_probabilities(mistake: Mistake, classes: list[str]) -> list[str]:
+    """The probabilities of the predicted and of the true class, each with its name."""
     return [
         f"{classes[mistake.predicted]}  {_format_probability(mistake.probability)}",
         f"{classes[mistake.label]}  {_format_probability(mistake.label_probability)}",

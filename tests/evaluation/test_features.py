@@ -11,8 +11,9 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 from mnistcli.config.recipes import get_recipe
+from mnistcli.data.normalization import normalize
 from mnistcli.errors import SettingsError
-from mnistcli.evaluation.features import feature_maps, first_filters
+from mnistcli.evaluation.features import feature_maps, first_filters, last_activations
 from mnistcli.models.registry import build_network, get_architecture
 from mnistcli.runs.checkpoint import LoadedModel, load_checkpoint
 
@@ -111,3 +112,20 @@ def test_a_network_without_convolutions_has_no_maps(loaded: LoadedModel) -> None
     with pytest.raises(SettingsError, match="has no feature maps") as refused:
         feature_maps(with_recipe(loaded, "mlp-50-50"), IMAGE_HW)
     assert "--kind filters" in refused.value.fix
+
+
+@pytest.mark.parametrize(
+    ("recipe", "num_values"),
+    [("mlp-50-50", 50), ("cnn-26k", 32), ("cnn-linear", 1024), ("cnn-small", 4), ("ann", 256)],
+)
+def test_the_last_layer_turns_the_last_activations_into_logits(
+    loaded: LoadedModel, recipe: str, num_values: int
+) -> None:
+    loaded = with_recipe(loaded, recipe)
+    images_NHW = torch.stack([IMAGE_HW, IMAGE_HW.T, 255 - IMAGE_HW])
+    activations_ND, predicted_N = last_activations(loaded, images_NHW)
+    assert activations_ND.shape == (3, num_values)
+    *_, last = (layer for layer in loaded.network.modules() if isinstance(layer, nn.Linear))
+    logits_NK = loaded.network(normalize(images_NHW, loaded.normalization))
+    assert_allclose(last(torch.from_numpy(activations_ND)).numpy(), logits_NK.numpy(), atol=1e-5)
+    assert predicted_N.tolist() == logits_NK.argmax(dim=1).tolist()

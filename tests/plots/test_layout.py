@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from mnistcli.config.settings import Augmentation
+from mnistcli.data.examples import Examples
 from mnistcli.evaluation.pareto import TradeoffPoint
 from mnistcli.plots import figures
 from mnistcli.plots.tradeoffs import draw_points
@@ -32,6 +33,15 @@ def deep_network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 128, 3), nn.ReLU(), nn.Conv2d(128, 20, 3), nn.ReLU())
 
 
+def striped_examples(num: int) -> Examples:
+    """Images of the classes 0, 1, 2 …, each a stripe at the height of its class, and noise."""
+    examples = make_examples(num)
+    images_NHW = examples.images_NHW // 32
+    for image_HW, label in zip(images_NHW, examples.labels_N.tolist(), strict=True):
+        image_HW[2 * label : 2 * label + 2] = 255
+    return Examples(images_NHW, examples.labels_N)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "one run": lambda: figures.curves({"five/seed-0": saturating_history(10)}),
     "one epoch": lambda: figures.curves({"a": saturating_history(1)}),
@@ -49,6 +59,16 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "calibration": lambda: figures.calibration(confusion_score(COUNTS_KK, run="net " * 30)),
     "mistakes": lambda: figures.mistakes(mistakes_score(912, CLOTHES), make_examples(912)),
     "one mistake": lambda: figures.mistakes(mistakes_score(1, CLOTHES), make_examples(1)),
+    "saliency": lambda: figures.saliency(
+        make_model(nn.Sequential(nn.Flatten(), nn.Linear(784, 10))),
+        mistakes_score(30, CLOTHES),
+        make_examples(30),
+    ),
+    "embedding": lambda: figures.embedding(
+        make_model(nn.Sequential(nn.Flatten(), nn.Linear(784, 10))),
+        striped_examples(100),
+        what="fashion-mnist, test " * 5,
+    ),
     "samples": lambda: figures.samples(make_examples(30), dataset="fashion-mnist"),
     "augmented": lambda: figures.augmented(
         make_examples(3), Augmentation(), dataset="fashion-mnist"

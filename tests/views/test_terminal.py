@@ -1,7 +1,6 @@
 """Output in a pseudo-terminal, in a pipe, and without color."""
 
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -17,10 +16,10 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def run_python_in_terminal(arguments: str, *, columns: int) -> str:
-    """Everything that a fresh Python process sends to a terminal; a shell redirects the rest."""
+    """Everything that a fresh Python process sends to a terminal."""
     child = pexpect.spawn(
-        "/bin/sh",
-        ["-c", f"{shlex.quote(sys.executable)} -m mnistcli {arguments}"],
+        sys.executable,
+        ["-m", "mnistcli", *arguments.split()],
         env=environment(),
         dimensions=(24, columns),
         timeout=120,
@@ -57,9 +56,12 @@ def test_a_fresh_process_in_a_terminal_gets_them_too() -> None:
     check_training(run_python_in_terminal(COMMAND, columns=80), 80)
 
 
-@pytest.mark.slow
-def test_a_log_gets_the_header_and_the_rows_while_the_terminal_shows_the_bar() -> None:
-    shown = run_python_in_terminal(f"{COMMAND} > log.txt", columns=80)
+def test_a_log_gets_the_header_and_the_rows_while_the_terminal_shows_the_bar(
+    fork_server: ForkServer,
+) -> None:
+    shown = fork_server.run_in_terminal(
+        *COMMAND.split(), columns=80, environ=environment(), stdout=Path("log.txt")
+    )
     assert re.search(r"━.*img/s", shown)
     assert "val acc" not in shown
     log = Path("log.txt").read_text()
@@ -146,6 +148,6 @@ def test_the_time_is_estimated_before_the_training(mnist: Mnist) -> None:
         (("--seeds", "2"), "about"),
     ):
         result = mnist(*command, *more)
-        before, _, _ = result.stderr.partition("\n\n")
+        before, _, _ = result.stdout.partition("\n\n")
         line = r"^time +{} \d+ (seconds?|minutes|hours) on this machine \(from three trial steps\)$"
-        assert re.search(line.format(words), before, re.MULTILINE), result.stderr
+        assert re.search(line.format(words), before, re.MULTILINE), result.stdout
