@@ -83,10 +83,11 @@ def plot(
         typer.Option(
             "--output",
             "-o",
-            help="A .png, .svg or .pdf file; - writes a PNG to stdout.",
+            help="A .png, .svg or .pdf file, or .html for report; - writes to stdout (a PNG or "
+            "the page).",
             metavar="FILE",
-            show_default="KIND.png in the directory of the run or multi-run, KIND-NAMES.png in "
-            "that of the runs",
+            show_default="KIND.png (report: .html) in the directory of the run or multi-run, "
+            "KIND-NAMES.png in that of the runs",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -117,7 +118,7 @@ def plot(
     json: Json = False,
     quiet: Annotated[bool, quiet_option("the file's name")] = False,
 ) -> None:
-    """Draw learning curves, mistakes, images, weights or trade-offs of runs.
+    """Draw learning curves, mistakes, images, weights or trade-offs of runs, or report on one.
 
     Runs that differ in seed or fold alone are drawn as their mean with its standard deviation.
     Scores are those that `mnist eval` has saved; a run without one is evaluated first.
@@ -125,6 +126,7 @@ def plot(
     Examples:
     $ mnist plot
     $ mnist plot runs/quick runs/slow -o curves.svg
+    $ mnist plot last --kind report
     $ mnist plot last --kind mistakes -o - > mistakes.png
     """
     _import_matplotlib()
@@ -145,7 +147,7 @@ def plot(
             fix="Leave one of them out, or write to a file: -o FILE",
         )
     if output and output != "-":
-        pick_format(Path(output))
+        pick_format(Path(output), formats=plot_kind.formats)
     if not names and plot_kind.unnamed == "newest":
         needs_run = plot_kind.required_file == "metrics.csv"
         names = typed = [str(default_checkpoint(out, action="drawing", needs_run=needs_run))]
@@ -161,12 +163,12 @@ def plot(
         evaluate=partial(_evaluate, dataset=dataset, split=eval_split, data_dir=data_dir),
         report_omission=lambda problem: print_note(f"Left out: {problem}"),
     )
-    figure = draw(plot_kind, inputs)
+    drawn = draw(plot_kind, inputs)
     if output == "-":
-        save(figure, sys.stdout.buffer, format="png")
+        save(drawn, sys.stdout.buffer)
         return
     target = Path(output) if output else _default_file(plot_kind, typed, out)
-    save(figure, target)
+    save(drawn, target)
     show_plot_path(target, as_json=json, quiet=quiet)
 
 
@@ -200,13 +202,14 @@ def _default_file(kind: PlotKind, names: list[str], out: Path) -> Path:
     """Where a plot of `names`, as typed, is written: beside what it shows."""
     from mnistcli.runs.find import find_multirun, find_run
 
-    file = Path(f"{kind.name}.png")
+    suffix = kind.formats[0]
+    file = Path(f"{kind.name}.{suffix}")
     if not names:
         return out / file if kind.unnamed == "all" else file
     if len(names) > 1:
         most, rest = names[:MAX_NAMES_IN_FILE], len(names) - MAX_NAMES_IN_FILE
         labels = [_file_label(name) for name in most] + ([f"{rest}-more"] if rest > 0 else [])
-        return (out if out.is_dir() else Path()) / f"{kind.name}-{'-'.join(labels)}.png"
+        return (out if out.is_dir() else Path()) / f"{kind.name}-{'-'.join(labels)}.{suffix}"
     (name,) = names
     if Path(name).is_file() or not (Path(name).is_dir() or (out / name).is_dir() or name == "last"):
         return file  # a checkpoint: its directory may be that of the package

@@ -137,9 +137,15 @@ def list_runs(
 
     sort = require_known("order", sort, ORDERS)
     if name is not None:
-        filters = {"--recipe": recipe, "--arch": arch, "--dataset": dataset}
-        filters |= {"--max-params": max_params, "--min-accuracy": min_accuracy}
-        _check_no_filters(name, {"--best": best or None, **filters})
+        filters = {
+            "--best": best or None,
+            "--recipe": recipe,
+            "--arch": arch,
+            "--dataset": dataset,
+            "--max-params": max_params,
+            "--min-accuracy": min_accuracy,
+        }
+        _check_no_filters(name, filters)
         _show_run(name, out, as_csv=csv, as_json=json, quiet=quiet)
         return
     if csv:

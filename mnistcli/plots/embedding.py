@@ -111,10 +111,12 @@ def _draw_points(
         own_N2 = points_N2[labels_N == label]
         if not len(own_N2):
             continue
-        ax.scatter(*own_N2.T, s=7, color=COLORS[label], linewidths=0, alpha=0.8, label=name)
+        x_N, y_N = own_N2.T
+        ax.scatter(x_N, y_N, s=7, color=COLORS[label], linewidths=0, alpha=0.8, label=name)
         halo = [withStroke(linewidth=3, foreground="white")]
-        place = np.median(own_N2, axis=0)
-        ax.text(*place, name, size=12, weight="bold", path_effects=halo, zorder=4, **CENTERED)
+        style = {"size": 12, "weight": "bold", "path_effects": halo, "zorder": 4, **CENTERED}
+        ax.text(float(np.median(x_N)), float(np.median(y_N)), name, **style)
     wrong_N = labels_N != predicted_N
-    label = f"misclassified: {wrong_N.sum():,}"
-    ax.scatter(*points_N2[wrong_N].T, s=26, marker="x", color=INK, lw=1, label=label, zorder=3)
+    x_N, y_N = points_N2[wrong_N].T
+    crosses = f"misclassified: {wrong_N.sum():,}"
+    ax.scatter(x_N, y_N, s=26, marker="x", color=INK, lw=1, label=crosses, zorder=3)

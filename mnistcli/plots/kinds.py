@@ -6,12 +6,14 @@ loads the module of one kind.
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mnistcli.plots.inputs import PlotInputs
+
+FORMATS: Final = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,13 @@ class PlotKind:
     Attributes:
         name: what `--kind` calls it.
         summary: completes its name on the help page.
-        function: "module:function"; takes a `PlotInputs`, returns a matplotlib figure.
+        function: "module:function"; takes a `PlotInputs`, returns a matplotlib figure, or the text
+            of a page.
         unnamed: what is drawn if no run is named: the newest run, all runs, or a data set alone.
         multiple: whether one figure can show more than one run.
         required_file: the file of a run that the plot cannot do without.
         options: those of `--first` and `--beside` that it takes.
+        formats: of its file, the default first.
     """
 
     name: str
@@ -35,6 +39,7 @@ class PlotKind:
     multiple: bool = False
     required_file: str = "best.pth"
     options: tuple[Literal["first", "beside"], ...] = ()
+    formats: tuple[str, ...] = FORMATS
 
 
 KINDS: dict[str, PlotKind] = {
@@ -107,12 +112,18 @@ KINDS: dict[str, PlotKind] = {
             unnamed="all",
             multiple=True,
         ),
+        PlotKind(
+            "report",
+            "one HTML page with all about a run",
+            "mnistcli.plots.report:draw_report",
+            formats=("html",),
+        ),
     )
 }
 
 
-def draw(kind: PlotKind, inputs: "PlotInputs") -> "Figure":
-    """The figure of `kind`; raises the MnistError of whatever it cannot be drawn from."""
+def draw(kind: PlotKind, inputs: "PlotInputs") -> "Figure | str":
+    """The figure or page of `kind`; raises the MnistError of whatever it cannot be drawn from."""
     module_name, function_name = kind.function.split(":")
-    figure: Figure = getattr(import_module(module_name), function_name)(inputs)
-    return figure
+    drawn: Figure | str = getattr(import_module(module_name), function_name)(inputs)
+    return drawn

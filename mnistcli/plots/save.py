@@ -1,60 +1,79 @@
-"""Writes figures as PNG, SVG or PDF files, with the same bytes every time."""
+"""Writes figures as PNG, SVG or PDF files, and pages as HTML, with the same bytes every time."""
 
 import io
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from mnistcli.errors import RunError, SettingsError
+from mnistcli.plots.kinds import FORMATS
 from mnistcli.plots.style import STYLE
 from mnistcli.system.files import write_atomically
 
-FORMATS: Final = ("png", "svg", "pdf")
 
-
-def pick_format(target: Path | BinaryIO, *, format: str | None = None) -> str:  # noqa: A002
-    """`format`, or else the suffix of a path, or else "png" for a stream.
+def pick_format(
+    target: Path | BinaryIO,
+    *,
+    format: str | None = None,  # noqa: A002
+    formats: Sequence[str] = FORMATS,
+) -> str:
+    """`format`, or else the suffix of a path, or else the first of `formats` for a stream.
 
     Raises:
-        SettingsError: it is not one of `FORMATS`.
+        SettingsError: it is not one of `formats`.
     """
-    suffix = target.suffix[1:] if isinstance(target, Path) else "png"
+    suffix = target.suffix[1:] if isinstance(target, Path) else formats[0]
     chosen = (suffix if format is None else format).lower()
-    if chosen in FORMATS:
+    if chosen in formats:
         return chosen
+    what = "Plots are" if formats == FORMATS else "This page is"
     raise SettingsError(
         f"Cannot write '{chosen}' files." if chosen else f"'{target}' has no format.",
-        why="Plots are written as png, svg or pdf.",
-        fix="End the file name in .png, .svg or .pdf.",
+        why=f"{what} written as {_join_names(formats)}.",
+        fix=f"End the file name in {_join_names([f'.{each}' for each in formats])}.",
     )
 
 
-@mpl.rc_context(STYLE)
-def save(figure: Figure, target: Path | BinaryIO, *, format: str | None = None) -> None:  # noqa: A002
-    """Write a figure as png (200 dpi), svg or pdf; the same figure gives the same bytes.
+def _join_names(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
-    A file is replaced atomically. `pick_format` chooses the format.
+
+@mpl.rc_context(STYLE)
+def save(drawn: Figure | str, target: Path | BinaryIO, *, format: str | None = None) -> None:  # noqa: A002
+    """Write a figure as png (200 dpi), svg or pdf, with the same bytes every time; a page as text.
+
+    A file is replaced atomically. `pick_format` chooses the format of a figure.
 
     Raises:
         SettingsError: the format is not one of `FORMATS`.
         RunError: the target cannot be written.
     """
-    chosen = pick_format(target, format=format)
+    if isinstance(drawn, str):
+        content = drawn.encode()
+    else:
+        content = _render(drawn, pick_format(target, format=format))
+    try:
+        if isinstance(target, Path):
+            write_atomically(target, lambda handle: handle.write(content))
+        else:
+            target.write(content)
+            target.flush()
+    except OSError as error:
+        raise _unwritable_error(target, error) from error
+
+
+def _render(figure: Figure, chosen: str) -> bytes:
+    """The content of a file in a chosen format."""
     # Dates would change the bytes. Through memory, because PDF needs a stream that can seek.
     undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     content = io.BytesIO()
     figure.savefig(content, format=chosen, dpi=200, metadata=undated[chosen])
-    try:
-        if isinstance(target, Path):
-            write_atomically(target, lambda handle: handle.write(content.getvalue()))
-        else:
-            target.write(content.getvalue())
-            target.flush()
-    except OSError as error:
-        raise _unwritable_error(target, error) from error
+    return content.getvalue()
 
 
 def _unwritable_error(target: Path | BinaryIO, error: OSError) -> RunError:

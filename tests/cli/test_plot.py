@@ -43,7 +43,7 @@ def draw_svg(mnist: Mnist, *arguments: str | Path) -> str:
     return Path("x.svg").read_text()
 
 
-@pytest.mark.parametrize("kind", [name for name in KINDS if name != "augmented"])
+@pytest.mark.parametrize("kind", [name for name in KINDS if name not in ("augmented", "report")])
 def test_each_kind_is_drawn_in_the_directory_of_its_run(mnist: Mnist, run: Path, kind: str) -> None:
     result = mnist("plot", "mine", "--kind", kind)
     file = Path("runs/mine", f"{kind}.png")
@@ -51,6 +51,16 @@ def test_each_kind_is_drawn_in_the_directory_of_its_run(mnist: Mnist, run: Path,
     with Image.open(file) as picture:
         # Of one run, a trade-off is a sentence.
         assert min(picture.size) > (150 if KINDS[kind].unnamed == "all" else 300)
+
+
+def test_a_report_is_written_beside_its_run_or_to_stdout(mnist: Mnist, run: Path) -> None:
+    result = mnist("plot", "mine", "--kind", "report")
+    assert (result.exit_code, result.stdout) == (0, "Drew runs/mine/report.html\n"), result.stderr
+    page = Path("runs/mine/report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert mnist("plot", "mine", "--kind", "report", "-o", "-").stdout == page
+    shutil.copy(run / "best.pth", "alone.pth")
+    assert mnist("plot", "alone.pth", "--kind", "report").exit_code == 3
 
 
 def test_help_names_every_kind(mnist: Mnist) -> None:
@@ -278,6 +288,9 @@ def test_filters_need_no_data(mnist: Mnist, run: Path) -> None:
         (["--kind", "samples", "--data-dir", "none"], 3, "mnist download"),
         (["--kind", "samples", "--dataset", "digits", "-o", "x.gif"], 2, ".png, .svg or .pdf"),
         (["--kind", "samples", "--dataset", "digits", "-o", "no/x.png"], 1, "no/x.png"),
+        (["--kind", "report", "-o", "x.pdf"], 2, ".html"),
+        (["a", "b", "--kind", "report"], 2, "report is drawn from one run"),
+        (["x.pth", "--kind", "saliency"], 3, "x.pth"),
     ],
 )
 def test_what_cannot_be_drawn_is_an_error(
