@@ -125,7 +125,6 @@ def plot(
 
     Examples:
     $ mnist plot
-    $ mnist plot runs/quick runs/slow -o curves.svg
     $ mnist plot last --kind report
     $ mnist plot last --kind mistakes -o - > mistakes.png
     """

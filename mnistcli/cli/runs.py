@@ -122,7 +122,6 @@ def list_runs(
     and, as in training, the table of its epochs.
 
     Examples:
-    $ mnist runs
     $ mnist runs --sort accuracy --max-params 8000
     $ mnist runs last
     $ mnist runs last --csv > epochs.csv

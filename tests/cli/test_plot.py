@@ -60,7 +60,7 @@ def test_a_report_is_written_beside_its_run_or_to_stdout(mnist: Mnist, run: Path
     assert page.startswith("<!doctype html>")
     assert mnist("plot", "mine", "--kind", "report", "-o", "-").stdout == page
     shutil.copy(run / "best.pth", "alone.pth")
-    assert mnist("plot", "alone.pth", "--kind", "report").exit_code == 3
+    assert mnist("plot", "alone.pth", "--kind", "report").exit_code == 2
 
 
 def test_help_names_every_kind(mnist: Mnist) -> None:
