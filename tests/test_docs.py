@@ -47,6 +47,7 @@ def test_every_documented_command_works(
     """Run as typed, in a directory with the runs, pictures and data that the pages name."""
     monkeypatch.setitem(DATASETS, "mnist", small_mnist())
     monkeypatch.setattr("mnistcli.drawing.server.serve", lambda *_: None)  # it would never end
+    monkeypatch.setattr("mnistcli.drawing.server.url_for_others", lambda *_: None)  # uses a socket
     create_named_files(trained, line)
     words = shlex.split(line.partition(" > ")[0].replace("NAME", "mlp-50-50"))[1:]
     paths = [sorted(map(str, Path().glob(word))) if "*" in word else [word] for word in words]

@@ -50,7 +50,7 @@ def read_csv_rows(
         raise refuse(f"It cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if len(text) > MAX_CHARACTERS:
         raise refuse(f"It has more than {MAX_CHARACTERS:,} characters.")
-    if header and not set(columns) <= set(header):
+    if (header or rows) and not set(columns) <= set(header):
         raise refuse(f"Its first line is {shorten(', '.join(header))}.")
     if not rows:
         raise refuse("It has no rows.")
