@@ -98,7 +98,6 @@ def test_architectures_are_written_with_commas_or_spaces_or_repeated(
         ("plot --first -1", "at least 0, not -1"),
         ("train --epochs", "--epochs needs a value"),
         ("train-finder --nothing", "mnist train-finder --help"),
-        ("runs first", "mnist runs --help"),
         ("--nothing", "mnist --help"),
         ("plot x --out x.png", "--output x.png"),
         ("export x --out x.onnx", "--output x.onnx"),
