@@ -151,9 +151,9 @@ def test_several_processes_train_as_one_does(
 
 @pytest.mark.slow
 def test_torchrun_trains_one_run_that_one_process_writes_and_prints(mnist: Mnist) -> None:
-    out, err = wait(torchrun(2, *TRAIN, "--epochs", "3", "--name", "two"))
-    assert re.search("^processes +2", err, re.MULTILINE)
-    assert len(re.findall(r"^ +\d/3 ", err, re.MULTILINE)) == 3
+    out, _ = wait(torchrun(2, *TRAIN, "--epochs", "3", "--name", "two"))
+    assert re.search("^processes +2", out, re.MULTILINE)
+    assert len(re.findall(r"^ +\d/3 ", out, re.MULTILINE)) == 3
     assert out.count("Saved in runs/two\n") == 1
     assert mnist(*TRAIN, "--epochs", "3", "--name", "one").exit_code == 0
     names = [sorted(path.name for path in Path("runs", run).iterdir()) for run in ("one", "two")]
