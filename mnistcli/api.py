@@ -7,6 +7,7 @@ are MnistError.
 import copy
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from mnistcli.config.choices import DataSplit, EvalSplit, values
+from mnistcli.config.dataset_names import is_own_data, parse_dataset
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.corruptions import parse_corruptions
@@ -24,6 +26,7 @@ from mnistcli.evaluation.eval_data import load_eval_data
 from mnistcli.evaluation.evaluate import EvalOptions, Evaluation, check_options, evaluate_models
 from mnistcli.reading.batch import decode_data, no_digit_error, process_picture
 from mnistcli.reading.decode import encode_picture
+from mnistcli.reading.picture_data import read_picture_data
 from mnistcli.reading.predict import Prediction, load_networks, read_pictures
 from mnistcli.runs.checkpoint import LoadedModel, load_checkpoint, model_snapshot
 from mnistcli.runs.find import find_checkpoint, find_run
@@ -57,17 +60,27 @@ def configure(recipe: str | None = None, **changes: Any) -> TrainSettings:
 def load_examples(
     dataset: str = "mnist", split: DataSplit = "train", *, data_dir: AnyPath | None = None
 ) -> Examples:
-    """All training or test examples: images uint8 (N, 28, 28), labels int64 (N,) in 0..9.
+    """All training or test examples: images uint8 (N, 28, 28), labels int64 (N,).
 
-    "digits" comes with scikit-learn; get the others with `mnist download`.
+    "digits" comes with scikit-learn; get the others with `mnist download`. The path of a data set
+    of your own is a name too; if it has no test part, all images are in both splits.
 
     Raises:
         SettingsError: unknown data set or split.
         DataError: the data set is missing or damaged.
     """
-    source = get_dataset(dataset)
+    source = get_dataset(_prepare(dataset))
     known_split = cast("DataSplit", require_known("split", split, values(DataSplit)))
     return load_dataset(source, known_split, resolve_data_dir(data_dir, os.environ))
+
+
+def _prepare(dataset: str) -> str:
+    """The name of a data set, after the pictures of a user's own have been read."""
+    with suppress(ValueError):  # get_dataset explains what is wrong with a name
+        dataset = parse_dataset(dataset)
+        if is_own_data(dataset):
+            read_picture_data(dataset)
+    return dataset
 
 
 class Training:
@@ -97,6 +110,7 @@ class Training:
     ) -> None:
         keep_freed_memory()
         self.name = name or settings.recipe
+        _prepare(settings.dataset)
         self.plan = make_plan(settings)
         self.history: list[EpochResult] = []
         self._train, self._val = load_training_data(
@@ -186,8 +200,8 @@ def judge(
 
     Args:
         model: from a Training or from `load_model`.
-        dataset: another data set with the same classes.
-        split: "test", or "val" for the images held out in training.
+        dataset: another data set with the same classes, or the path of one.
+        split: "test", "val" for the images held out in training, or "train".
         tta: average the probabilities over 9 shifts of 0 or 1 px in each direction.
         calibrate: fit a temperature on the validation split and report its effect.
         corrupt: evaluate on corrupted images too: "rotate,noise", or "all".
@@ -202,7 +216,7 @@ def judge(
     split = cast("EvalSplit", require_known("split", split, values(EvalSplit)))
     corruptions = parse_corruptions(corrupt) if corrupt else ()
     options = EvalOptions(tta=tta, calibrate=calibrate, corruptions=corruptions)
-    chosen, name = pick_device(device), dataset or model.card.settings.dataset
+    chosen, name = pick_device(device), _prepare(dataset or model.card.settings.dataset)
     check_options([model], options, dataset=name, split=split)
     data = load_eval_data(
         [model],

@@ -179,8 +179,9 @@ def test_evaluating_a_network_does_not_change_it(trained: Path) -> None:
     before = [tensor.data_ptr() for tensor in model.network.parameters()]
     assert judge(model, split="val").score.num_images == 144
     assert [tensor.data_ptr() for tensor in model.network.parameters()] == before
-    with pytest.raises(SettingsError, match="'train'"):
-        judge(model, split="train")  # type: ignore[arg-type]
+    assert judge(model, split="train").score.num_images == 1293
+    with pytest.raises(SettingsError, match="'all'"):
+        judge(model, split="all")  # type: ignore[arg-type]
 
 
 def test_scores_are_compared_on_the_same_images_only(trained: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from mnistcli.cli.inputs import note_wait
 from mnistcli.cli.options import DATA, DataDir, Dataset, Json, quiet_option
+from mnistcli.errors import SettingsError
 
 
 def download(
@@ -62,6 +63,12 @@ def download(
     from mnistcli.views.download import download_progress, show_files
 
     selected = get_dataset("mnist" if dataset is None else dataset)
+    if selected.digest:
+        raise SettingsError(
+            f"{selected.title} cannot be downloaded.",
+            why="It is your own: it is read from where it is.",
+            fix=f"Train on it: mnist train --dataset {dataset}",
+        )
     on_wait = partial(note_wait, selected)
     folder = resolve_data_dir(data_dir, os.environ)
     if verify:

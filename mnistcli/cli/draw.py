@@ -81,7 +81,7 @@ def draw(
         from mnistcli.drawing.kept_pictures import open_kept
         from mnistcli.drawing.page_reader import PageReader
         from mnistcli.drawing.server import serve
-        from mnistcli.evaluation.eval_data import require_classes
+        from mnistcli.evaluation.eval_data import require_same_classes
         from mnistcli.reading.predict import load_networks
         from mnistcli.runs.checkpoint import BUNDLED, load_checkpoint
         from mnistcli.views.eval import checkpoint_names
@@ -90,7 +90,7 @@ def draw(
         torch.set_num_threads(1)
         models = [load_checkpoint(path) for path in paths]
         if len(models) > 1:
-            require_classes(models, models[0].card.settings.dataset)
+            require_same_classes(models)
         networks = load_networks(models)
         bundled = {path: name for name, path in BUNDLED.items()}
         names = checkpoint_names(

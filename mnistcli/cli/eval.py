@@ -15,6 +15,7 @@ from mnistcli.cli.options import (
     Json,
     Offline,
     Out,
+    Raw,
     Split,
     complete_from,
     complete_run,
@@ -80,6 +81,7 @@ def evaluate(
     device: Device = "auto",
     split: Split = "test",
     dataset: AnotherDataset = None,
+    raw: Raw = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -107,6 +109,7 @@ def evaluate(
         evaluate_checkpoints,
         find_checkpoints,
         parse_split,
+        prepare_option,
         store_score,
     )
     from mnistcli.data.corruptions import parse_corruptions
@@ -124,7 +127,7 @@ def evaluate(
     evaluations = evaluate_checkpoints(
         [load_checkpoint(path) for path in paths],
         EvalOptions(tta=tta, ensemble=ensemble, calibrate=calibrate, corruptions=corruptions),
-        dataset=dataset,
+        dataset=prepare_option(dataset, raw=raw),
         split=eval_split,
         data_dir=resolve_data_dir(data_dir, os.environ),
         offline=offline,

@@ -92,6 +92,7 @@ def export(
     export_format, weights_as = _check_usage(names, format_name, output, precision, main=main)
 
     from mnistcli.cli.inputs import default_checkpoint
+    from mnistcli.config.dataset_names import dataset_title, is_own_data
     from mnistcli.data.datasets import resolve_data_dir
     from mnistcli.export.export import check_target, export_network
     from mnistcli.export.proof import load_proof_images
@@ -110,7 +111,9 @@ def export(
     images = load_proof_images(loaded, folder)
     trained_on = loaded.card.settings.dataset
     if images.dataset != trained_on:
-        print_note(f"{trained_on} is not in {folder}: the proof uses scikit-learn's digits.")
+        where = "here" if is_own_data(trained_on) else f"in {folder}"
+        title = dataset_title(trained_on)
+        print_note(f"{title} is not {where}: the proof uses scikit-learn's digits.")
     exported = export_network(
         loaded,
         target,

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mnistcli.config.choices import EvalSplit, values
-from mnistcli.errors import RunError, require_known
+from mnistcli.errors import RunError, SettingsError, require_known, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mnistcli.data.datasets import Dataset
+    from mnistcli.evaluation.eval_data import EvalData
     from mnistcli.evaluation.evaluate import EvalOptions, Evaluation
     from mnistcli.evaluation.scores import Score
     from mnistcli.runs.checkpoint import LoadedModel
@@ -35,6 +36,50 @@ def ensure_downloaded(dataset: "Dataset", data_dir: Path, *, offline: bool) -> N
     with download_progress() as on_progress:
         on_wait = partial(note_wait, dataset)
         download_dataset(dataset, data_dir, on_progress=on_progress, on_wait=on_wait)
+
+
+def prepare_option(dataset: str | None, *, raw: bool) -> str | None:
+    """`prepare_dataset` of the option --dataset with --raw, if it is given."""
+    if dataset is None and raw:
+        raise SettingsError(
+            "--raw needs --dataset.",
+            why="It is for your own pictures.",
+            fix="Name them: --dataset PATH",
+        )
+    return prepare_dataset(dataset, raw=raw) if dataset else None
+
+
+def prepare_dataset(name: str, *, raw: bool = False) -> str:
+    """The name of a data set as settings hold it; the pictures of a user's own are read before.
+
+    Raises:
+        SettingsError: it is neither a known name nor a path, or `raw` and no pictures.
+        DataError: nothing is at the path, or none of its pictures can be read.
+    """
+    from mnistcli.config.dataset_names import KNOWN_DATASETS, RAW, is_own_data, parse_dataset
+
+    if raw and name in KNOWN_DATASETS:
+        raise SettingsError(
+            "--raw is for your own pictures.",
+            why=f"The images of {name} are always taken as they are.",
+            fix="Leave --raw out, or name your pictures: --dataset PATH",
+        )
+    if raw and not name.startswith(RAW):
+        name = f"{RAW}{name}"
+    try:
+        name = parse_dataset(name)
+    except ValueError:
+        raise unknown_name("data set", name, KNOWN_DATASETS) from None
+    if is_own_data(name):
+        from mnistcli.reading.picture_data import read_picture_data
+        from mnistcli.views.console import print_note
+        from mnistcli.views.progress import picture_progress
+
+        with picture_progress() as on_picture:
+            notes = read_picture_data(name, on_picture=on_picture)
+        for note in notes:
+            print_note(note)
+    return name
 
 
 def note_wait(dataset: "Dataset") -> None:
@@ -110,7 +155,7 @@ def evaluate_checkpoints(
 ) -> "list[Evaluation]":
     """Evaluate checkpoints on the same images, after downloading what is missing.
 
-    `dataset` is None for the data set that all were trained on.
+    `dataset` is as `prepare_dataset` returns it, or None for the one that all were trained on.
 
     Raises:
         SettingsError: there are no such images, or an option cannot be used on them.
@@ -126,18 +171,34 @@ def evaluate_checkpoints(
 
     keep_freed_memory()
     options, target = options or EvalOptions(), pick_device(device)
-    dataset = dataset or common_dataset(models)
+    dataset = dataset or prepare_dataset(common_dataset(models))
     check_options(models, options, dataset=dataset, split=split)
-    calibration_sets = [loaded.card.settings.dataset for loaded in models if options.calibrate]
-    for name in dict.fromkeys([dataset, *calibration_sets]):
+    calibration_sets = {loaded.card.settings.dataset for loaded in models if options.calibrate}
+    others = [prepare_dataset(name) for name in sorted(calibration_sets - {dataset})]
+    for name in (dataset, *others):
         ensure_downloaded(get_dataset(name), data_dir, offline=offline)
     data = load_eval_data(
         models, dataset=dataset, split=split, calibrate=options.calibrate, data_dir=data_dir
     )
+    if data.digest:
+        print_note(describe_own_test(data))
     if options.corruptions:
         num_sets = sum(len(corruption.amounts) for corruption in options.corruptions)
         print_note(f"Evaluating on {num_sets} corrupted copies of the images too.")
     return evaluate_models(models, data, options=options, device=target.value)
+
+
+def describe_own_test(data: "EvalData") -> str:
+    """Which images of a user's own data set are evaluated."""
+    from mnistcli.config.dataset_names import dataset_title
+    from mnistcli.data.datasets import get_dataset
+
+    title, num = dataset_title(data.dataset), f"{len(data.examples):,}"
+    if data.split != "test" or get_dataset(data.dataset).has_test_part:
+        return f"{title}: {num} {data.split} images."
+    if data.test_seed is None:
+        return f"{title} has no test part: all {num} images are evaluated."
+    return f"{title} has no test part: {num} images, held out by --seed {data.test_seed}."
 
 
 def store_score(score: "Score") -> None:

@@ -251,12 +251,16 @@ Ema = Annotated[
         panel=TRAINING,
     ),
 ]
+DATASET_HELP = (
+    f"The data set: {', '.join(values(DatasetName))}, or the path of your own (CSV, directories of "
+    "pictures, .npz, IDX)."
+)
 Dataset = Annotated[
     Text,
     setting(
         "--dataset",
         "-d",
-        help=f"The data set: {one_of(DatasetName)}",
+        help=DATASET_HELP,
         choice=DatasetName,
         panel=DATA,
         default="mnist",
@@ -268,10 +272,18 @@ AnotherDataset = Annotated[
     setting(
         "--dataset",
         "-d",
-        help=f"The data set: {one_of(DatasetName)}",
+        help=DATASET_HELP,
         choice=DatasetName,
         panel=DATA,
         default="the one it was trained on",
+    ),
+]
+Raw = Annotated[
+    bool,
+    typer.Option(
+        "--raw",
+        help="Take your own pictures of 28x28 pixels as they are: light on dark.",
+        rich_help_panel=DATA,
     ),
 ]
 DataDir = Annotated[
@@ -320,7 +332,7 @@ Split = Annotated[
     str,
     typer.Option(
         "--split",
-        help="test, or val: the images held out in training.",
+        help="test; val: the images held out in training; train: those trained on.",
         metavar="NAME",
         rich_help_panel=DATA,
         autocompletion=complete_from(values(EvalSplit)),

@@ -18,6 +18,7 @@ from mnistcli.cli.inputs import (
     evaluate_checkpoints,
     expand_run_names,
     parse_split,
+    prepare_option,
     store_score,
 )
 from mnistcli.cli.options import (
@@ -28,6 +29,7 @@ from mnistcli.cli.options import (
     DataDir,
     Json,
     Out,
+    Raw,
     Split,
     complete_from,
     complete_run,
@@ -113,6 +115,7 @@ def plot(
     checkpoint: CheckpointOption = None,
     split: Split = "test",
     dataset: AnotherDataset = None,
+    raw: Raw = False,
     data_dir: DataDir = None,
     out: Out = Path("runs"),
     json: Json = False,
@@ -151,6 +154,7 @@ def plot(
         needs_run = plot_kind.required_file == "metrics.csv"
         names = typed = [str(default_checkpoint(out, action="drawing", needs_run=needs_run))]
     eval_split = parse_split(split)
+    dataset = prepare_option(dataset, raw=raw)
     inputs = PlotInputs(
         names=names,
         out=out,
@@ -226,11 +230,12 @@ def _evaluate(
     model: "LoadedModel", *, dataset: str | None, split: EvalSplit, data_dir: Path | None
 ) -> "Score":
     """Evaluate a checkpoint that has no saved score, and save it in its run."""
+    from mnistcli.config.dataset_names import dataset_title
     from mnistcli.data.datasets import resolve_data_dir
     from mnistcli.views.console import print_note
 
-    dataset = dataset or model.card.settings.dataset
-    print_note(f"{model.path} has no score on {split} images of {dataset}: evaluating it.")
+    title = dataset_title(dataset or model.card.settings.dataset)
+    print_note(f"{model.path} has no score on {split} images of {title}: evaluating it.")
     data_dir = resolve_data_dir(data_dir, os.environ)
     (evaluation,) = evaluate_checkpoints(
         [model], dataset=dataset, split=split, data_dir=data_dir, offline=True

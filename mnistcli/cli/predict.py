@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.cli.inputs import find_checkpoints
+from mnistcli.cli.inputs import default_checkpoint, find_checkpoints
 from mnistcli.cli.options import OUTPUT, Json, Out, complete_run, quiet_option
 from mnistcli.errors import DataError, SettingsError
 
@@ -61,7 +61,7 @@ def predict(
             help="How many classes to show for a single digit, most probable first.",
             metavar="N",
             min=1,
-            max=10,
+            max=62,
             rich_help_panel=OUTPUT,
         ),
     ] = 3,
@@ -91,6 +91,16 @@ def predict(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            "--submission",
+            help="Write the classes of the images in one CSV file as Kaggle's Digit Recognizer "
+            "takes them (ImageId,Label).",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     out: Out = Path("runs"),
     json: Json = False,
     as_csv: Annotated[
@@ -112,6 +122,23 @@ def predict(
     $ mnist predict photo.jpg -c runs/quick --show
     $ mnist predict scans --recursive --labels scans/labels.csv
     """
+    if submission:
+        excluded = {
+            "--demo": demo,
+            "--single": single,
+            "--recursive": recursive,
+            "--labels": label_file,
+            "--show": show,
+            "--save-input": save_input,
+            "--annotate": annotate,
+            "--csv": as_csv,
+        }
+        tables = pictures or []
+        _check_submission(tables, submission, [name for name, given in excluded.items() if given])
+        _write_submission(
+            Path(tables[0]), submission, checkpoints or [], out, as_json=json, quiet=quiet
+        )
+        return
     if not pictures and not demo:
         raise SettingsError(
             "No picture was named.",
@@ -162,14 +189,14 @@ def predict(
         torch.set_num_threads(1)
     models = [load_checkpoint(path) for path in paths]
 
-    from mnistcli.evaluation.eval_data import require_classes
+    from mnistcli.evaluation.eval_data import require_same_classes
     from mnistcli.reading.annotate import save_annotated
     from mnistcli.reading.digit import save_digits
     from mnistcli.reading.predict import load_networks, read_pictures
     from mnistcli.views.predict import PredictReport
 
     if len(models) > 1:
-        require_classes(models, models[0].card.settings.dataset)
+        require_same_classes(models)
     networks = load_networks(models)
     if labels and label_file:
         require_readable(labels, networks.reader.card.classes, label_file)
@@ -197,6 +224,65 @@ def predict(
         report.print_score()
     if errors:
         raise typer.Exit(DataError.exit_code)
+
+
+def _check_submission(files: list[str], target: Path, others: list[str]) -> None:
+    """Raise SettingsError unless --submission can be written to `target`."""
+    if others:
+        raise SettingsError(
+            f"{others[0]} cannot be used with --submission.",
+            why="A submission is made of a table of images, not of pictures.",
+            fix="Leave one of them out.",
+        )
+    if len(files) != 1:
+        raise SettingsError(
+            "--submission works for one CSV file only.",
+            why=f"{len(files):,} files were named.",
+            fix="Name one: mnist predict test.csv -c RUN --submission submission.csv",
+        )
+    if target.resolve() == Path(files[0]).resolve():
+        raise SettingsError(
+            f"--submission would overwrite '{target}'.", fix="Give it another name."
+        )
+    if target.is_dir() or not target.parent.is_dir():
+        raise SettingsError(
+            f"--submission cannot write '{target}'.",
+            why="It writes a file to an existing directory.",
+            fix="Name a file like submission.csv.",
+        )
+
+
+def _write_submission(
+    table: Path,
+    target: Path,
+    checkpoints: list[str],
+    out: Path,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from mnistcli.system.machine import spare_busy_cores
+
+    spare_busy_cores()  # before the imports that load PyTorch
+
+    from mnistcli.evaluation.eval_data import require_same_classes
+    from mnistcli.evaluation.submission import read_test_images, write_submission
+    from mnistcli.runs.checkpoint import load_checkpoint
+    from mnistcli.views.console import print_note
+    from mnistcli.views.predict import show_submission
+
+    names = checkpoints or [str(default_checkpoint(out, action="predicting with"))]
+    models = [load_checkpoint(path) for path in find_checkpoints(names, out)]
+    require_same_classes(models)
+    for model in models:
+        if model.card.settings.dataset == "mnist":
+            print_note(
+                f"Warning: {model.path} was trained on MNIST, which contains the test images of "
+                "Kaggle's Digit Recognizer. Its score there would mean nothing."
+            )
+    images_NHW = read_test_images(table)
+    written = write_submission(models, images_NHW, target, beside=table.parent)
+    show_submission(written, as_json=as_json, quiet=quiet)
 
 
 def _refuse_networks(pictures: list[str], out: Path) -> None:

@@ -1,6 +1,7 @@
 """`mnist runs`."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -160,13 +161,22 @@ def list_runs(
         sort_entries(entries, sort),
         recipe=recipe and require_known("recipe", recipe, recipes),
         arch=arch and require_known("architecture", arch, ARCHITECTURES),
-        dataset=dataset and require_known("data set", dataset, values(DatasetName)),
+        dataset=dataset and _find_dataset(dataset),
         max_params=max_params,
         min_accuracy=min_accuracy,
     )
     if best:
         shown = [best_entry(shown, out)]
     show_runs(shown, problems, out=out, num_runs=len(entries), as_json=json, quiet=quiet)
+
+
+def _find_dataset(name: str) -> str:
+    """The name of a data set as settings hold it; SettingsError for what is none."""
+    from mnistcli.config.dataset_names import parse_dataset
+
+    with suppress(ValueError):
+        return parse_dataset(name)
+    return require_known("data set", name, values(DatasetName))
 
 
 def _check_no_filters(name: str, filters: Mapping[str, object]) -> None:

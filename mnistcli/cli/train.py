@@ -30,6 +30,7 @@ from mnistcli.cli.options import (
     Out,
     Padding,
     Pool,
+    Raw,
     Recipe,
     Text,
     Width,
@@ -46,7 +47,7 @@ from mnistcli.config.choices import (
     PrecisionName,
     ScheduleName,
 )
-from mnistcli.errors import EXIT_INTERRUPTED, MnistError
+from mnistcli.errors import EXIT_INTERRUPTED, MnistError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +166,17 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Start from the weights of a run or .pth file (fine-tuning), with its network and "
+            "a tenth of its recipe's learning rate.",
+            metavar="RUN",
+            rich_help_panel=TRAINING,
+            autocompletion=complete_run,
+        ),
+    ] = None,
     dataset: Dataset = None,
     val_size: Annotated[
         Text,
@@ -186,6 +198,17 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = None,
+    train_size: Annotated[
+        Text,
+        setting(
+            "--train-size",
+            help="Train on only so many images, for example for a learning curve.",
+            metavar="N",
+            panel=DATA,
+            default="all that are not held out",
+        ),
+    ] = None,
+    raw: Raw = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     name: Annotated[
@@ -259,12 +282,18 @@ def train(
     def begin() -> "TrainingRun | MultiRun":
         if resume is None:
             run = _start(
-                ctx, config=config, seeds=seeds, folds=folds, name=name, out=out, dry_run=dry_run,
-                as_json=json, quiet=quiet,
+                ctx, config=config, start=start, raw=raw, seeds=seeds, folds=folds, name=name,
+                out=out, dry_run=dry_run, as_json=json, quiet=quiet,
             )  # fmt: skip
         else:
-            other = {"config": config, "name": name, "seeds": seeds, "folds": folds}
-            run = _resume(ctx, resume, out=out, other={**other, "dry_run": dry_run or None})
+            other: dict[str, object] = {
+                "config": config,
+                "from": start,
+                "raw": raw or None,
+                "name": name,
+            }
+            other |= {"seeds": seeds, "folds": folds, "dry_run": dry_run or None}
+            run = _resume(ctx, resume, out=out, other=other)
         return stack.enter_context(run)
 
     keep_freed_memory()
@@ -289,6 +318,8 @@ def _start(
     ctx: typer.Context,
     *,
     config: Path | None,
+    start: str | None,
+    raw: bool,
     seeds: int | None,
     folds: int | None,
     name: str | None,
@@ -298,17 +329,24 @@ def _start(
     quiet: bool,
 ) -> "AbstractContextManager[TrainingRun | MultiRun]":
     """A new run or multi-run; with `dry_run` only its settings are shown."""
+    from mnistcli.cli.inputs import prepare_dataset, prepare_option
     from mnistcli.config.resolve import resolve_settings
     from mnistcli.training.multirun import check_layout, parse_layout, start_multirun
     from mnistcli.training.trainer import make_plan, start_run
     from mnistcli.views.train import show_settings
 
     flags = given_settings(ctx)
+    flags.pop("start", None)  # the option --from, which names what `settings.start` describes
+    if raw or "dataset" in flags:
+        flags["dataset"] = prepare_option(flags.get("dataset"), raw=raw)
     layout = parse_layout(seeds, folds, settings=flags)
     if layout:
         flags |= layout.flags
     warn_misspelled_variables()
-    resolved = resolve_settings(flags, config=config, environ=os.environ)
+    base = _start_settings(start, out, flags, config) if start else None
+    resolved = resolve_settings(flags, config=config, base=base, environ=os.environ)
+    if "dataset" not in flags:
+        prepare_dataset(resolved.settings.dataset)
     if dry_run:
         if layout:
             check_layout(resolved.settings, layout)
@@ -321,17 +359,46 @@ def _start(
     return start_run(resolved.settings, name=name, out=out)
 
 
+def _start_settings(
+    name: str, out: Path, flags: dict[str, object], config: Path | None
+) -> tuple[str, dict[str, object]]:
+    """The settings that follow from --from, and their source; conflicting options are refused."""
+    from mnistcli.config.resolve import fine_tuning_settings
+    from mnistcli.config.settings import MODEL_FIELDS
+    from mnistcli.runs.checkpoint import describe_start
+    from mnistcli.runs.find import find_checkpoint
+
+    of_network = {"arch", "recipe", "max_params", *MODEL_FIELDS} & flags.keys()
+    given = sorted(of_network | ({"config"} if config else set()))
+    if given:
+        raise SettingsError(
+            f"--{given[0].replace('_', '-')} cannot be used with --from.",
+            why=f"The network and its recipe are those of {name}.",
+            fix="Leave out one of them.",
+        )
+    loaded, start = describe_start(find_checkpoint(name, out))
+    settings = fine_tuning_settings(loaded.card.settings)
+    return f"from {name}", {**settings, "start": start.model_dump()}
+
+
 def _resume(
     ctx: typer.Context, name: str, *, out: Path, other: dict[str, object]
 ) -> "AbstractContextManager[TrainingRun | MultiRun]":
     """The run or multi-run called `name`; `other` options are refused there if they were given."""
-    from mnistcli.runs.find import find_multirun
-    from mnistcli.training.multirun import resume_multirun
+    from mnistcli.cli.inputs import prepare_dataset
+    from mnistcli.config.dataset_names import is_own_data
+    from mnistcli.runs.find import dataset_to_resume, find_multirun
+    from mnistcli.training.multirun import dataset_of_multirun, resume_multirun
     from mnistcli.training.trainer import resume_run
 
     given = {option: value for option, value in other.items() if value is not None}
     changes = {**given_settings(ctx), **given}
+    changes.pop("start", None)
     multirun = find_multirun(name, out)
+    trained_on = dataset_of_multirun(multirun) if multirun else dataset_to_resume(name, out)
+    if is_own_data(trained_on):
+        dataset = prepare_dataset(changes.get("dataset") or trained_on)
+        changes |= {"dataset": dataset} if "dataset" in changes else {}
     if multirun:
         return resume_multirun(multirun, changes=changes)
     return resume_run(name, changes=changes, out=out)
@@ -344,7 +411,7 @@ def _train_run(run: "TrainingRun", data_dir: Path, *, group: "ProcessGroup", qui
     from mnistcli.views.train import training_display
 
     with status_line(quiet=quiet, terminal_only=True) as show_status:
-        show_status(f"loading {run.plan.dataset.name}")
+        show_status(f"loading {run.plan.dataset.title}")
         train, val = load_training_data(run.plan, data_dir, group=group)
         estimates = not (quiet or run.is_finished or group.world_size > 1)
         if estimates:
@@ -371,7 +438,7 @@ def _train_multirun(
     from mnistcli.views.status_line import status_line
 
     with status_line(quiet=quiet, terminal_only=True) as show_status:
-        show_status(f"loading {multirun.plan.dataset.name}")
+        show_status(f"loading {multirun.plan.dataset.title}")
         examples = load_dataset(multirun.plan.dataset, "train", data_dir)
         # Of the first run, to refuse a split that cannot be made before anything is trained.
         train, val = split_for_training(multirun.plan, examples, group=group)

@@ -12,9 +12,9 @@ Pooling = Literal["each", "last"]
 
 DatasetName = Literal["mnist", "fashion-mnist", "kmnist", "digits"]
 # The splits that a data set comes with, and those that a network is evaluated on: "val" is the
-# part of the training set that its training held out.
+# part of the training set that its training held out, "train" what it was trained on.
 DataSplit = Literal["train", "test"]
-EvalSplit = Literal["test", "val"]
+EvalSplit = Literal["test", "val", "train"]
 ExportFormat = Literal["onnx", "c"]
 ExportPrecision = Literal["float32", "int8"]
 CorruptionName = Literal["rotate", "shift", "scale", "shear", "blur", "noise", "thin", "thick"]

@@ -14,8 +14,9 @@ def repetition_key(settings: TrainSettings) -> str:
 
 def flatten_settings(settings: TrainSettings) -> dict[str, object]:
     """All settings but recipe, seed and fold number in one table, those of the network first."""
-    values = settings.model_dump(exclude={"recipe", "model", "seed", "fold"})
+    values = settings.model_dump(exclude={"recipe", "model", "seed", "fold", "own_data"})
     max_params, augmentation = values.pop("max_params"), values.pop("augmentation")
+    values["start"] = settings.start and settings.start.checkpoint
     return {
         "max_params": max_params,
         **settings.network,
@@ -66,8 +67,10 @@ def run_changes(settings: TrainSettings) -> dict[str, object]:
 
 
 def differing_settings(one: TrainSettings, other: TrainSettings) -> list[str]:
-    """The names of the settings that differ, apart from RESUMABLE ones."""
+    """The names of the settings that differ, apart from RESUMABLE ones and a moved data set."""
+    is_moved = one.own_data is not None and one.own_data == other.own_data
+    excluded = {*RESUMABLE, *(["dataset"] if is_moved else [])}
     first, second = (
-        settings.model_dump(mode="json", exclude=set(RESUMABLE)) for settings in (one, other)
+        settings.model_dump(mode="json", exclude=excluded) for settings in (one, other)
     )
     return [name for name in first if first[name] != second[name]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnistcli.config.recipes import DEFAULT_RECIPE, Recipe, get_recipe
+from mnistcli.config.recipes import DEFAULT_RECIPE, RECIPES, Recipe, get_recipe
 from mnistcli.config.settings import MODEL_FIELDS, NESTED_SETTINGS, RETIRED, TrainSettings
 from mnistcli.config.sources import read_config, read_environment
 from mnistcli.config.validate import setting_label, validate_settings, value_as_text
@@ -14,6 +14,8 @@ from mnistcli.models.registry import count_parameters, get_architecture, widest_
 
 # Settings that may change when a run is resumed: how long it trains, and on what.
 RESUMABLE = ("epochs", "until", "device", "precision")
+# The learning rate of a run that starts from trained weights, as a share of its recipe's.
+FINE_TUNING_LR = 0.1
 
 # A source of settings and what it sets.
 Layer = tuple[str, Mapping[str, Any]]
@@ -36,14 +38,16 @@ def resolve_settings(
     flags: Mapping[str, Any],
     *,
     config: Path | None = None,
+    base: Layer | None = None,
     environ: Mapping[str, str],
     flags_source: str = "flag",
 ) -> Resolved:
-    """Resolve built-in defaults < recipe < config file < `MNIST_*` variables < flags.
+    """Resolve built-in defaults < recipe < base < config file < `MNIST_*` variables < flags.
 
     Args:
         flags: only those that were given; `arch` alone picks the architecture's default recipe.
         config: a JSON or TOML file.
+        base: settings that the sources above replace, and where they come from.
         environ: usually `os.environ`.
         flags_source: "flag" if messages should say `--batch-size`, "" if `batch_size`.
 
@@ -58,6 +62,7 @@ def resolve_settings(
         (flags_source, flags),
         ("environment", read_environment(environ)),
         (str(config), in_file),
+        *([base] if base else []),
     ]
     recipe, recipe_source = _pick_recipe(given)
     _check_same_network(recipe, in_file, file=str(config), source=recipe_source)
@@ -78,11 +83,26 @@ def resolve_settings(
     return _combine([*given, changes, of_recipe], recipe, recipe_source)
 
 
+def fine_tuning_settings(start: TrainSettings) -> dict[str, Any]:
+    """The network of `start`, its recipe, and a learning rate of a tenth of the recipe's.
+
+    Weights that are nearly right would be lost in large steps.
+    """
+    network = start.model.model_dump(mode="json")
+    if start.recipe in RECIPES:
+        network["recipe"] = start.recipe
+    lr = resolve_settings(network, environ={}).settings.lr
+    return {**network, "lr": lr * FINE_TUNING_LR}
+
+
 def _combine(layers: Sequence[Layer], recipe: Recipe, recipe_source: str) -> Resolved:
     values, sources = _merge_layers(layers)
     for name, value in (("recipe", recipe.name), ("arch", recipe.arch)):
         values[name], sources[name] = value, recipe_source
     _drop_weaker_size(values, sources, order=[source for source, _ in layers])
+    if sources.get("own_data") != sources.get("dataset"):  # what a file records of other data
+        for table in (values, sources):
+            table.pop("own_data", None)
     return Resolved(validate_settings(values, sources), sources)
 
 
@@ -165,7 +185,8 @@ def resumed_settings(before: TrainSettings, changes: Mapping[str, Any]) -> Train
         SettingsError: another setting would change, or a value is invalid.
     """
     for name in changes:
-        if name not in RESUMABLE:
+        # A user's own data set may have been moved; its digest tells whether it is the same.
+        if name not in RESUMABLE and not (name == "dataset" and before.own_data):
             label = setting_label(name, "flag")
             raise SettingsError(
                 f"{label} cannot be used with --resume.",

@@ -12,7 +12,6 @@ from pydantic import (
 )
 
 from mnistcli.config.choices import (
-    DatasetName,
     DeviceName,
     LossName,
     OptimizerName,
@@ -21,12 +20,15 @@ from mnistcli.config.choices import (
     ScheduleName,
     values,
 )
+from mnistcli.config.dataset_names import is_own_data, parse_dataset
 from mnistcli.errors import find_known
 from mnistcli.models.registry import get_architecture
 
 MAX_SEED = 2**32 - 1
 # In a multi-run, and so folds of a training set.
 MAX_RUNS = 100
+# Digits, capital and small letters.
+MAX_CLASSES = 62
 # Settings of earlier versions, which old files still contain; none of them changes a network.
 RETIRED = frozenset(("compile", "teacher", "distillation"))
 
@@ -58,6 +60,9 @@ def require_printable(text: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(require_printable)]
+DataName = Annotated[str, Field(max_length=4096), AfterValidator(parse_dataset)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Classes = Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_CLASSES)]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Sizes = Annotated[tuple[Count, ...], Field(max_length=32), BeforeValidator(split_list)]
@@ -144,16 +149,43 @@ class Fold(_FrozenModel):
     of: int = Field(ge=2, le=MAX_RUNS)
 
 
+class OwnData(_FrozenModel):
+    """What a run records of a user's own data set when it starts.
+
+    `digest` (SHA-256) is of its images and labels, whatever file they are in; `classes` are the
+    network's; `test_seed` decides which images are held out for testing, and is None where the
+    data set has a test part.
+    """
+
+    digest: Sha256
+    classes: Classes
+    test_seed: int | None = Field(None, ge=0, le=MAX_SEED)
+
+
+class Start(_FrozenModel):
+    """The checkpoint whose weights a run starts from: a path, or the name of a bundled one.
+
+    `sha256` is of its file, `mean` and `std` (of a pixel in 0..1) are those it was trained with.
+    """
+
+    checkpoint: str = Field(min_length=1, max_length=4096)
+    sha256: Sha256
+    mean: float = Field(ge=0, le=1)
+    std: float = Field(ge=1e-3, le=1)
+
+
 class TrainSettings(_FrozenModel):
     """Everything that decides what a training run computes, and nothing else.
 
     Directories are not settings, so that a run's `settings.json` can be replayed on another
-    machine.
+    machine; the path of a user's own data set is.
     """
 
     recipe: Name
     model: ModelSettings
-    dataset: Annotated[DatasetName, any_case(DatasetName)] = "mnist"
+    dataset: DataName = "mnist"
+    own_data: OwnData | None = None
+    start: Start | None = Field(None, description="random weights if it is None")
     epochs: int = Field(10, ge=1, le=10_000)
     batch_size: int = Field(128, ge=1, le=60_000)
     optimizer: Annotated[OptimizerName, any_case(OptimizerName)] = "adam"
@@ -171,6 +203,9 @@ class TrainSettings(_FrozenModel):
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the weights' EMA; 0: off")
     val_size: float = Field(
         0.1, ge=0, le=59_999, description="a fraction of the training set below 1, else a count"
+    )
+    train_size: int | None = Field(
+        None, ge=1, description="train on so many of the images that are not held out"
     )
     fold: Fold | None = Field(None, description="held out instead of val_size, which must be 0")
     seed: int = Field(0, ge=0, le=MAX_SEED)
@@ -192,6 +227,8 @@ class TrainSettings(_FrozenModel):
     def _check_combinations(self) -> Self:
         if self.fold and self.fold.number > self.fold.of:
             raise ValueError(f"there is no fold {self.fold.number} of {self.fold.of}")
+        if self.own_data and not is_own_data(self.dataset):
+            raise ValueError("own_data needs a dataset that is a path")
         if self.fold and self.val_size:
             raise ValueError("fold needs a val_size of 0")
         if self.until is not None and not self.holds_out:
@@ -221,17 +258,26 @@ class TrainSettings(_FrozenModel):
 
     @property
     def split_key(self) -> tuple[object, ...]:
-        """The settings that decide which images of the data set are held out."""
+        """The settings that decide which images of the training set are held out."""
         return self.val_size, self.fold, self.seed
+
+    @property
+    def data_key(self) -> str:
+        """What tells data sets apart: the digest of a user's own, the name of a known one."""
+        return self.own_data.digest if self.own_data else self.dataset
 
     @property
     def network(self) -> dict[str, Any]:
         """The arguments of the network's class (see `models.registry.build_network`)."""
-        return self.model.model_dump(exclude={"arch"})
+        num_classes = len(self.own_data.classes) if self.own_data else 10
+        network = self.model.model_dump(exclude={"arch"})
+        return network if num_classes == 10 else {**network, "num_classes": num_classes}
 
 
 # Settings that are tables of settings, besides the model.
 NESTED_SETTINGS: dict[str, type[BaseModel]] = {
     "augmentation": Augmentation,
     "fold": Fold,
+    "own_data": OwnData,
+    "start": Start,
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mnistcli.config.dataset_names import KNOWN_DATASETS
 from mnistcli.config.settings import MODEL_FIELDS, MODELS, NESTED_SETTINGS, TrainSettings
 from mnistcli.errors import SettingsError, shorten, suggest_name, unknown_name
 
@@ -99,6 +100,8 @@ def _suggest_value(name: str, problem: Any) -> str:
     if problem["type"] == "literal_error" and isinstance(value, str):
         names = problem["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
         return suggest_name(shorten(value), names)
+    if name == "dataset" and isinstance(value, str):
+        return suggest_name(shorten(value), KNOWN_DATASETS)
     if name == "until" and problem["type"] == "greater_than_equal" and 0 < float(value) < 1:
         return f"Did you mean {100 * float(value):g}? It is in percent."
     return ""

@@ -7,21 +7,26 @@ verified again whenever the file is loaded. The layout is torchvision's
 Shapes: N images, H rows, W columns (28).
 """
 
+import functools
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mnistcli.config.choices import DataSplit
+from mnistcli.config.dataset_names import dataset_title, parse_dataset, split_name
+from mnistcli.config.settings import TrainSettings
 from mnistcli.data.checksums import DataFile, find_files, find_sound
 from mnistcli.data.examples import Examples
 from mnistcli.data.idx import read_idx
+from mnistcli.data.own_data import TEST_SHARE, OwnImages, pixel_moments, read_own
 from mnistcli.data.sklearn_digits import load_digits
-from mnistcli.errors import DataError, require_known
+from mnistcli.data.splits import hold_out
+from mnistcli.errors import DataError, find_known, unknown_name
 
 DIGITS = tuple("0123456789")
 # Test images of MNIST whose label fewer than three of five people chose, according to
@@ -35,13 +40,17 @@ DOUBTFUL_DIGITS = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """A set of 28x28 images in ten classes.
+    """A set of 28x28 images in classes: a known one, or a user's own.
 
     `mean` and `std` are those of a training pixel in 0..1. `folder` is also the
     name of torchvision's class, which knows the mirrors. `files` are the images
     and labels of the training set, then of the test set; a data set without
     files needs no download. `doubtful` are the indices of the test images whose
     label is doubted.
+
+    A user's own has its absolute path as `name`, and the `digest` of its content. If it has no test
+    part, `test_seed` decides which images are held out; without a seed, all are training images and
+    all are test images.
     """
 
     name: str
@@ -52,6 +61,24 @@ class Dataset:
     folder: str = ""
     files: tuple[DataFile, ...] = ()
     doubtful: tuple[int, ...] = ()
+    digest: str = ""
+    test_seed: int | None = None
+    has_test_part: bool = True
+
+    @property
+    def title(self) -> str:
+        """The name to show."""
+        return dataset_title(self.name)
+
+    @property
+    def key(self) -> str:
+        """What tells data sets apart, as `TrainSettings.data_key`."""
+        return self.digest or self.name
+
+    def known_by(self, classes: tuple[str, ...]) -> "Dataset":
+        """The data set with labels that are numbers of `classes`, which contain its own."""
+        assert set(self.classes) <= set(classes)
+        return replace(self, classes=classes)
 
     def pair(self, split: DataSplit) -> tuple[DataFile, DataFile]:
         """The files with the images and the labels of `split`."""
@@ -147,9 +174,81 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def get_dataset(name: str) -> Dataset:
-    """The data set called `name`; raises SettingsError with the nearest name."""
-    return DATASETS[require_known("data set", name, DATASETS)]
+def get_dataset(name: str, *, test_seed: int | None = None) -> Dataset:
+    """The data set called `name`, or a user's own, whose path it is.
+
+    Raises:
+        SettingsError: it is neither a known name nor a path; with the nearest name.
+        DataError: nothing usable is at the path.
+    """
+    if known := find_known(name, DATASETS):
+        return DATASETS[known]
+    try:
+        path = parse_dataset(name)
+    except ValueError:
+        raise unknown_name("data set", name, DATASETS) from None
+    images = _read_own(path)
+    if images.test is not None:
+        test_seed = None
+    mean, std = _training_moments(path, images.digest, test_seed)
+    return Dataset(
+        path,
+        f"{len(images.train):,} images of your own",
+        mean=mean,
+        std=std,
+        classes=images.classes,
+        digest=images.digest,
+        test_seed=test_seed,
+        has_test_part=images.test is not None,
+    )
+
+
+def open_dataset(settings: TrainSettings) -> Dataset:
+    """The data set of a run, as it was when the run was started.
+
+    In a user's own without a test part, the test images of a new run are held out by its seed.
+
+    Raises:
+        DataError: nothing usable is at its path, or its content is another than the run's.
+    """
+    recorded = settings.own_data
+    dataset = get_dataset(
+        settings.dataset, test_seed=recorded.test_seed if recorded else settings.seed
+    )
+    if not recorded:
+        return dataset
+    if recorded.digest != dataset.digest:
+        raise changed_data(dataset)
+    return dataset.known_by(recorded.classes)
+
+
+def changed_data(dataset: Dataset) -> DataError:
+    """The error for a path at which other images are than a run was trained on."""
+    path, _ = split_name(dataset.name)
+    return DataError(
+        f"'{path}' has changed since the run was trained on it.",
+        why="Its images or labels are others, so the images held out cannot be told.",
+        fix="Restore it, name the original (--dataset PATH), or train a new run on what it is now.",
+    )
+
+
+def _read_own(path: str) -> OwnImages:
+    return read_own(path, resolve_data_dir(None, os.environ))
+
+
+@functools.lru_cache(maxsize=8)
+def _training_moments(path: str, _digest: str, test_seed: int | None) -> tuple[float, float]:
+    train, _ = _own_parts(_read_own(path), test_seed)
+    return pixel_moments(train)
+
+
+def _own_parts(images: OwnImages, test_seed: int | None) -> tuple[Examples, Examples]:
+    """The training and the test images of a user's own data set."""
+    if images.test is not None:
+        return images.train, images.test
+    if test_seed is None:
+        return images.train, images.train
+    return hold_out(images.train, TEST_SHARE, test_seed)
 
 
 def resolve_data_dir(data_dir: str | Path | None, environ: Mapping[str, str]) -> Path:
@@ -162,13 +261,19 @@ def resolve_data_dir(data_dir: str | Path | None, environ: Mapping[str, str]) ->
 
 
 def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples:
-    """The training or test examples: images uint8 (N, 28, 28), labels int64 (N,) in 0..9.
+    """The training or test examples: images uint8 (N, 28, 28), labels int64 (N,).
+
+    Labels are the numbers of `dataset.classes`. A user's own data set is kept in the default
+    directory, whatever `data_dir` is.
 
     Raises:
-        DataError: a file is missing or its checksum is wrong.
+        DataError: a file is missing, its checksum is wrong, or a user's own data set has changed.
     """
+    if dataset.digest:
+        return _load_own(dataset, split)
+    classes_in_files = DATASETS[dataset.name].classes
     if not dataset.files:
-        return load_digits(split)
+        return _relabel(load_digits(split), classes_in_files, dataset.classes)
     images_file, labels_file = dataset.pair(split)
     images_NHW = read_idx(_read_verified(images_file, dataset, data_dir), name=images_file.name)
     labels_N = read_idx(_read_verified(labels_file, dataset, data_dir), name=labels_file.name)
@@ -178,7 +283,25 @@ def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples
             why=f"Their arrays have the shapes {images_NHW.shape} and {labels_N.shape}.",
             fix=download_hint(dataset, data_dir),
         )
-    return Examples(torch.from_numpy(images_NHW), torch.from_numpy(labels_N.astype(np.int64)))
+    examples = Examples(torch.from_numpy(images_NHW), torch.from_numpy(labels_N.astype(np.int64)))
+    return _relabel(examples, classes_in_files, dataset.classes)
+
+
+def _load_own(dataset: Dataset, split: DataSplit) -> Examples:
+    images = _read_own(dataset.name)
+    if images.digest != dataset.digest:
+        raise changed_data(dataset)
+    train, test = _own_parts(images, dataset.test_seed)
+    examples = train if split == "train" else test
+    return _relabel(examples, images.classes, dataset.classes)
+
+
+def _relabel(examples: Examples, before: tuple[str, ...], classes: tuple[str, ...]) -> Examples:
+    """Examples with labels that are numbers of `classes` instead of those `before`."""
+    if before == classes:
+        return examples
+    numbers_K = torch.tensor([classes.index(name) for name in before])
+    return Examples(examples.images_NHW, numbers_K[examples.labels_N])
 
 
 def has_all_files(dataset: Dataset, data_dir: Path) -> bool:

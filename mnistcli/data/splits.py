@@ -11,12 +11,26 @@ from mnistcli.errors import SettingsError
 def split_examples(examples: Examples, settings: TrainSettings) -> tuple[Examples, Examples]:
     """The training and validation examples of a run: by its fold, else by its `val_size`.
 
+    Both are in random order. Of the training examples only the first `train_size` are used, so
+    that those of a smaller size are among those of a larger one, and all are validated on the same.
+
     Raises:
         SettingsError: too few examples would be left for training or for validation.
     """
     if settings.fold:
-        return split_by_fold(examples, settings.fold, settings.seed)
-    return split_by_size(examples, settings.val_size, settings.seed)
+        train, val = split_by_fold(examples, settings.fold, settings.seed)
+    else:
+        train, val = split_by_size(examples, settings.val_size, settings.seed)
+    num = settings.train_size
+    if num is None:
+        return train, val
+    if num > len(train):
+        raise SettingsError(
+            f"--train-size {num} is more than there are.",
+            why=f"{len(train):,} of {len(examples):,} training images are not held out.",
+            fix=f"Use {len(train)} or less, or a smaller --val-size.",
+        )
+    return train.take(torch.arange(num)), val
 
 
 def split_by_fold(examples: Examples, fold: Fold, seed: int) -> tuple[Examples, Examples]:
@@ -68,6 +82,12 @@ def split_by_size(examples: Examples, val_size: float, seed: int) -> tuple[Examp
         )
     order_N = _permutation(num_all, seed)
     return examples.take(order_N[num_val:]), examples.take(order_N[:num_val])
+
+
+def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    """The examples without a random share (0..1) of them, and that share: at least one example."""
+    order_N, num = _permutation(len(examples), seed), max(1, round(share * len(examples)))
+    return examples.take(order_N[num:]), examples.take(order_N[:num])
 
 
 def _permutation(num: int, seed: int) -> Tensor:

@@ -80,11 +80,15 @@ def check_options(
     """Raise SettingsError unless all checkpoints can be evaluated this way on the same images."""
     require_classes(models, dataset)
     all_settings = [loaded.card.settings for loaded in models]
-    splits = {(settings.dataset, settings.split_key) for settings in all_settings}
-    if split == "val" and len(splits) > 1:
+    splits = {
+        (settings.data_key, settings.split_key, settings.train_size if split == "train" else None)
+        for settings in all_settings
+    }
+    if split != "test" and len(splits) > 1:
+        which = "validation split" if split == "val" else "training images"
         raise SettingsError(
-            "The checkpoints have no validation split in common.",
-            why="They differ in --dataset, --val-size, fold or --seed.",
+            f"The checkpoints have no {which} in common.",
+            why="They differ in --dataset, --val-size, --train-size, fold or --seed.",
             fix="Evaluate them on the test set: --split test",
         )
     if options.ensemble and len(models) < 2:
@@ -109,10 +113,11 @@ def _check_calibration(
                 "temperature on.",
                 fix="Leave out --calibrate, or train with images held out: --val-size 0.1",
             )
-    if split == "val":
+    if split != "test":
         raise SettingsError(
-            "--calibrate cannot be evaluated on the validation split.",
-            why="The temperature is fitted there, so the result would be optimistically biased.",
+            "--calibrate can only be evaluated on the test set.",
+            why="The temperature is fitted on the validation split, and the training images are "
+            "known to the network: the result would be optimistically biased.",
             fix="Evaluate it on the test set: --split test",
         )
     if options.ensemble:
@@ -170,6 +175,8 @@ def _evaluation(
         dataset=data.dataset,
         split=data.split,
         tta=tta,
+        digest=data.digest,
+        test_seed=data.test_seed,
     )
     return Evaluation(
         score,

@@ -3,7 +3,9 @@
 No torch. Shapes: N images, K classes.
 """
 
+import hashlib
 import itertools
+import re
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from mnistcli.config.choices import EvalSplit
+from mnistcli.config.dataset_names import dataset_title, is_own_data
 from mnistcli.config.validate import first_problem
 from mnistcli.errors import GateError
 from mnistcli.evaluation.calibration import ConfidenceBin, confidence_bins
@@ -58,7 +61,7 @@ class Score:
     interval of the accuracy. Rows of `confusion` are true classes.
     `mistakes` are sorted by probability, highest first. `bins` are empty in
     records of older versions. `tta`: the probabilities are means over shifted
-    copies of each image.
+    copies of each image. `digest` and `test_seed` are a user's own data set's (see `Dataset`).
     """
 
     checkpoint: str
@@ -74,6 +77,8 @@ class Score:
     mistakes: list[Mistake]
     bins: list[ConfidenceBin] = field(default_factory=list)
     tta: bool = False
+    digest: str = ""
+    test_seed: int | None = None
 
     def __repr__(self) -> str:
         """The accuracy with its interval, the images and the errors."""
@@ -106,6 +111,8 @@ def score_predictions(
     dataset: str,
     split: EvalSplit,
     tta: bool = False,
+    digest: str = "",
+    test_seed: int | None = None,
 ) -> Score:
     """The score that predictions for the images of a split give."""
     probabilities_NK = predictions.probabilities_NK.numpy()
@@ -126,6 +133,8 @@ def score_predictions(
         mistakes=_mistakes(labels_N, predicted_N, probabilities_NK),
         bins=confidence_bins(probabilities_NK, labels_N),
         tta=tta,
+        digest=digest,
+        test_seed=test_seed,
     )
 
 
@@ -227,4 +236,7 @@ def _is_consistent(score: Score) -> bool:
 
 
 def _file_name(dataset: str, split: EvalSplit) -> str:
+    if is_own_data(dataset):
+        title = re.sub(r"[^\w.-]+", "_", dataset_title(dataset))[:40]
+        dataset = f"{title}-{hashlib.sha256(dataset.encode()).hexdigest()[:8]}"
     return f"eval-{dataset}-{split}.json"

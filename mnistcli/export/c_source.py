@@ -191,9 +191,10 @@ def integer_source(
     )
 
 
-def fill_template(name: str, **values: str) -> str:
+def fill_template(name: str, *, num_classes: int = 10, **values: str) -> str:
     """The text of a file in `c/` with its $names replaced."""
-    return Template((_TEMPLATES / name).read_text(encoding="utf-8")).substitute(values)
+    template = Template((_TEMPLATES / name).read_text(encoding="utf-8"))
+    return template.substitute(values, num_classes=num_classes, last_class=num_classes - 1)
 
 
 def _prepare(value: str, *, resizes: bool) -> str:
@@ -229,6 +230,7 @@ def _fill(
         "network.c",
         input_px=str(input_px),
         num_layers=str(len(layers)),
+        num_classes=layers[-1].out_channels,
         constants=constants.text,
         buffers="\n".join([*buffers, f"static sum_type sums[{num_sums}], largest[{num_sums}];"]),
         layers="\n".join(map(_layer_row, rows)),

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mnistcli.config.choices import ExportFormat, ExportPrecision
+from mnistcli.config.dataset_names import dataset_title
 from mnistcli.errors import SettingsError
 from mnistcli.evaluation.inference import Predictions, evaluate_network
 from mnistcli.export.c_source import CSource, fill_template, float_source, integer_source
@@ -67,7 +68,10 @@ def export_network(
         proof = compare(expected, run_onnx(files[target.name], images.test.images_NHW), images)
     else:
         source = _c_source(loaded, target, images, precision)
-        files = _c_files(source, target, facts, precision, with_main=with_main)
+        num_classes = len(loaded.card.classes)
+        files = _c_files(
+            source, target, facts, precision, num_classes=num_classes, with_main=with_main
+        )
         proof = _prove_c(files, target, expected, images)
     if proof:
         require_agreement(proof, precision)
@@ -126,7 +130,7 @@ def _facts(
     num_params = sum(parameter.numel() for parameter in loaded.network.parameters())
     facts = {
         "network": f"{settings.arch} (recipe {settings.recipe}), {num_params:,} parameters",
-        "trained on": settings.dataset,
+        "trained on": dataset_title(settings.dataset),
         "classes": ", ".join(loaded.card.classes),
         "versions": ", ".join(f"{name} {value}" for name, value in software_versions().items()),
         "command": shlex.join(command),
@@ -134,7 +138,7 @@ def _facts(
     if images.has_classes:
         facts["accuracy"] = (
             f"{100 * expected.accuracy:.2f} % by PyTorch on the {len(images.test):,} test images "
-            f"of {images.dataset}"
+            f"of {dataset_title(images.dataset)}"
         )
     return facts
 
@@ -160,6 +164,7 @@ def _c_files(
     facts: dict[str, str],
     precision: ExportPrecision,
     *,
+    num_classes: int,
     with_main: bool,
 ) -> dict[str, bytes]:
     """The content of the C files by their names."""
@@ -173,10 +178,15 @@ def _c_files(
     # Within a comment, neither end it nor seem to begin another.
     lines = lines.replace("*/", "* /").replace("/*", "/ *")
     header = f"{target.stem}.h"
-    texts = {header: fill_template("network.h", facts=lines), target.name: source.text}
+    texts = {
+        header: fill_template("network.h", num_classes=num_classes, facts=lines),
+        target.name: source.text,
+    }
     if with_main:
         name = f"{target.stem}_main.c"
-        texts[name] = fill_template("main.c", header=header, stem=target.stem)
+        texts[name] = fill_template(
+            "main.c", num_classes=num_classes, header=header, stem=target.stem
+        )
     return {name: text.encode() for name, text in texts.items()}
 
 
@@ -188,5 +198,11 @@ def _prove_c(
     header = f"{target.stem}.h"
     proved = {name: files[name] for name in (header, target.name)}
     with TemporaryDirectory(prefix="mnist-export-") as folder:
-        probabilities_NK = run_c(proved, header, images.test.images_NHW, Path(folder))
+        probabilities_NK = run_c(
+            proved,
+            header,
+            images.test.images_NHW,
+            Path(folder),
+            num_classes=expected.probabilities_NK.shape[1],
+        )
     return compare(expected, probabilities_NK, images)

@@ -28,7 +28,7 @@ class _GlobalMean(nn.Module):
 
 
 class _ImageClassifier(nn.Module):
-    """From images uint8 (N, 28, 28) to probabilities (N, 10)."""
+    """From images uint8 (N, 28, 28) to probabilities (N, K)."""
 
     def __init__(self, network: nn.Module, normalization: Normalization) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def onnx_model(
 ) -> bytes:
     """A network as the content of an ONNX file, with `metadata`.
 
-    Its input `images` is uint8 (N, 28, 28) for any N, its output `probabilities` float32 (N, 10).
+    Its input `images` is uint8 (N, 28, 28) for any N, its output `probabilities` float32 (N, K).
 
     Raises:
         ExportError: onnx, onnxscript or onnxruntime is not installed.
@@ -81,7 +81,7 @@ def onnx_model(
 
 
 def run_onnx(content: bytes, images_NHW: Tensor) -> Tensor:
-    """The probabilities (N, 10) that onnxruntime computes on the CPU."""
+    """The probabilities (N, K) that onnxruntime computes on the CPU."""
     session = require_onnx().InferenceSession(content, providers=["CPUExecutionProvider"])
     batches: list[np.ndarray] = [
         session.run(None, {"images": batch_NHW.numpy()})[0]

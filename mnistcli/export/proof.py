@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from mnistcli.config.choices import ExportPrecision
-from mnistcli.data.datasets import get_dataset, has_all_files, load_dataset
+from mnistcli.config.dataset_names import is_own_data
+from mnistcli.data.datasets import Dataset, get_dataset, has_all_files, load_dataset, open_dataset
 from mnistcli.data.examples import Examples
-from mnistcli.errors import shorten
+from mnistcli.errors import DataError, shorten
 from mnistcli.evaluation.inference import Predictions
 from mnistcli.export.c_source import fill_template
 from mnistcli.export.layers import ExportError
+from mnistcli.reading.picture_data import read_picture_data
 from mnistcli.runs.checkpoint import LoadedModel
 
 # How far a probability may be off in float32; rounding makes 1e-6.
@@ -71,7 +73,10 @@ def load_proof_images(loaded: LoadedModel, data_dir: Path) -> ProofImages:
     Raises:
         DataError: a file is damaged.
     """
-    dataset = get_dataset(loaded.card.settings.dataset)
+    try:
+        dataset = _open_training_data(loaded)
+    except DataError:  # a user's own data set, which is not here any more
+        dataset = get_dataset("digits")
     if not has_all_files(dataset, data_dir):
         dataset = get_dataset("digits")
     return ProofImages(
@@ -82,8 +87,15 @@ def load_proof_images(loaded: LoadedModel, data_dir: Path) -> ProofImages:
     )
 
 
+def _open_training_data(loaded: LoadedModel) -> Dataset:
+    settings = loaded.card.settings
+    if is_own_data(settings.dataset):
+        read_picture_data(settings.dataset)
+    return open_dataset(settings)
+
+
 def compare(expected: Predictions, probabilities_NK: Tensor, images: ProofImages) -> Proof:
-    """Compare the probabilities (N, 10) of an exported network with PyTorch's."""
+    """Compare the probabilities (N, K) of an exported network with PyTorch's."""
     classes_N = probabilities_NK.argmax(dim=1)
     agrees_N = classes_N == expected.probabilities_NK.argmax(dim=1)
     num_correct = int((classes_N == expected.labels_N).sum())
@@ -127,19 +139,27 @@ def has_compiler() -> bool:
     return shutil.which(_COMPILER) is not None
 
 
-def run_c(files: Mapping[str, bytes], header: str, images_NHW: Tensor, folder: Path) -> Tensor:
-    """The probabilities (N, 10) that C files compute, compiled in the empty directory `folder`.
+def run_c(
+    files: Mapping[str, bytes],
+    header: str,
+    images_NHW: Tensor,
+    folder: Path,
+    *,
+    num_classes: int = 10,
+) -> Tensor:
+    """The probabilities (N, K) that C files compute, compiled in the empty directory `folder`.
 
     Raises:
         ExportError: they cannot be compiled, or the program fails.
     """
-    program = {_PROGRAM: fill_template("proof.c", header=header).encode()}
+    program = {_PROGRAM: fill_template("proof.c", num_classes=num_classes, header=header).encode()}
     for name, content in {**files, **program}.items():
         (folder / name).write_bytes(content)
     sources = [name for name in (*files, *program) if name.endswith(".c")]
     _run([_COMPILER, *_COMPILER_OPTIONS, *sources, "-lm", "-o", "proof"], folder)
     output = _run([os.curdir + os.sep + "proof"], folder, images_NHW.numpy().tobytes())
-    probabilities_NK = torch.frombuffer(bytearray(output), dtype=torch.float32).reshape(-1, 10)
+    probabilities_NK = torch.frombuffer(bytearray(output), dtype=torch.float32)
+    probabilities_NK = probabilities_NK.reshape(-1, num_classes)
     if len(probabilities_NK) != len(images_NHW):
         raise ExportError("The exported program ended early.")
     return probabilities_NK

@@ -16,7 +16,14 @@ class ANN(nn.Module):
     6144, 3072), as published, make 182,538,250.
     """
 
-    def __init__(self, *, hidden: Sequence[int], dropout: float, input_px: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        hidden: Sequence[int],
+        dropout: float,
+        input_px: int = 64,
+        num_classes: int = 10,
+    ) -> None:
         super().__init__()
         sizes = [input_px * input_px, *hidden]
         self.hidden = nn.Sequential(nn.Flatten())
@@ -29,9 +36,9 @@ class ANN(nn.Module):
                     nn.Dropout(dropout),
                 ]
             )
-        self.classify = nn.Linear(sizes[-1], 10)
+        self.classify = nn.Linear(sizes[-1], num_classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalized float images of shape (N, 1, H, W)."""
+        """Logits of shape (N, K) for normalized float images of shape (N, 1, H, W)."""
         logits_NK: Tensor = self.classify(self.hidden(x_NCHW))
         return logits_NK

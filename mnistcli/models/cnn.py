@@ -40,6 +40,7 @@ class CNN(nn.Module):
         pool: str = "each",
         batch_norm: bool = False,
         input_px: int = 28,
+        num_classes: int = 10,
     ) -> None:
         super().__init__()
         stages: list[nn.Module] = []
@@ -67,9 +68,9 @@ class CNN(nn.Module):
             self.hidden.extend(
                 [nn.Linear(num_features, num_units), nn.ReLU(inplace=True), nn.Dropout(dropout)]
             )
-        self.classify = nn.Linear(sizes[-1], 10)
+        self.classify = nn.Linear(sizes[-1], num_classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalized float images of shape (N, 1, H, W)."""
+        """Logits of shape (N, K) for normalized float images of shape (N, 1, H, W)."""
         logits_NK: Tensor = self.classify(self.hidden(self.stages(x_NCHW)))
         return logits_NK

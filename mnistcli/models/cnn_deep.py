@@ -20,7 +20,14 @@ class DeepCNN(nn.Module):
         ValueError: the stages leave no pixel.
     """
 
-    def __init__(self, *, channels: Sequence[int], dropout: float, input_px: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        dropout: float,
+        input_px: int = 64,
+        num_classes: int = 10,
+    ) -> None:
         super().__init__()
         if input_px >> len(channels) < 1:
             raise ValueError(
@@ -37,10 +44,10 @@ class DeepCNN(nn.Module):
             ]
             num_in = num_out
         self.stages = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.classify = nn.Linear(num_in, 10)
+        self.classify = nn.Linear(num_in, num_classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalized float images of shape (N, 1, H, W)."""
+        """Logits of shape (N, K) for normalized float images of shape (N, 1, H, W)."""
         logits_NK: Tensor = self.classify(self.stages(x_NCHW))
         return logits_NK
 

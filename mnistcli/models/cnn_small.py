@@ -46,7 +46,9 @@ class SmallCNN(nn.Module):
     the convolutions are called for single images only.
     """
 
-    def __init__(self, *, width: int, kernel_size: int = 3, depthwise: int = 1) -> None:
+    def __init__(
+        self, *, width: int, kernel_size: int = 3, depthwise: int = 1, num_classes: int = 10
+    ) -> None:
         super().__init__()
         padding = (7 - kernel_size) // 2
         # Each repetition takes away two rows and columns; three remain.
@@ -66,11 +68,11 @@ class SmallCNN(nn.Module):
         self.norms = nn.ModuleList(ShiftBatchNorm2d(width) for _ in range(num_repeats))
         self.relu = nn.ReLU(inplace=True)
         self.mean = nn.AdaptiveAvgPool2d(1)
-        self.classify = nn.Linear(width, 10)
+        self.classify = nn.Linear(width, num_classes)
         self.register_load_state_dict_pre_hook(_rename_old_weights)  # type: ignore[no-untyped-call]
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalized float images of shape (N, 1, H, W)."""
+        """Logits of shape (N, K) for normalized float images of shape (N, 1, H, W)."""
         if x_NCHW.device.type == "cpu" and len(x_NCHW) > 1:
             h_NCHW = self._convolve_batch_on_cpu(x_NCHW)
         else:

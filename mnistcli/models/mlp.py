@@ -14,7 +14,14 @@ class MLP(nn.Module):
     Hidden sizes (120, 84) make 105,214 parameters, (50, 50) make 42,310.
     """
 
-    def __init__(self, *, hidden: Sequence[int], dropout: float, input_px: int = 28) -> None:
+    def __init__(
+        self,
+        *,
+        hidden: Sequence[int],
+        dropout: float,
+        input_px: int = 28,
+        num_classes: int = 10,
+    ) -> None:
         super().__init__()
         sizes = [input_px * input_px, *hidden]
         self.hidden = nn.Sequential(nn.Flatten())
@@ -22,9 +29,9 @@ class MLP(nn.Module):
             self.hidden.extend(
                 [nn.Linear(num_in, num_out), nn.ReLU(inplace=True), nn.Dropout(dropout)]
             )
-        self.classify = nn.Linear(sizes[-1], 10)
+        self.classify = nn.Linear(sizes[-1], num_classes)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Logits of shape (N, 10) for normalized float images of shape (N, 1, H, W)."""
+        """Logits of shape (N, K) for normalized float images of shape (N, 1, H, W)."""
         logits_NK: Tensor = self.classify(self.hidden(x_NCHW))
         return logits_NK

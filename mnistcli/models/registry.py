@@ -87,7 +87,8 @@ def get_architecture(name: str) -> Architecture:
 def build_network(arch: str, model: Mapping[str, object]) -> "nn.Module":
     """A newly initialized network on the CPU, from PyTorch's global random generator.
 
-    `model` holds the settings of the architecture (`hidden`, `channels`, `width` …).
+    `model` holds the settings of the architecture (`hidden`, `channels`, `width` …) and, unless
+    there are ten classes, `num_classes`.
 
     Raises:
         SettingsError: the settings leave no pixel of the image.

@@ -1,9 +1,12 @@
 """Training images and the versions that augmentation makes of them."""
 
+from collections.abc import Sequence
+
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
+from mnistcli.config.dataset_names import dataset_title
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.config.settings import Augmentation
 from mnistcli.data.augment import augment
@@ -24,9 +27,8 @@ def draw_augmented(inputs: PlotInputs) -> Figure:
             why="It has no augmented images to show.",
             fix="Name a run that was trained with --augment, or no run.",
         )
-    trained_on = inputs.settings.dataset if inputs.settings else "mnist"
-    dataset, examples = inputs.load_training_images(trained_on)
-    return augmented(examples, settings.augmentation, dataset=dataset.name)
+    dataset, examples = inputs.load_training_images(inputs.settings)
+    return augmented(examples, settings.augmentation, dataset=dataset.name, classes=dataset.classes)
 
 
 @mpl.rc_context(STYLE)
@@ -37,6 +39,7 @@ def augmented(
     dataset: str,
     num: int = 8,
     num_versions: int = 10,
+    classes: Sequence[str] = (),
 ) -> Figure:
     """The first `num` of some training examples, each followed by augmented versions of it.
 
@@ -48,8 +51,9 @@ def augmented(
         dataset: the name of the data set.
         num: how many images to show at most.
         num_versions: how many versions of each.
+        classes: the names of the labels; by default, those of the data set.
     """
-    classes = get_dataset(dataset).classes
+    classes = classes or get_dataset(dataset).classes
     images_NHW, labels = examples.images_NHW[:num], examples.labels_N[:num].tolist()
     repeated_MHW = images_NHW.repeat_interleave(num_versions, dim=0)
     versions_MHW = augment(repeated_MHW, how, torch.Generator().manual_seed(0)).numpy()
@@ -65,5 +69,6 @@ def augmented(
         f"scaled by up to {100 * how.scale_fraction:g} %, shifted by up to {how.shift_px:g} px"
     )
     return image_rows(
-        rows, heading=f"{dataset}, training set: images and augmented versions\n{limits}"
+        rows,
+        heading=f"{dataset_title(dataset)}, training set: images and augmented versions\n{limits}",
     )

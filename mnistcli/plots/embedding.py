@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from mnistcli.config.dataset_names import dataset_title
 from mnistcli.data.examples import Examples
 from mnistcli.errors import SettingsError
 from mnistcli.evaluation.eval_data import load_eval_split
 from mnistcli.evaluation.features import last_activations
 from mnistcli.plots.headings import checkpoint_name, wrap_heading
-from mnistcli.plots.inputs import PlotInputs
+from mnistcli.plots.inputs import PlotInputs, read_own_pictures
 from mnistcli.plots.style import CENTERED, COLORS, INK, STYLE
 from mnistcli.runs.checkpoint import LoadedModel
 
@@ -34,10 +35,11 @@ def draw_embedding(inputs: PlotInputs) -> Figure:
     """The embedding of images that the named checkpoint was not trained on."""
     model = inputs.load_network()
     dataset = inputs.dataset or model.card.settings.dataset
+    read_own_pictures(dataset)
     examples = load_eval_split(
         model, dataset=dataset, split=inputs.split, data_dir=inputs.resolved_data_dir()
     )
-    return embedding(model, examples, what=f"{dataset}, {inputs.split}")
+    return embedding(model, examples, what=f"{dataset_title(dataset)}, {inputs.split}")
 
 
 @mpl.rc_context(STYLE)

@@ -25,9 +25,9 @@ def draw_features(inputs: PlotInputs) -> Figure:
     """The feature maps of the named checkpoint for a training image."""
     model = inputs.load_network()
     require_convolutions(model)  # before a data set is asked for
-    dataset, examples = inputs.load_training_images(model.card.settings.dataset)
+    dataset, examples = inputs.load_training_images(model.card.settings)
     label = dataset.classes[int(examples.labels_N[0])]
-    what = f"a {label} from {dataset.name} (image {inputs.first:,} of the training set)"
+    what = f"a {label} from {dataset.title} (image {inputs.first:,} of the training set)"
     return features(model, examples.images_NHW[0], what=what)
 
 

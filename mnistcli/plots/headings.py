@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
+from mnistcli.config.dataset_names import dataset_title
 from mnistcli.evaluation.scores import Score
 from mnistcli.plots.style import CENTERED, GRAY
 from mnistcli.runs.directory import Run
@@ -19,8 +20,9 @@ def checkpoint_name(checkpoint: Path) -> str:
 
 def score_heading(score: Score) -> str:
     """The checkpoint, the images it was evaluated on, and its errors, in one line."""
+    title = dataset_title(score.dataset)
     return (
-        f"{checkpoint_name(Path(score.checkpoint))} on {score.dataset}, {score.split} "
+        f"{checkpoint_name(Path(score.checkpoint))} on {title}, {score.split} "
         f"({score.num_errors:,} errors in {score.num_images:,})"
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mnistcli.config.choices import EvalSplit
+from mnistcli.config.dataset_names import dataset_title, is_own_data
 from mnistcli.config.settings import TrainSettings
 from mnistcli.errors import DataError, SettingsError
 from mnistcli.evaluation.scores import Score, read_score
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def read_own_pictures(dataset: str) -> None:
+    """Read the pictures of a user's own data set, if it is one and that has not been done."""
+    if is_own_data(dataset):
+        from mnistcli.reading.picture_data import read_picture_data
+
+        read_picture_data(dataset)
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,8 @@ class PlotInputs:
         names = sorted({model.card.settings.dataset for model in models})
         if self.dataset is None and len(names) > 1:
             raise SettingsError(
-                f"These runs were trained on different data sets: {', '.join(names)}.",
+                "These runs were trained on different data sets: "
+                f"{', '.join(map(dataset_title, names))}.",
                 why="Their accuracies cannot be compared.",
                 fix=f"Name runs of one data set, or draw all of one: --dataset {names[0]}",
             )
@@ -164,21 +174,40 @@ class PlotInputs:
 
         return resolve_data_dir(self.data_dir, os.environ)
 
-    def load_training_images(self, trained_on: str) -> "tuple[Dataset, Examples]":
-        """The training set from image `first` on: of `dataset`, or else of `trained_on`.
+    def load_scored_images(self, model: LoadedModel, score: Score) -> "Examples":
+        """The images that a score of `model` is of, in the order of its indices.
+
+        Raises:
+            DataError: the data set is missing, damaged, or has changed.
+        """
+        from mnistcli.evaluation.eval_data import load_scored_images
+
+        read_own_pictures(score.dataset)
+        return load_scored_images(model, score, self.resolved_data_dir())
+
+    def load_training_images(self, settings: TrainSettings | None) -> "tuple[Dataset, Examples]":
+        """The training set from image `first` on: of `dataset`, or else of a run with `settings`.
+
+        Without either, of MNIST. The images that a run held out for testing are not among them.
 
         Raises:
             DataError: the data set is missing or damaged.
             SettingsError: it has fewer images.
         """
-        from mnistcli.data.datasets import get_dataset, load_dataset
+        from mnistcli.data.datasets import get_dataset, load_dataset, open_dataset
         from mnistcli.data.examples import Examples
 
-        dataset = get_dataset(self.dataset or trained_on)
+        if settings and not self.dataset:
+            read_own_pictures(settings.dataset)
+        uses_settings = settings is not None and self.dataset in (None, settings.dataset)
+        if settings and uses_settings:
+            dataset = open_dataset(settings)
+        else:
+            dataset = get_dataset(self.dataset or "mnist")
         examples = load_dataset(dataset, "train", self.resolved_data_dir())
         if self.first >= len(examples):
             raise SettingsError(
-                f"{dataset.name} has no training image {self.first:,}.",
+                f"{dataset.title} has no training image {self.first:,}.",
                 why=f"Its training set has {len(examples):,} images, counted from 0.",
                 fix=f"Use --first {len(examples) - 1} or less.",
             )

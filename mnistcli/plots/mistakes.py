@@ -5,7 +5,6 @@ from matplotlib.figure import Figure
 
 from mnistcli.data.examples import Examples
 from mnistcli.errors import SettingsError
-from mnistcli.evaluation.eval_data import load_eval_split
 from mnistcli.evaluation.scores import Mistake, Score
 from mnistcli.plots.headings import empty_figure, score_heading
 from mnistcli.plots.image_grids import image_grid
@@ -26,12 +25,7 @@ def draw_mistakes(inputs: PlotInputs) -> Figure:
             why=f"There are {score.num_errors:,}, counted from 0.",
             fix=f"Use --first {max(0, score.num_errors - 1)} or less.",
         )
-    examples = load_eval_split(
-        inputs.load_network(),
-        dataset=score.dataset,
-        split=score.split,
-        data_dir=inputs.resolved_data_dir(),
-    )
+    examples = inputs.load_scored_images(inputs.load_network(), score)
     return mistakes(score, examples, first=inputs.first)
 
 

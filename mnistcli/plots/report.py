@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from mnistcli.config.dataset_names import dataset_title
 from mnistcli.config.differences import flatten_settings, format_value, run_changes
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.datasets import get_dataset
 from mnistcli.data.examples import Examples
 from mnistcli.evaluation.calibration import expected_calibration_error
-from mnistcli.evaluation.eval_data import load_eval_split
 from mnistcli.evaluation.metrics import macro_mean
 from mnistcli.evaluation.scores import Mistake, Score
 from mnistcli.models.summary import NetworkSummary, summarize_network
@@ -45,12 +45,7 @@ def draw_report(inputs: PlotInputs) -> str:
     """
     run = inputs.runs[0]
     settings, epochs, score = read_settings(run), read_metrics(run), inputs.find_score()
-    examples = load_eval_split(
-        inputs.load_network(),
-        dataset=score.dataset,
-        split=score.split,
-        data_dir=inputs.resolved_data_dir(),
-    )
+    examples = inputs.load_scored_images(inputs.load_network(), score)
     network = summarize_network(settings.arch, settings.network)
     sections = (
         _heading(run, settings, network, epochs, score),
@@ -89,7 +84,9 @@ def _heading(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in figures
     )
-    what = f"{settings.arch}, recipe {settings.recipe}, trained on {settings.dataset}"
+    what = (
+        f"{settings.arch}, recipe {settings.recipe}, trained on {dataset_title(settings.dataset)}"
+    )
     return f"<h1>{escape(run.name)}</h1>\n<p>{escape(what)}</p>\n<dl class='figures'>{cells}</dl>"
 
 
@@ -185,7 +182,7 @@ def _mistakes_section(score: Score, examples: Examples) -> str:
         f"<h2>Misclassified images</h2>\n<p>{which}: "
         "<span class='true'>true class</span> → <span class='predicted'>prediction</span>, its "
         f"probability, and the image's index in the {escape(score.split)} split of "
-        f"{escape(score.dataset)}.</p>\n<ol class='mistakes'>{items}</ol>"
+        f"{escape(dataset_title(score.dataset))}.</p>\n<ol class='mistakes'>{items}</ol>"
     )
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mnistcli.data.examples import Examples
 from mnistcli.evaluation.attribution import integrated_gradients
-from mnistcli.evaluation.eval_data import load_eval_split
 from mnistcli.evaluation.scores import Score
 from mnistcli.plots.headings import empty_figure, score_heading
 from mnistcli.plots.image_grids import image_grid
@@ -27,10 +26,7 @@ _INK_DARKNESS = 0.25
 def draw_saliency(inputs: PlotInputs) -> Figure:
     """The saliency of the named run's mistakes."""
     score, model = inputs.find_score(), inputs.load_network()
-    examples = load_eval_split(
-        model, dataset=score.dataset, split=score.split, data_dir=inputs.resolved_data_dir()
-    )
-    return saliency(model, score, examples)
+    return saliency(model, score, inputs.load_scored_images(model, score))
 
 
 @mpl.rc_context(STYLE)

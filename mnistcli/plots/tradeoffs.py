@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from mnistcli.config.dataset_names import dataset_title
 from mnistcli.errors import SettingsError
 from mnistcli.evaluation.pareto import TradeoffPoint, read_published_points, tradeoff_points
 from mnistcli.evaluation.scores import Score
@@ -81,7 +82,7 @@ def _draw_scores(
         [(model.card.settings, cost(model), score) for model, score in scores], over=line
     )
     datasets, splits = (
-        {score.dataset for _, score in scores},
+        {dataset_title(score.dataset) for _, score in scores},
         {score.split for _, score in scores},
     )
     images = ", ".join([*sorted(datasets), *sorted(splits)])

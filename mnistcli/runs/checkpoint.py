@@ -1,13 +1,14 @@
 """Checkpoints: a network's weights and a card that describes them; writing, reading, validating."""
 
+import hashlib
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mnistcli.config.settings import Name, TrainSettings
+from mnistcli.config.settings import Classes, Start, TrainSettings
 from mnistcli.config.validate import first_problem
 from mnistcli.errors import DataError, MnistError, first_mismatch, shorten
 from mnistcli.models.registry import build_on_meta, get_architecture
@@ -41,7 +42,7 @@ class CheckpointCard(BaseModel):
 
     format: Literal[1] = 1
     settings: TrainSettings
-    classes: Annotated[tuple[Name, ...], Field(min_length=10, max_length=10)]
+    classes: Classes
     mean: float = Field(ge=0, le=1)
     std: float = Field(ge=1e-3, le=1)
     input_px: int = Field(ge=1, le=1024)
@@ -53,6 +54,9 @@ class CheckpointCard(BaseModel):
     def _is_consistent(self) -> Self:
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("two of its classes have the same name")
+        num_classes = self.settings.network.get("num_classes", 10)
+        if len(self.classes) != num_classes:
+            raise ValueError(f"it names {len(self.classes)} classes instead of {num_classes}")
         if self.input_px != get_architecture(self.settings.arch).input_px:
             raise ValueError(f"{self.settings.arch} does not take {self.input_px} pixels")
         return self
@@ -181,6 +185,38 @@ def load_checkpoint(path: Path) -> LoadedModel:
         why = f"Its weights do not fit its {card.settings.arch}: {first_mismatch(error)}."
         raise invalid_checkpoint(path, why) from error
     return LoadedModel(path, network, card)
+
+
+def describe_start(path: Path) -> tuple[LoadedModel, Start]:
+    """The network in a checkpoint, and what a run that starts from its weights records.
+
+    Raises:
+        DataError: as `load_checkpoint`.
+    """
+    loaded = load_checkpoint(path)
+    names = {bundled: name for name, bundled in BUNDLED.items()}
+    return loaded, Start(
+        checkpoint=names.get(path, str(path.absolute())),
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        mean=loaded.card.mean,
+        std=loaded.card.std,
+    )
+
+
+def load_start(start: Start) -> LoadedModel:
+    """The network whose weights a run starts from.
+
+    Raises:
+        DataError: its file is missing, or has changed.
+    """
+    loaded, found = describe_start(BUNDLED.get(start.checkpoint, Path(start.checkpoint)))
+    if found.sha256 != start.sha256:
+        raise DataError(
+            f"{loaded.path} has changed since it was chosen to start from.",
+            why="The run would start from other weights.",
+            fix=f"Start a new run from it: mnist train --from {loaded.path}",
+        )
+    return loaded
 
 
 def model_snapshot(network: "nn.Module", card: CheckpointCard, *, name: str) -> LoadedModel:

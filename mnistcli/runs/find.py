@@ -49,10 +49,19 @@ def open_for_resuming(name: str, out: Path) -> Iterator[Run]:
         DataError: there is no such run, or its settings are damaged.
         RunError: another process is training it, or it cannot be written.
     """
-    run = _first(started_runs(out), out) if name == "last" else find_run(name, out)
+    run = _find_to_resume(name, out)
     read_settings(run)  # before a lock file is made in a directory that is not a run
     with lock_run(run):
         yield run
+
+
+def dataset_to_resume(name: str, out: Path) -> str:
+    """The name of the data set of the run that `open_for_resuming` finds; raises what it does."""
+    return read_settings(_find_to_resume(name, out)).dataset
+
+
+def _find_to_resume(name: str, out: Path) -> Run:
+    return _first(started_runs(out), out) if name == "last" else find_run(name, out)
 
 
 def all_runs(out: Path, *, required_file: str = "metrics.csv") -> list[Run]:

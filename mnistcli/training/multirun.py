@@ -235,6 +235,11 @@ def start_multirun(
         yield multirun
 
 
+def dataset_of_multirun(directory: Run) -> str:
+    """The name of the data set of a multi-run; raises DataError if its record is damaged."""
+    return _read_summary(directory).settings.dataset
+
+
 @contextmanager
 def resume_multirun(directory: Run, *, changes: Mapping[str, Any]) -> Iterator[MultiRun]:
     """The multi-run in a directory, with `changes` such as more epochs for all its runs.
@@ -297,6 +302,8 @@ def _open_run(multirun: MultiRun, name: str, settings: TrainSettings) -> Iterato
             yield training_run
         return
     changes = {setting: getattr(settings, setting) for setting in RESUMABLE}
+    if settings.own_data:  # which may have been moved
+        changes["dataset"] = settings.dataset
     with resume_run(name, changes=changes, out=multirun.path) as training_run:
         yield training_run
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.batches import steps_per_epoch
@@ -24,8 +24,8 @@ class TrainState:
     """Everything that changes while a network is trained.
 
     Building one seeds PyTorch's global generator, which initial weights and dropout are
-    drawn from. In a process group each process builds its own; they differ in their
-    dropout only.
+    drawn from; those in `start` replace them. In a process group each process builds its own;
+    they differ in their dropout only.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class TrainState:
         num_examples: int,
         device: str,
         precision: str,
+        start: Mapping[str, Tensor] | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         torch.manual_seed(settings.seed)
@@ -43,6 +44,8 @@ class TrainState:
         self.device = torch.device(device)
         self.dtype = DTYPES[precision]
         self.model = build_network(settings.arch, settings.network)
+        if start:
+            self.model.load_state_dict({**self.model.state_dict(), **start})
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.train_model = group.wrap_model(self.model)
         norm = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 (of any dimension)
@@ -75,9 +78,11 @@ class TrainState:
         """Make batch norm's statistics plain means over the first steps; `step` counts from 1.
 
         Their initial values, mean 0 and variance 1, would distort the first evaluations otherwise.
+        Those of weights to start from are worth keeping.
         """
+        settles = self.settings.start is None
         for norm in self._norms:
-            norm.momentum = max(_NORM_MOMENTUM, 1 / step)
+            norm.momentum = max(_NORM_MOMENTUM, 1 / step) if settles else _NORM_MOMENTUM
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two epochs, as plain types and tensors; the tensors are the live ones.

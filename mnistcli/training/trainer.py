@@ -2,21 +2,28 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mnistcli.config.resolve import fit_budget, resumed_settings
-from mnistcli.config.settings import TrainSettings
-from mnistcli.data.datasets import DIGITS, Dataset, get_dataset, load_dataset
+from mnistcli.config.settings import OwnData, TrainSettings
+from mnistcli.data.datasets import DIGITS, Dataset, get_dataset, load_dataset, open_dataset
 from mnistcli.data.examples import Examples
 from mnistcli.data.normalization import Normalization, input_normalization
 from mnistcli.data.splits import split_examples
 from mnistcli.errors import DataError, RunError, SettingsError
 from mnistcli.models.registry import count_parameters, get_architecture, has_batch_norm
-from mnistcli.runs.checkpoint import CheckpointCard, save_best, save_checkpoint, software_versions
+from mnistcli.runs.checkpoint import (
+    CheckpointCard,
+    LoadedModel,
+    load_start,
+    save_best,
+    save_checkpoint,
+    software_versions,
+)
 from mnistcli.runs.directory import Run, create_run, read_settings, write_record
 from mnistcli.runs.environment import describe_environment, write_environment
 from mnistcli.runs.find import open_for_resuming
@@ -41,7 +48,9 @@ from mnistcli.training.state import TrainState
 class TrainingPlan:
     """A training run before its data are loaded or anything is written.
 
-    Its settings are complete: a width chosen by the parameter budget is filled in.
+    Its settings are complete: a width chosen by the parameter budget, and what identifies a user's
+    own data set, are filled in. `start` has the weights to start from; None for random ones, and
+    for a resumed run.
     """
 
     settings: TrainSettings
@@ -49,11 +58,16 @@ class TrainingPlan:
     device: Choice
     precision: Choice
     dataset: Dataset
+    start: LoadedModel | None = None
 
     @property
     def normalization(self) -> Normalization:
-        """How the data set's images become this network's input."""
-        return input_normalization(self.dataset, self.settings.arch)
+        """How images become this network's input: as before, if it starts from other weights."""
+        normalization, start = (
+            input_normalization(self.dataset, self.settings.arch),
+            self.settings.start,
+        )
+        return replace(normalization, mean=start.mean, std=start.std) if start else normalization
 
     def build_state(self, num_examples: int, *, group: ProcessGroup = SINGLE_PROCESS) -> TrainState:
         """The network with its initial weights, and everything else that training changes."""
@@ -62,8 +76,20 @@ class TrainingPlan:
             num_examples=num_examples,
             device=self.device.value,
             precision=self.precision.value,
+            start=self.start_weights,
             group=group,
         )
+
+    @property
+    def start_weights(self) -> dict[str, torch.Tensor]:
+        """The weights to start from; without the last layer's if its classes are others."""
+        if self.start is None:
+            return {}
+        return {
+            name: tensor
+            for name, tensor in self.start.network.state_dict().items()
+            if self.start.card.classes == self.dataset.classes or not name.startswith("classify.")
+        }
 
     def card(self, epoch: EpochResult) -> CheckpointCard:
         """The description of a checkpoint of the weights after `epoch`."""
@@ -133,18 +159,35 @@ def resume_run(name: str, *, changes: Mapping[str, Any], out: Path) -> Iterator[
                 why=f"It has finished {len(history)} epochs, which cannot be removed.",
                 fix=f"Use --epochs {len(history)} or more, or leave --epochs out.",
             )
-        yield TrainingRun(make_plan(settings), run, is_resumed=True, saved=saved, history=history)
+        plan = make_plan(settings, starts=saved is None)
+        yield TrainingRun(plan, run, is_resumed=True, saved=saved, history=history)
 
 
-def make_plan(settings: TrainSettings) -> TrainingPlan:
-    """Check the parameter budget, and choose the device and the precision.
+def make_plan(settings: TrainSettings, *, starts: bool = True) -> TrainingPlan:
+    """Open the data set, check the parameter budget, choose the device and the precision.
+
+    A run that `starts` may do so from the weights of a checkpoint, which has to be there.
 
     Raises:
+        DataError: the checkpoint to start from or a user's own data set is missing or has changed.
+        SettingsError: the checkpoint to start from has another network.
         GateError: the network does not fit `max_params`.
         SettingsError: the network does not fit the machine's memory.
         DeviceError: the device or the precision of the settings does not work on this machine.
     """
+    dataset = open_dataset(settings)
+    start = load_start(settings.start) if settings.start and starts else None
+    if dataset.digest:
+        before = start.card.settings.own_data if start else None
+        if before and not settings.own_data and before.digest == dataset.digest:
+            # The images that were held out for testing stay unseen.
+            dataset = get_dataset(settings.dataset, test_seed=before.test_seed)
+        if start and not settings.own_data and set(dataset.classes) <= set(start.card.classes):
+            dataset = dataset.known_by(start.card.classes)
+        settings = settings.model_copy(update={"own_data": _own_data(dataset)})
     settings = fit_budget(settings)
+    if start:
+        _check_same_network(settings, start)
     device = pick_device(settings.device)
     num_params = count_parameters(settings.arch, settings.network)
     _check_memory(num_params)
@@ -154,8 +197,31 @@ def make_plan(settings: TrainSettings) -> TrainingPlan:
         num_params=num_params,
         device=device,
         precision=pick_precision(settings.precision, device.value, gains_on_cpu=gains_on_cpu),
-        dataset=get_dataset(settings.dataset),
+        dataset=dataset,
+        start=start,
     )
+
+
+def _own_data(dataset: Dataset) -> OwnData:
+    """What a run records of a user's own data set."""
+    if len(dataset.classes) < 2:
+        raise SettingsError(
+            f"{dataset.title} has one class only: {dataset.classes[0]}.",
+            why="A network learns to tell classes apart.",
+            fix="Add images of other classes, or start from a network that knows some: --from RUN",
+        )
+    return OwnData(digest=dataset.digest, classes=dataset.classes, test_seed=dataset.test_seed)
+
+
+def _check_same_network(settings: TrainSettings, start: LoadedModel) -> None:
+    """Refuse settings of another network than the one whose weights it starts from."""
+    before = start.card.settings
+    if (settings.arch, settings.model) != (before.arch, before.model):
+        raise SettingsError(
+            f"The settings are not those of {start.path}.",
+            why="A network that starts from the weights of another has its shape.",
+            fix="Leave out what changes the network, such as MNIST_ARCH or MNIST_HIDDEN.",
+        )
 
 
 def load_training_data(

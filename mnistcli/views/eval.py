@@ -1,6 +1,7 @@
 """The output of `mnist eval`: one checkpoint class by class, or several side by side."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
+from mnistcli.config.dataset_names import dataset_title
 from mnistcli.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
@@ -33,6 +35,9 @@ from mnistcli.views.console import (
     printable,
     stdout,
 )
+
+# The matrix of more classes has no room in a terminal.
+MAX_MATRIX_CLASSES = 20
 
 
 def show_evaluations(
@@ -127,13 +132,18 @@ def _print_one(evaluation: Evaluation) -> None:
         console.print(_describe_doubtful([evaluation]))
     console.print()
     print_table(_class_table(score))
-    console.print("\nRows: the true class. Columns: the prediction.")
-    print_table(_confusion_table(score))
+    confusion = _confusion_table(score)
+    if console.is_terminal and len(score.classes) > MAX_MATRIX_CLASSES:
+        console.print("\nMost frequent mistakes; the whole matrix: mnist plot --kind confusion")
+        print_table(_frequent_mistakes(score))
+    else:
+        console.print("\nRows: the true class. Columns: the prediction.")
+        print_table(confusion)
 
 
 def _describe_images(score: Score) -> str:
     tta = ", mean of 9 shifts (TTA)" if score.tta else ""
-    return f"{score.num_images:,} {score.split} images of {score.dataset}{tta}"
+    return f"{score.num_images:,} {score.split} images of {dataset_title(score.dataset)}{tta}"
 
 
 def _describe_doubtful(evaluations: Sequence[Evaluation]) -> str:
@@ -167,6 +177,15 @@ def _confusion_table(score: Score) -> Table:
             for column, count in enumerate(counts)
         ]
         table.add_row(Text(name[:11]), *cells)
+    return table
+
+
+def _frequent_mistakes(score: Score, *, num: int = 10) -> Table:
+    names = [class_score.name for class_score in score.classes]
+    pairs = Counter((names[each.label], names[each.predicted]) for each in score.mistakes)
+    table = plain_table("true", "predicted", number_column("images"))
+    for (label, predicted), count in pairs.most_common(num):
+        table.add_row(Text(label), Text(predicted), f"{count:,}")
     return table
 
 

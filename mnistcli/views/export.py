@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.text import Text
 
+from mnistcli.config.dataset_names import dataset_title
 from mnistcli.export.export import Exported
 from mnistcli.export.proof import Proof
 from mnistcli.views.console import (
@@ -65,7 +66,8 @@ def _print(exported: Exported) -> None:
 def _describe(proof: Proof) -> list[str]:
     agreement = (
         f"Same prediction as PyTorch: {proof.num_agreeing:,} of {proof.num_images:,} test images "
-        f"of {proof.dataset}; largest difference of a probability: {proof.largest_difference:.2g}"
+        f"of {dataset_title(proof.dataset)}; "
+        f"largest difference of a probability: {proof.largest_difference:.2g}"
     )
     lines = [agreement]
     if proof.accuracy is not None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mnistcli.errors import DataError
+from mnistcli.evaluation.submission import Submission
 from mnistcli.reading.batch import PictureResult
 from mnistcli.reading.predict import Prediction, Reading
 from mnistcli.reading.scoring import LabeledPicture, PictureScores, Tally, resolve_path
@@ -176,6 +177,24 @@ class PredictReport:
             _print_misread(scores.misread)
         if scores.num_unlabeled:
             print_note(f"Pictures without a label, not counted: {scores.num_unlabeled:,}.")
+
+
+def show_submission(submission: Submission, *, as_json: bool, quiet: bool) -> None:
+    """What was written; quiet: the file's name."""
+    path, sample = printable(str(submission.path)), submission.sample
+    if as_json:
+        print_json(
+            {
+                "submission": str(submission.path),
+                "num_images": submission.num_images,
+                "sample": str(sample) if sample else None,
+            }
+        )
+    elif quiet:
+        print_line(path)
+    else:
+        checked = f", checked against {printable(str(sample))}" if sample else ""
+        print_line(f"Wrote {submission.num_images:,} predictions to {path}{checked}")
 
 
 def _write_csv(row: Sequence[Any]) -> None:

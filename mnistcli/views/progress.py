@@ -2,12 +2,18 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from mnistcli.views.console import stderr
@@ -46,6 +52,30 @@ def live_progress(console: Console) -> Iterator[Progress | None]:
     )
     with progress:
         yield progress
+
+
+@contextmanager
+def picture_progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal while pictures are read; it is called with how many and of how many."""
+    progress = Progress(
+        TextColumn("reading pictures"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=stderr(),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    task = progress.add_task("")
+
+    def show(num: int, num_all: int) -> None:
+        progress.start()  # only if there is anything to read
+        progress.update(task, completed=num, total=num_all)
+
+    try:
+        yield show
+    finally:
+        progress.stop()
 
 
 class StepBar:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Column, Table
 from rich.text import Text
 
+from mnistcli.config.dataset_names import dataset_title
 from mnistcli.config.differences import format_value, run_changes
 from mnistcli.errors import DataError
 from mnistcli.evaluation.run_table import RunEntry
@@ -83,7 +84,7 @@ def _print_run(entry: RunEntry, changes: Mapping[str, object]) -> None:
     if score := entry.score:
         test = (
             f"{format_percent(score.accuracy)}, {score.num_errors:,} errors in "
-            f"{score.num_images:,} images of {score.dataset}"
+            f"{score.num_images:,} images of {dataset_title(score.dataset)}"
         )
     lines = [
         ("run", printable(str(entry.run.path))),
@@ -191,7 +192,7 @@ def _format_time(seconds: float) -> str:
 _COLUMNS: dict[str, tuple[Callable[[str], Column], Callable[[RunEntry], Text | str]]] = {
     "run": (_name_column, lambda entry: Text(printable(entry.name))),
     "recipe": (_text_column, lambda entry: Text(printable(entry.settings.recipe))),
-    "data": (_text_column, lambda entry: entry.settings.dataset),
+    "data": (_text_column, lambda entry: dataset_title(entry.settings.dataset)),
     "params": (number_column, lambda entry: f"{entry.num_params:,}" if entry.num_params else "-"),
     "epochs": (number_column, lambda entry: f"{len(entry.epochs)}/{entry.settings.epochs}"),
     "best\nval %": (number_column, lambda entry: _format_accuracy(entry.accuracy)),

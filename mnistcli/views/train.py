@@ -65,7 +65,8 @@ def _source(name: str, sources: Mapping[str, str]) -> str:
     of_fields = [source for key, source in sources.items() if key.startswith(f"{name}.")]
     if of_fields:
         return ", ".join(dict.fromkeys(of_fields))
-    return sources.get(name, "budget" if name == "width" else "default")
+    filled_in = {"width": "budget", "own_data": "data"}
+    return sources.get(name, filled_in.get(name, "default"))
 
 
 def print_header(console: Console, plan: "TrainingPlan", *lines: tuple[str, str]) -> None:
@@ -97,8 +98,9 @@ def print_training_header(
 
     `seconds` is the estimated duration, or None.
     """
-    data = f"{plan.dataset.name}: {num_train:,} to train on, {num_val:,} to validate"
-    lines = [("data", data), destination]
+    lines = [("data", _describe_data(plan, num_train, num_val)), destination]
+    if plan.settings.start:
+        lines.append(("start", f"the weights of {printable(plan.settings.start.checkpoint)}"))
     if group.world_size > 1:
         lines.append(("processes", f"{group.world_size}, each with its share of every batch"))
     if seconds is not None:
@@ -107,6 +109,20 @@ def print_training_header(
         lines.append(("time", time))
     print_header(console, plan, *lines)
     console.print()
+
+
+def _describe_data(plan: "TrainingPlan", num_train: int, num_val: int) -> str:
+    from mnistcli.data.own_data import TEST_SHARE
+
+    dataset = plan.dataset
+    parts = f"{num_train:,} to train on, {num_val:,} to validate"
+    if not dataset.digest:
+        return f"{dataset.title}: {parts}"
+    classes = f"{len(dataset.classes)} classes, {dataset.classes[0]} to {dataset.classes[-1]}"
+    test = "has a test part"
+    if dataset.test_seed is not None:
+        test = f"{100 * TEST_SHARE:g} % held out for testing by seed {dataset.test_seed}"
+    return printable(f"{dataset.title}: {parts}; {test}; {classes}")
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def test_other_classes_are_refused(mnist: Mnist, trained: Path) -> None:
         (["none.pth"], 3, "none.pth"),
         (["nothing"], 3, "nothing"),
         (["trained/small/metrics.csv"], 3, "metrics.csv"),
-        (["--split", "train"], 2, "'train'"),
+        (["--split", "all"], 2, "'all'"),
         (["--dataset", "mnits"], 2, "Did you mean mnist?"),
         (["--min-accuracy", "101"], 2, "--min-accuracy"),
         (["--min-accuracy", "0.97"], 2, "--min-accuracy"),

@@ -84,7 +84,7 @@ def test_bundled_networks_are_proved_on_digits_without_mnist(
 def test_what_predicts_something_else_is_not_written(
     mnist: Mnist, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistcli.export.export.run_c", lambda *_: torch.full((360, 10), 0.1))
+    monkeypatch.setattr("mnistcli.export.export.run_c", lambda *_, **__: torch.full((360, 10), 0.1))
     result = mnist("export", trained, "-o", "net.c")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "of 360 predictions differ" in result.stderr
@@ -105,7 +105,7 @@ def test_an_onnx_file_that_predicts_something_else_is_not_written(
 def test_int8_that_predicts_something_else_is_not_written(
     mnist: Mnist, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistcli.export.export.run_c", lambda *_: torch.full((360, 10), 0.1))
+    monkeypatch.setattr("mnistcli.export.export.run_c", lambda *_, **__: torch.full((360, 10), 0.1))
     result = mnist("export", trained, "-o", "net.c", "--precision", "int8")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "--precision float32" in result.stderr

@@ -284,7 +284,7 @@ def test_filters_need_no_data(mnist: Mnist, run: Path) -> None:
         (["--kind", "curve"], 2, "Did you mean curves?"),
         (["--beside", "x.csv"], 2, "Leave --beside out"),
         (["--first", "3"], 2, "Leave --first out"),
-        (["--kind", "confusion", "--split", "train"], 2, "'train'"),
+        (["--kind", "confusion", "--split", "all"], 2, "'all'"),
         (["--kind", "samples", "--data-dir", "none"], 3, "mnist download"),
         (["--kind", "samples", "--dataset", "digits", "-o", "x.gif"], 2, ".png, .svg or .pdf"),
         (["--kind", "samples", "--dataset", "digits", "-o", "no/x.png"], 1, "no/x.png"),

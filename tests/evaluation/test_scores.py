@@ -23,7 +23,7 @@ MISTAKE = {"index": 0, "label": 0, "predicted": 1, "probability": 0.9, "label_pr
 @pytest.mark.parametrize(
     "change",
     [
-        {"split": "train"},
+        {"split": "all"},
         {"confusion": []},
         {"confusion": [[2, 0], [0]]},
         {"confusion": [[3, -1], [0, 0]]},

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,23 @@ pytestmark = needs_compiler
 
 
 def check(
-    network: nn.Module, normalization: Normalization, folder: Path, patch: pytest.MonkeyPatch
+    network: nn.Module,
+    normalization: Normalization,
+    folder: Path,
+    patch: pytest.MonkeyPatch,
+    *,
+    num_classes: int = 10,
 ) -> None:
     """Float32 computes what PyTorch computes, and int8 what the integer layers stand for."""
     examples = some_digits(20, "test")
     expected_NK = predictions(network, normalization, examples).probabilities_NK
     source = float_c(network, normalization)
-    computed_NK = run_sanitized(source, examples, folder / "float32", patch)
+    run = partial(run_sanitized, examples=examples, monkeypatch=patch, num_classes=num_classes)
+    computed_NK = run(source, folder=folder / "float32")
     torch.testing.assert_close(computed_NK, expected_NK, rtol=0, atol=1e-4)
     layers = quantized(network, normalization)
     source = integer_source(layers, normalization, header="net.h")
-    computed_NK = run_sanitized(source, examples, folder / "int8", patch)
+    computed_NK = run(source, folder=folder / "int8")
     exact_NK = run_integers(layers, normalization, examples.images_NHW)
     torch.testing.assert_close(computed_NK, exact_NK, rtol=0, atol=1e-5)
     assert (exact_NK - expected_NK).abs().mean() < 0.1
@@ -66,6 +73,11 @@ def test_other_shapes(
     recipe: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(*random_network(recipe, **changes), tmp_path, monkeypatch)
+
+
+def test_other_numbers_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, normalization = random_network("cnn-15k", num_classes=62)
+    check(network, normalization, tmp_path, monkeypatch, num_classes=62)
 
 
 @pytest.mark.slow

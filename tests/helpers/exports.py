@@ -47,8 +47,10 @@ def random_network(recipe: str, **model: Any) -> tuple[nn.Module, Normalization]
     Its predictions differ from image to image. Some of the scales of batch norm are negative.
     """
     torch.manual_seed(0)
+    num_classes = model.pop("num_classes", 10)
     settings = fit_budget(resolve(recipe=recipe, dataset="digits", **model))
-    network = build_network(settings.arch, settings.network).eval().requires_grad_(False)
+    network = build_network(settings.arch, {**settings.network, "num_classes": num_classes})
+    network.eval().requires_grad_(False)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
@@ -128,18 +130,24 @@ def integer_c(network: nn.Module, normalization: Normalization) -> CSource:
     return integer_source(quantized(network, normalization), normalization, header="net.h")
 
 
-def c_files(source: CSource) -> dict[str, bytes]:
-    header = fill_template("network.h", facts=" * a test")
+def c_files(source: CSource, *, num_classes: int = 10) -> dict[str, bytes]:
+    header = fill_template("network.h", num_classes=num_classes, facts=" * a test")
     return {"net.h": header.encode(), "net.c": source.text.encode()}
 
 
 def run_sanitized(
-    source: CSource, examples: Examples, folder: Path, monkeypatch: pytest.MonkeyPatch
+    source: CSource,
+    examples: Examples,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    num_classes: int = 10,
 ) -> torch.Tensor:
     """The probabilities by a program that stops at undefined behavior and at warnings."""
     monkeypatch.setattr(proof, "_COMPILER_OPTIONS", SANITIZED)
     folder.mkdir()
-    return run_c(c_files(source), "net.h", examples.images_NHW, folder)
+    files = c_files(source, num_classes=num_classes)
+    return run_c(files, "net.h", examples.images_NHW, folder, num_classes=num_classes)
 
 
 def predictions(

@@ -48,6 +48,14 @@ def test_a_network_returns_ten_logits_without_softmax(recipe: str) -> None:
 
 
 @every_recipe
+def test_a_network_has_a_logit_for_every_class(recipe: str) -> None:
+    settings = fit_budget(resolve(recipe=recipe))
+    network = build_network(settings.arch, {**settings.network, "num_classes": 62}).eval()
+    input_px = get_architecture(settings.arch).input_px
+    assert network(torch.zeros(2, 1, input_px, input_px)).shape == (2, 62)
+
+
+@every_recipe
 def test_gradients_reach_every_parameter(recipe: str) -> None:
     model, x_NCHW = network_and_images(recipe, 16)
     loss = F.cross_entropy(model.train()(x_NCHW), torch.arange(16) % 10)

@@ -164,8 +164,8 @@ def test_a_link_is_followed_for_reading_and_replaced_by_writing(
 def test_names_in_records_are_not_opened_as_files(trained: Path) -> None:
     record = json.loads((trained / "settings.json").read_text())
     (trained / "settings.json").write_text(json.dumps(record | {"dataset": "../../../etc/passwd"}))
-    with touches_only(trained), pytest.raises(DataError, match=r"settings\.json is damaged"):
-        read_settings(Run(trained))
+    with touches_only(trained):
+        assert read_settings(Run(trained)).dataset.endswith("/etc/passwd")
 
 
 def test_reading_records_loads_no_torch() -> None:

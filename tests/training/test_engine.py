@@ -195,6 +195,20 @@ def test_an_infinite_tensor_stops_training_before_it_is_saved(tensor: str, ema: 
         next(epochs)
 
 
+def test_batch_norm_keeps_the_statistics_that_a_run_starts_from() -> None:
+    start = {"checkpoint": "a.pth", "sha256": 64 * "a", "mean": 0.1, "std": 0.3}
+    settings = make_settings(recipe="cnn-small", width=8, batch_size=64, epochs=1, start=start)
+    momenta = []
+
+    def note(_progress: StepProgress) -> None:
+        momenta.append(state.model.get_submodule("stem.2").momentum)
+
+    train = some_digits(192)
+    state = build_state(settings, len(train))
+    next(fit(state, train, some_digits(0), digits_normalization(settings), on_step=note))
+    assert momenta == [0.1, 0.1, 0.1]
+
+
 def test_batch_norm_begins_with_plain_means() -> None:
     """The third batch has a third of the weight, and the twentieth PyTorch's tenth."""
     settings = make_settings(recipe="cnn-small", width=8, batch_size=32, epochs=1, lr=1e-30)

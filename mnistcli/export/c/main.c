@@ -47,7 +47,7 @@ static long skip_header(FILE *file)
 int main(int argc, char **argv)
 {
     static uint8_t image[28 * 28];
-    float probabilities[10];
+    float probabilities[$num_classes];
     FILE *file;
     long i, num_images;
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stddef.h>
 
-enum { IMAGE_PX = 28, INPUT_PX = $input_px, NUM_CLASSES = 10, NUM_LAYERS = $num_layers };
+enum { IMAGE_PX = 28, INPUT_PX = $input_px, NUM_CLASSES = $num_classes, NUM_LAYERS = $num_layers };
 
 $types
 

@@ -1,0 +1,48 @@
+"""Names of data sets: the known ones, and paths of users' own files and directories.
+
+A path is kept absolute, so that a run finds its data from any directory. `raw:` before it means
+that pictures of 28x28 pixels are taken as they are.
+"""
+
+import os
+from pathlib import Path
+
+from mnistcli.config.choices import DatasetName, values
+from mnistcli.errors import find_known
+
+KNOWN_DATASETS = values(DatasetName)
+RAW = "raw:"
+
+
+def parse_dataset(text: str) -> str:
+    """A known name as it is, a path as an absolute one.
+
+    Raises:
+        ValueError: it is neither a known name nor a path.
+    """
+    if known := find_known(text, KNOWN_DATASETS):
+        return known
+    prefix = RAW if text.startswith(RAW) else ""
+    path = Path(text.removeprefix(RAW)).expanduser()
+    looks_like_a_path = len(path.parts) > 1 or path.suffix or path.is_absolute() or path.exists()
+    if not looks_like_a_path or not text.isprintable():
+        raise ValueError(f"should be {', '.join(KNOWN_DATASETS)} or the path of your own data")
+    return f"{prefix}{Path(os.path.abspath(path))}"  # noqa: PTH100 (resolve() follows links)
+
+
+def is_own_data(name: str) -> bool:
+    """Whether a data set's name is a path."""
+    return name not in KNOWN_DATASETS
+
+
+def split_name(name: str) -> tuple[Path, bool]:
+    """The path in the name of a user's own data, and whether its pictures are taken as they are."""
+    return Path(name.removeprefix(RAW)), name.startswith(RAW)
+
+
+def dataset_title(name: str) -> str:
+    """The name to show: of a path the last part."""
+    if not is_own_data(name):
+        return name
+    path, is_raw = split_name(name)
+    return f"{path.name or path} (raw)" if is_raw else path.name or str(path)
