@@ -1,8 +1,8 @@
 """Output of `mnist bench`: progress, the figures of every network, the reference loop's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Column, Table
@@ -27,6 +27,86 @@ from mnistcli.views.console import (
     stdout,
 )
 from mnistcli.views.status_line import status_line
+
+
+@dataclass(frozen=True)
+class SamplesRecord:
+    """A quantity that was measured several times."""
+
+    median: float
+    min: float
+    max: float
+    samples: list[float]
+
+
+@dataclass(frozen=True)
+class ReferenceRecord:
+    """The reference loop: images per second, and how many times as fast `mnist` is."""
+
+    precision: str
+    training: SamplesRecord
+    ratio: SamplesRecord
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """A network in one precision; `settings` are a training's, as in `settings.json`."""
+
+    recipe: str
+    arch: str
+    num_params: int
+    batch_size: int
+    precision: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FailedBenchRecord(NetworkRecord):
+    """A network that could not be measured, and why."""
+
+    failure: str
+
+
+@dataclass(frozen=True)
+class BenchRecord(NetworkRecord):
+    """The figures of a network.
+
+    `training` and `inference` are in images per second, `usual` is the reference loop, and
+    `peak_bytes` is null where it is unknown.
+    """
+
+    failure: None
+    training: SamplesRecord
+    epoch_seconds: float
+    inference: SamplesRecord
+    latency_seconds: SamplesRecord
+    num_trained: int
+    num_evaluated: int
+    peak_bytes: int | None
+    usual: list[ReferenceRecord]
+
+
+@dataclass(frozen=True)
+class MachineRecord:
+    """The machine, by the facts of `mnist doctor --json`; `pictures` says on which images."""
+
+    versions: Mapping[str, Any]
+    processor: Mapping[str, Any]
+    accelerators: Sequence[Mapping[str, Any]]
+    device: Mapping[str, str]
+    pictures: str
+
+
+@dataclass(frozen=True)
+class BenchesRecord:
+    """All networks; `loader_processes` is null without the reference loop."""
+
+    machine: MachineRecord
+    seconds: float
+    repeats: int
+    loader_processes: int | None
+    interrupted: bool
+    benches: list[BenchRecord | FailedBenchRecord]
 
 
 @contextmanager
@@ -54,14 +134,14 @@ def show_bench(
     interrupted = len(rows) < num_cases
     if as_json:
         print_json(
-            {
-                "machine": _machine_record(machine),
-                "seconds": options.seconds,
-                "repeats": options.repeats,
-                "loader_processes": options.loader_processes if options.reference else None,
-                "interrupted": interrupted,
-                "benches": [_row_record(row) for row in rows],
-            }
+            BenchesRecord(
+                machine=_machine_record(machine),
+                seconds=options.seconds,
+                repeats=options.repeats,
+                loader_processes=options.loader_processes if options.reference else None,
+                interrupted=interrupted,
+                benches=[_row_record(row) for row in rows],
+            )
         )
     elif quiet:
         for row in rows:
@@ -73,52 +153,56 @@ def show_bench(
         print_note(f"Interrupted: {len(rows)} of {num_cases} measured.")
 
 
-def _machine_record(machine: MachineInfo) -> dict[str, Any]:
-    record = asdict(machine)
-    images = record.pop("images")
-    return {**record, "pictures": images}
+def _machine_record(machine: MachineInfo) -> MachineRecord:
+    return MachineRecord(
+        versions=machine.versions,
+        processor=machine.processor,
+        accelerators=machine.accelerators,
+        device=machine.device,
+        pictures=machine.images,
+    )
 
 
-def _row_record(row: BenchRow) -> dict[str, Any]:
+def _row_record(row: BenchRow) -> BenchRecord | FailedBenchRecord:
     case, outcome = row.case, row.outcome
-    record = {
-        "recipe": case.settings["recipe"],
-        "arch": case.settings["model"]["arch"],
-        "num_params": case.num_params,
-        "batch_size": case.settings["batch_size"],
-        "precision": case.precision,
-        "settings": case.settings,
-    }
+    network = NetworkRecord(
+        recipe=case.settings["recipe"],
+        arch=case.settings["model"]["arch"],
+        num_params=case.num_params,
+        batch_size=case.settings["batch_size"],
+        precision=case.precision,
+        settings=case.settings,
+    )
     if not isinstance(outcome, Measurement):
-        return {**record, "failure": outcome.what}
-    return {
-        **record,
-        "failure": None,
-        "training": _samples_record(outcome.training),
-        "epoch_seconds": outcome.epoch_seconds,
-        "inference": _samples_record(outcome.inference),
-        "latency_seconds": _samples_record(outcome.latency_seconds),
-        "num_trained": outcome.num_trained,
-        "num_evaluated": outcome.num_evaluated,
-        "peak_bytes": outcome.peak_bytes,
-        "usual": [
-            {
-                "precision": loop.precision,
-                "training": _samples_record(loop.training),
-                "ratio": _samples_record(loop.ratio),
-            }
+        return FailedBenchRecord(**vars(network), failure=outcome.what)
+    return BenchRecord(
+        **vars(network),
+        failure=None,
+        training=_samples_record(outcome.training),
+        epoch_seconds=outcome.epoch_seconds,
+        inference=_samples_record(outcome.inference),
+        latency_seconds=_samples_record(outcome.latency_seconds),
+        num_trained=outcome.num_trained,
+        num_evaluated=outcome.num_evaluated,
+        peak_bytes=outcome.peak_bytes,
+        usual=[
+            ReferenceRecord(
+                precision=loop.precision,
+                training=_samples_record(loop.training),
+                ratio=_samples_record(loop.ratio),
+            )
             for loop in outcome.reference
         ],
-    }
+    )
 
 
-def _samples_record(quantity: Samples) -> dict[str, Any]:
-    return {
-        "median": quantity.median,
-        "min": min(quantity.samples),
-        "max": max(quantity.samples),
-        "samples": list(quantity.samples),
-    }
+def _samples_record(quantity: Samples) -> SamplesRecord:
+    return SamplesRecord(
+        median=quantity.median,
+        min=min(quantity.samples),
+        max=max(quantity.samples),
+        samples=list(quantity.samples),
+    )
 
 
 def _print_report(machine: MachineInfo, options: BenchOptions, rows: Sequence[BenchRow]) -> None:

@@ -8,8 +8,9 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -22,6 +23,8 @@ from mnistcli.version import SCHEMA_VERSION
 
 # Characters of a line in a column that is folded.
 _LEAST_FOLDED = 12
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def stdout(*, quiet: bool = False) -> Console:
@@ -49,9 +52,16 @@ def print_error(error: MnistError) -> None:
         console.print(Text(f"  {printable(error.fix)}", style="bold"), soft_wrap=True)
 
 
-def print_json(record: Mapping[str, Any]) -> None:
-    """Print a record as one line of JSON."""
-    sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **record}) + "\n")
+def print_json(record: "DataclassInstance | Mapping[str, Any]") -> None:
+    """Print a record as one line of JSON; `docs/schemas.py` publishes the schemas of its types."""
+    values = record if isinstance(record, Mapping) else vars(record)
+    line = json.dumps({"schema_version": SCHEMA_VERSION, **values}, default=_json_fields)
+    sys.stdout.write(f"{line}\n")
+
+
+def _json_fields(value: Any) -> Any:
+    """The fields of a dataclass, or of settings, which are pydantic models."""
+    return vars(value) if is_dataclass(value) else value.model_dump(mode="json")
 
 
 def print_line(text: str) -> None:

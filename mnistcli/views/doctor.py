@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 
 from rich.table import Column
 from rich.text import Text
@@ -19,6 +19,15 @@ from mnistcli.views.console import (
     stdout,
 )
 from mnistcli.views.status_line import status_line
+
+
+@dataclass(frozen=True)
+class DoctorRecord:
+    """Every check of this machine, and the verdict on all of them."""
+
+    verdict: Verdict
+    checks: list[Check]
+
 
 STATUS_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
@@ -38,8 +47,7 @@ def doctor_progress(*, quiet: bool) -> Iterator[OnStart]:
 def show_checks(checks: Sequence[Check], verdict: Verdict, *, as_json: bool, quiet: bool) -> None:
     """Every check, and the verdict on all of them."""
     if as_json:
-        records = [asdict(check) for check in checks]
-        print_json({"verdict": asdict(verdict), "checks": records})
+        print_json(DoctorRecord(verdict, list(checks)))
         return
     if quiet:
         print_line(verdict.word)

@@ -2,9 +2,9 @@
 
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.progress import (
     BarColumn,
@@ -23,6 +23,25 @@ if TYPE_CHECKING:
 
     from mnistcli.data.datasets import Dataset
     from mnistcli.data.download import FileState, OnDownloadProgress
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """The state of a file; `source` is where it was just copied from, else empty."""
+
+    name: str
+    state: Literal["verified", "downloaded", "imported", "missing", "damaged"]
+    path: str
+    source: str
+
+
+@dataclass(frozen=True)
+class DownloadRecord:
+    """The files of a data set."""
+
+    dataset: str
+    data_dir: str
+    files: list[FileRecord]
 
 
 @contextmanager
@@ -55,8 +74,10 @@ def show_files(
 ) -> None:
     """Print the states of a data set's files."""
     if as_json:
-        records = [{**asdict(state), "path": str(state.path)} for state in states]
-        print_json({"dataset": dataset.name, "data_dir": str(data_dir), "files": records})
+        files = [
+            FileRecord(state.name, state.state, str(state.path), state.source) for state in states
+        ]
+        print_json(DownloadRecord(dataset.name, str(data_dir), files))
     elif quiet:
         print_line(str(data_dir))
     elif not states:

@@ -3,19 +3,20 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
+from mnistcli.config.choices import EvalSplit
 from mnistcli.config.dataset_names import dataset_title
 from mnistcli.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
+    Calibration,
     ConfidenceBin,
     expected_calibration_error,
 )
@@ -23,7 +24,7 @@ from mnistcli.evaluation.compare import Comparison
 from mnistcli.evaluation.evaluate import Evaluation
 from mnistcli.evaluation.metrics import Spread, macro_mean, summarize_spread
 from mnistcli.evaluation.pareto import group_repetitions
-from mnistcli.evaluation.scores import Score
+from mnistcli.evaluation.scores import CorruptedScore, Score
 from mnistcli.runs.find import display_names, run_of_best_checkpoint
 from mnistcli.views.console import (
     format_percent,
@@ -38,6 +39,49 @@ from mnistcli.views.console import (
 
 # The matrix of more classes has no room in a terminal.
 MAX_MATRIX_CLASSES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRecord(Calibration):
+    """A fitted temperature and its effect; `ece` is the expected calibration error with it."""
+
+    ece: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecord(Score):
+    """A checkpoint, or an ensemble of `members`, on a split.
+
+    Rows of `confusion` are true classes. `mistakes` has every misclassified image by its index in
+    the split, `doubtful` the images with a doubtful label. `calibration` is there with
+    `--calibrate`, `corrupted` and its mean with `--corrupt`.
+    """
+
+    macro_f1: float
+    ece: float
+    recipe: str
+    num_params: int
+    members: list[str]
+    doubtful: list[int]
+    num_doubtful_errors: int
+    calibration: CalibrationRecord | None
+    corrupted: list[CorruptedScore]
+    mean_corrupted_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class EvaluationsRecord:
+    """Several checkpoints on the same images; `pairs` compares every two of them.
+
+    `spread` is that of their accuracies where they differ in seed or fold only.
+    """
+
+    dataset: str
+    split: EvalSplit
+    num_images: int
+    judgements: list[EvaluationRecord]
+    spread: Spread | None
+    pairs: list[Comparison]
 
 
 def show_evaluations(
@@ -58,38 +102,40 @@ def show_evaluations(
 
 def _json_record(
     evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]
-) -> dict[str, Any]:
+) -> EvaluationRecord | EvaluationsRecord:
     if len(evaluations) == 1:
         return _evaluation_record(evaluations[0])
-    score, spread = evaluations[0].score, _spread_of_repetitions(evaluations)
-    return {
-        "dataset": score.dataset,
-        "split": score.split,
-        "num_images": score.num_images,
-        "judgements": [_evaluation_record(evaluation) for evaluation in evaluations],
-        "spread": spread and asdict(spread),
-        "pairs": [asdict(comparison) for comparison in comparisons],
-    }
+    score = evaluations[0].score
+    return EvaluationsRecord(
+        dataset=score.dataset,
+        split=score.split,
+        num_images=score.num_images,
+        judgements=[_evaluation_record(evaluation) for evaluation in evaluations],
+        spread=_spread_of_repetitions(evaluations),
+        pairs=list(comparisons),
+    )
 
 
-def _evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
+def _evaluation_record(evaluation: Evaluation) -> EvaluationRecord:
     score, calibration = evaluation.score, evaluation.calibration
-    return {
-        **asdict(score),
-        "macro_f1": macro_mean(score.classes).f1,
-        "ece": expected_calibration_error(score.bins),
-        "recipe": evaluation.recipe,
-        "num_params": evaluation.num_params,
-        "members": list(evaluation.members),
-        "doubtful": list(evaluation.doubtful),
-        "num_doubtful_errors": evaluation.num_doubtful_errors,
-        "calibration": calibration
-        and {**asdict(calibration), "ece": expected_calibration_error(calibration.bins)},
-        "corrupted": [asdict(corrupted) for corrupted in evaluation.corrupted],
-        "mean_corrupted_accuracy": _mean_corrupted_accuracy(evaluation)
+    return EvaluationRecord(
+        **vars(score),
+        macro_f1=macro_mean(score.classes).f1,
+        ece=expected_calibration_error(score.bins),
+        recipe=evaluation.recipe,
+        num_params=evaluation.num_params,
+        members=list(evaluation.members),
+        doubtful=list(evaluation.doubtful),
+        num_doubtful_errors=evaluation.num_doubtful_errors,
+        calibration=calibration
+        and CalibrationRecord(
+            **vars(calibration), ece=expected_calibration_error(calibration.bins)
+        ),
+        corrupted=list(evaluation.corrupted),
+        mean_corrupted_accuracy=_mean_corrupted_accuracy(evaluation)
         if evaluation.corrupted
         else None,
-    }
+    )
 
 
 def _spread_of_repetitions(evaluations: Sequence[Evaluation]) -> Spread | None:

@@ -1,6 +1,6 @@
 """What `mnist export` prints."""
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.text import Text
@@ -22,6 +22,18 @@ _LARGE_FLASH_BYTES, _LARGE_RAM_BYTES = 2**20, 2**18
 _NOTED_LOSS = 0.0005
 
 
+@dataclass(frozen=True)
+class ExportRecord:
+    """The files of an exported network; the memory that C needs; null where it is not proved."""
+
+    file: str
+    files: list[str]
+    num_bytes: int
+    flash_bytes: int | None
+    ram_bytes: int | None
+    proof: Proof | None
+
+
 def show_export(exported: Exported, *, as_json: bool, quiet: bool) -> None:
     """The files, the memory they need, and the proof; quiet: the file that was asked for."""
     if as_json:
@@ -38,16 +50,16 @@ def _main_file(paths: list[Path]) -> Path:
     return next(path for path in paths if path.suffix != ".h")
 
 
-def _record(exported: Exported) -> dict[str, object]:
+def _record(exported: Exported) -> ExportRecord:
     source = exported.source
-    return {
-        "file": str(_main_file(exported.paths)),
-        "files": list(map(str, exported.paths)),
-        "num_bytes": exported.num_bytes,
-        "flash_bytes": source.flash_bytes if source else None,
-        "ram_bytes": source.ram_bytes if source else None,
-        "proof": asdict(exported.proof) if exported.proof else None,
-    }
+    return ExportRecord(
+        file=str(_main_file(exported.paths)),
+        files=list(map(str, exported.paths)),
+        num_bytes=exported.num_bytes,
+        flash_bytes=source.flash_bytes if source else None,
+        ram_bytes=source.ram_bytes if source else None,
+        proof=exported.proof,
+    )
 
 
 def _print(exported: Exported) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,11 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from mnistcli.config.settings import TrainSettings
+from mnistcli.evaluation.metrics import Spread
 from mnistcli.runs.directory import has_saved_epochs
 from mnistcli.system.machine import seconds_since_start
+from mnistcli.training.multirun import Layout, RunResult
 from mnistcli.views.console import (
     data_option,
     format_percent,
@@ -30,11 +34,26 @@ from mnistcli.views.progress import InterruptionNotes, StepBar, live_progress
 from mnistcli.views.train import print_training_header
 
 if TYPE_CHECKING:
-    from mnistcli.evaluation.metrics import Spread
     from mnistcli.training.distributed import ProcessGroup
     from mnistcli.training.engine import OnStep
-    from mnistcli.training.multirun import MultiRun, RunResult
+    from mnistcli.training.multirun import MultiRun
     from mnistcli.training.trainer import TrainingRun
+
+
+@dataclass(frozen=True)
+class MultiRunRecord:
+    """A finished multi-run in the directory `series`; `settings` are those of its first run.
+
+    `last` and `best` are the spreads of the accuracies of the runs' last and best epochs.
+    """
+
+    series: str
+    layout: Layout
+    settings: TrainSettings
+    runs: list[RunResult]
+    last: Spread
+    best: Spread
+    command_seconds: float
 
 
 @contextmanager
@@ -148,8 +167,17 @@ def show_multirun(
     `data_dir` is the one given on the command line, which the next command needs too.
     """
     if as_json:
-        seconds = seconds_since_start()
-        print_json({"series": str(multirun.path), **multirun.record, "command_seconds": seconds})
+        print_json(
+            MultiRunRecord(
+                series=str(multirun.path),
+                layout=multirun.layout,
+                settings=multirun.plan.settings,
+                runs=multirun.results,
+                last=multirun.last,
+                best=multirun.best,
+                command_seconds=seconds_since_start(),
+            )
+        )
         return
     if quiet:
         print_line(f"{100 * multirun.last.mean:.2f}")

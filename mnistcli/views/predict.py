@@ -3,6 +3,7 @@
 import csv
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -37,6 +38,78 @@ OutputStyle = Literal["text", "json", "csv", "quiet"]
 # More pictures get one line each.
 MAX_PREVIEWS = 4
 CSV_COLUMNS = ("file", "read", "probability", "doubt", "label", "right", "error")
+
+
+@dataclass(frozen=True)
+class DigitRecord:
+    """A digit: its class, the probabilities of all, and where it is.
+
+    `box` is left, top, right and bottom in pixels; `line` counts from 0; `is_digit` is the
+    probability that it is a digit at all; `doubt` says why the class may be wrong.
+    """
+
+    digit: str
+    probability: float
+    probabilities: dict[str, float]
+    box: tuple[int, int, int, int]
+    line: int
+    is_digit: float
+    doubt: str | None
+
+
+@dataclass(frozen=True)
+class LeftOutRecord:
+    """Ink that is not read as a digit, and why."""
+
+    box: tuple[int, int, int, int]
+    reason: str
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """Why nothing was read."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """One picture; `read` is null where nothing was read, and `error` says why.
+
+    What does not apply is left out: most figures where there is an error, `label` and `right`
+    without a label.
+    """
+
+    file: str
+    read: str | None
+    error: ErrorRecord | None = None
+    probability: float | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+    num_frames: int | None = None
+    doubts: list[str] | None = None
+    digits: list[DigitRecord] | None = None
+    left_out: list[LeftOutRecord] | None = None
+    label: str | None = None
+    right: bool | None = None
+
+
+@dataclass(frozen=True)
+class TallyRecord:
+    """How many of `num` pictures were read correctly, and the 95 % Wilson interval of the share."""
+
+    num: int
+    num_right: int
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """With `--labels`, the last line: tallies of the pictures with a label, by their kind."""
+
+    score: dict[str, TallyRecord]
+    num_unlabelled: int
 
 
 class PredictReport:
@@ -95,7 +168,10 @@ class PredictReport:
             )
         labeled = self._compare_to_label(picture, read)
         if self._style == "json":
-            print_json(_json_record(picture, reading, error=error, labeled=labeled))
+            record = _json_record(picture, reading, error=error, labeled=labeled)
+            # `read` is always there.
+            given = {name: value for name, value in vars(record).items() if value is not None}
+            print_json({"file": record.file, "read": record.read, **given})
         elif self._style == "csv":
             _write_csv(_csv_row(picture, reading, error=error, labeled=labeled))
         else:
@@ -254,35 +330,38 @@ def _json_record(
     *,
     error: DataError | None,
     labeled: LabeledPicture | None,
-) -> dict[str, Any]:
-    record: dict[str, Any] = {"file": picture.name, "read": None if error else reading.text}
+) -> PictureRecord:
+    left_out = [LeftOutRecord(each.box, each.reason) for each in reading.left_out]
+    record = PictureRecord(
+        file=picture.name,
+        read=None if error else reading.text,
+        left_out=None if picture.error else left_out,
+        label=labeled.label if labeled else None,
+        right=labeled.is_correct if labeled else None,
+    )
     if error is not None:
-        record["error"] = {"what": error.what, "why": error.why}
-    else:
-        record["probability"] = _min_probability(reading.predictions)
-        record["width_px"], record["height_px"] = picture.size
-        record["num_frames"] = picture.num_frames
-        record["doubts"] = reading.doubts
-        record["digits"] = [
-            {
-                "digit": prediction.label,
-                "probability": prediction.probability,
-                "probabilities": prediction.probabilities,
-                "box": prediction.digit.box,
-                "line": prediction.line,
-                "is_digit": prediction.digit_probability,
-                "doubt": prediction.doubt,
-            }
+        return replace(record, error=ErrorRecord(error.what, error.why))
+    width_px, height_px = picture.size
+    return replace(
+        record,
+        probability=_min_probability(reading.predictions),
+        width_px=width_px,
+        height_px=height_px,
+        num_frames=picture.num_frames,
+        doubts=reading.doubts,
+        digits=[
+            DigitRecord(
+                digit=prediction.label,
+                probability=prediction.probability,
+                probabilities=prediction.probabilities,
+                box=prediction.digit.box,
+                line=prediction.line,
+                is_digit=prediction.digit_probability,
+                doubt=prediction.doubt,
+            )
             for prediction in reading.predictions
-        ]
-    if picture.error is None:
-        record["left_out"] = [
-            {"box": left_out.box, "reason": left_out.reason} for left_out in reading.left_out
-        ]
-    if labeled is not None:
-        record["label"] = labeled.label
-        record["right"] = labeled.is_correct
-    return record
+        ],
+    )
 
 
 def _csv_row(
@@ -301,12 +380,12 @@ def _csv_row(
     return [picture.name, read, probability, "; ".join(reading.doubts), label, right, what]
 
 
-def _score_record(scores: PictureScores) -> dict[str, Any]:
+def _score_record(scores: PictureScores) -> ScoreRecord:
     tallies = {
-        kind: {"num": tally.num, "num_right": tally.num_correct, "interval": tally.interval}
+        kind: TallyRecord(tally.num, tally.num_correct, tally.interval)
         for kind, tally in scores.tallies().items()
     }
-    return {"score": tallies, "num_unlabelled": scores.num_unlabeled}
+    return ScoreRecord(tallies, scores.num_unlabeled)
 
 
 def _score_table(tallies: Mapping[str, Tally]) -> Table:

@@ -1,7 +1,7 @@
 """The output of `mnist runs`: a table as wide as the terminal has room for, or one run."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from rich.text import Text
 
 from mnistcli.config.dataset_names import dataset_title
 from mnistcli.config.differences import format_value, run_changes
+from mnistcli.config.settings import TrainSettings
 from mnistcli.errors import DataError
-from mnistcli.evaluation.run_table import RunEntry
-from mnistcli.runs.history import metrics_csv
+from mnistcli.evaluation.run_table import RunEntry, RunState
+from mnistcli.runs.history import EpochResult, metrics_csv
 from mnistcli.views.console import (
     format_percent,
     natural_width,
@@ -32,6 +33,69 @@ from mnistcli.views.epochs import describe_best, print_epoch, print_epoch_header
 STATE_STYLES = {"finished": "dim", "unfinished": "yellow", "training": "cyan"}
 
 
+@dataclass(frozen=True)
+class SavedScoreRecord:
+    """The score on the test set that `mnist eval` saved."""
+
+    accuracy: float
+    interval: tuple[float, float]
+    loss: float
+    num_errors: int
+    num_images: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run: its progress, its best and its last epoch, its test score if it has one.
+
+    `written` is when its newest file was; `num_params` and `started` are null in runs of versions
+    that did not record them.
+    """
+
+    name: str
+    path: str
+    state: RunState
+    recipe: str
+    arch: str
+    dataset: str
+    seed: int
+    num_params: int | None
+    num_epochs: int
+    num_epochs_done: int
+    best: EpochResult | None
+    last: EpochResult | None
+    test: SavedScoreRecord | None
+    seconds: float
+    started: str | None
+    written: str
+    settings: TrainSettings
+
+
+@dataclass(frozen=True)
+class ShownRunRecord(RunRecord):
+    """One run by name, also with the settings that differ from its recipe and all epochs."""
+
+    changes: dict[str, Any]
+    epochs: list[EpochResult]
+
+
+@dataclass(frozen=True)
+class DamageRecord:
+    """A file that cannot be read, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class RunsRecord:
+    """The runs in the directory `out`."""
+
+    out: str
+    runs: list[RunRecord]
+    damaged: list[DamageRecord]
+
+
 def show_runs(
     entries: Sequence[RunEntry],
     problems: Sequence[DataError],
@@ -43,9 +107,8 @@ def show_runs(
 ) -> None:
     """The entries, which were selected from `num_runs`; quiet: their names."""
     if as_json:
-        damaged = [{"what": problem.what, "why": problem.why} for problem in problems]
-        records = [_json_record(entry) for entry in entries]
-        print_json({"out": str(out), "runs": records, "damaged": damaged})
+        damaged = [DamageRecord(problem.what, problem.why) for problem in problems]
+        print_json(RunsRecord(str(out), [_json_record(entry) for entry in entries], damaged))
     elif quiet:
         for entry in entries:
             print_line(entry.name)
@@ -68,8 +131,8 @@ def show_run(entry: RunEntry, *, as_csv: bool, as_json: bool, quiet: bool) -> No
     if as_csv:
         print_line(metrics_csv(entry.epochs).rstrip())
     elif as_json:
-        epochs = [asdict(epoch) for epoch in entry.epochs]
-        print_json({**_json_record(entry), "changes": changes, "epochs": epochs})
+        record = _json_record(entry)
+        print_json(ShownRunRecord(**vars(record), changes=changes, epochs=entry.epochs))
     elif quiet:
         print_line(entry.name)
     else:
@@ -110,35 +173,34 @@ def show_damaged(problems: Sequence[DataError]) -> None:
         print_note(printable(f"{problem.what} {problem.why}"))
 
 
-def _json_record(entry: RunEntry) -> dict[str, Any]:
-    best, last, score = entry.best, entry.last, entry.score
-    return {
-        "name": entry.name,
-        "path": str(entry.run.path),
-        "state": entry.state,
-        "recipe": entry.settings.recipe,
-        "arch": entry.settings.arch,
-        "dataset": entry.settings.dataset,
-        "seed": entry.settings.seed,
-        "num_params": entry.num_params,
-        "num_epochs": entry.settings.epochs,
-        "num_epochs_done": len(entry.epochs),
-        "best": asdict(best) if best else None,
-        "last": asdict(last) if last else None,
-        "test": {
-            "accuracy": score.accuracy,
-            "interval": score.interval,
-            "loss": score.loss,
-            "num_errors": score.num_errors,
-            "num_images": score.num_images,
-        }
-        if score
-        else None,
-        "seconds": entry.seconds,
-        "started": entry.started,
-        "written": datetime.fromtimestamp(entry.written, UTC).isoformat(timespec="seconds"),
-        "settings": entry.settings.model_dump(mode="json"),
-    }
+def _json_record(entry: RunEntry) -> RunRecord:
+    score = entry.score
+    return RunRecord(
+        name=entry.name,
+        path=str(entry.run.path),
+        state=entry.state,
+        recipe=entry.settings.recipe,
+        arch=entry.settings.arch,
+        dataset=entry.settings.dataset,
+        seed=entry.settings.seed,
+        num_params=entry.num_params,
+        num_epochs=entry.settings.epochs,
+        num_epochs_done=len(entry.epochs),
+        best=entry.best,
+        last=entry.last,
+        test=score
+        and SavedScoreRecord(
+            accuracy=score.accuracy,
+            interval=score.interval,
+            loss=score.loss,
+            num_errors=score.num_errors,
+            num_images=score.num_images,
+        ),
+        seconds=entry.seconds,
+        started=entry.started,
+        written=datetime.fromtimestamp(entry.written, UTC).isoformat(timespec="seconds"),
+        settings=entry.settings,
+    )
 
 
 def _print_runs(entries: Sequence[RunEntry]) -> None:

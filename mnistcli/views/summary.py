@@ -1,16 +1,15 @@
 """The output of `mnist summary`: the layers of a network, or all architectures and recipes."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.text import Text
 
 from mnistcli.config.recipes import RECIPES
-from mnistcli.config.settings import TrainSettings
+from mnistcli.config.settings import ModelSettings, TrainSettings
 from mnistcli.models.registry import ARCHITECTURES
-from mnistcli.models.summary import NetworkSummary
+from mnistcli.models.summary import LayerSummary, NetworkSummary
 from mnistcli.views.console import (
     number_column,
     plain_table,
@@ -19,6 +18,35 @@ from mnistcli.views.console import (
     print_table,
     stdout,
 )
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """A network and its layers; sizes are of the parameters, MACs of one image."""
+
+    recipe: str
+    model: ModelSettings
+    input_px: int
+    num_params: int
+    num_bytes: int
+    num_int8_bytes: int
+    num_macs: int
+    layers: list[LayerSummary]
+
+
+@dataclass(frozen=True)
+class RecipeRecord(NetworkRecord):
+    """The network of a recipe; a mean over seeds on MNIST's test set, seconds of the training."""
+
+    test_percent: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RecipesRecord:
+    """The networks of all recipes."""
+
+    recipes: list[RecipeRecord]
 
 
 def show_network(
@@ -38,17 +66,17 @@ def show_network(
         _print_network(settings, network, checkpoint)
 
 
-def _network_record(settings: TrainSettings, network: NetworkSummary) -> dict[str, Any]:
-    return {
-        "recipe": settings.recipe,
-        "model": settings.model.model_dump(mode="json"),
-        "input_px": network.input_px,
-        "num_params": network.num_params,
-        "num_bytes": network.num_bytes,
-        "num_int8_bytes": network.num_int8_bytes,
-        "num_macs": network.num_macs,
-        "layers": [asdict(layer) for layer in network.layers],
-    }
+def _network_record(settings: TrainSettings, network: NetworkSummary) -> NetworkRecord:
+    return NetworkRecord(
+        recipe=settings.recipe,
+        model=settings.model,
+        input_px=network.input_px,
+        num_params=network.num_params,
+        num_bytes=network.num_bytes,
+        num_int8_bytes=network.num_int8_bytes,
+        num_macs=network.num_macs,
+        layers=network.layers,
+    )
 
 
 def _print_network(
@@ -93,17 +121,17 @@ def show_recipes(
 ) -> None:
     """All architectures and the networks of all recipes; quiet: the names of the recipes."""
     if as_json:
-        print_json({"recipes": [_recipe_record(*network) for network in networks.values()]})
+        print_json(RecipesRecord([_recipe_record(*network) for network in networks.values()]))
     elif quiet:
         print_line("\n".join(networks))
     else:
         _print_recipes({name: network for name, (_, network) in networks.items()})
 
 
-def _recipe_record(settings: TrainSettings, network: NetworkSummary) -> dict[str, Any]:
+def _recipe_record(settings: TrainSettings, network: NetworkSummary) -> RecipeRecord:
     recipe = RECIPES[settings.recipe]
-    measured = {"test_percent": recipe.test_percent, "seconds": recipe.seconds}
-    return {**_network_record(settings, network), **measured}
+    fields = vars(_network_record(settings, network))
+    return RecipeRecord(**fields, test_percent=recipe.test_percent, seconds=recipe.seconds)
 
 
 def _print_recipes(networks: Mapping[str, NetworkSummary]) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,11 @@ from rich.progress import Progress
 from rich.text import Text
 
 from mnistcli.config.differences import format_value
-from mnistcli.runs.history import best_epoch, training_seconds
+from mnistcli.config.settings import TrainSettings
+from mnistcli.runs.history import EpochResult, best_epoch, training_seconds
 from mnistcli.system.machine import seconds_since_start
+from mnistcli.training.device import Choice
+from mnistcli.training.multirun import Layout
 from mnistcli.views.console import (
     data_option,
     format_duration,
@@ -34,24 +37,46 @@ from mnistcli.views.progress import InterruptionNotes, StepBar, live_progress
 if TYPE_CHECKING:
     from mnistcli.training.distributed import ProcessGroup
     from mnistcli.training.engine import OnStep
-    from mnistcli.training.multirun import Layout
     from mnistcli.training.trainer import TrainingPlan, TrainingRun
+
+
+@dataclass(frozen=True)
+class SettingsRecord:
+    """Every setting and its source, by `--dry-run`; of a multi-run those of its first run."""
+
+    layout: Layout | None
+    settings: TrainSettings
+    sources: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TrainedRecord:
+    """A finished run: its directory, its best checkpoint, its epochs and how long all took."""
+
+    run: str
+    checkpoint: str
+    num_params: int
+    device: Choice
+    precision: Choice
+    settings: TrainSettings
+    best: EpochResult
+    command_seconds: float
+    epochs: list[EpochResult]
 
 
 def show_settings(
     plan: "TrainingPlan",
     sources: Mapping[str, str],
     *,
-    layout: "Layout | None" = None,
+    layout: Layout | None = None,
     as_json: bool,
 ) -> None:
     """Show every setting and its source, for `--dry-run`; of a multi-run those of its first run."""
+    if as_json:
+        print_json(SettingsRecord(layout, plan.settings, dict(sources)))
+        return
     values = plan.settings.model_dump(mode="json")
     model = values.pop("model")
-    if as_json:
-        record = {"settings": {**values, "model": model}, "sources": dict(sources)}
-        print_json({"layout": layout.model_dump(mode="json"), **record} if layout else record)
-        return
     table = plain_table("setting", "value", "from")
     for name, value in {**model, **values}.items():
         text = json.dumps(value) if isinstance(value, dict) else format_value(value)
@@ -235,17 +260,17 @@ def show_trained(run: "TrainingRun", *, data_dir: Path | None, as_json: bool, qu
     plan, directory, best = run.plan, run.run, best_epoch(run.history)
     if as_json:
         print_json(
-            {
-                "run": str(directory.path),
-                "checkpoint": str(directory.best),
-                "num_params": plan.num_params,
-                "device": asdict(plan.device),
-                "precision": asdict(plan.precision),
-                "settings": plan.settings.model_dump(mode="json"),
-                "best": asdict(best),
-                "command_seconds": seconds_since_start(),
-                "epochs": [asdict(epoch) for epoch in run.history],
-            }
+            TrainedRecord(
+                run=str(directory.path),
+                checkpoint=str(directory.best),
+                num_params=plan.num_params,
+                device=plan.device,
+                precision=plan.precision,
+                settings=plan.settings,
+                best=best,
+                command_seconds=seconds_since_start(),
+                epochs=list(run.history),
+            )
         )
         return
     if quiet:
