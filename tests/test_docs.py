@@ -14,7 +14,7 @@ from tests.helpers.cli import Mnist
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.small_mnist import put_data, small_mnist, unpacked
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 # Options that make a documented command quick, on data that are always here.
 ADAPTED = {
     "draw": "--no-open",
@@ -25,7 +25,10 @@ ADAPTED = {
     "bench": "--seconds 0.01 --repeats 1 --batch-size 8 --device cpu --data-dir elsewhere",
     "train-finder": "--steps 1 --data-dir data",
 }
-RUNS = ("slow", "again", "quick", "five/seed-1", "mlp-50-50-0", "sprint-0", "small-8000-0")
+RUNS = (
+    *("slow", "again", "quick", "five/seed-1", "mlp-50-50-0", "sprint-0", "small-8000-0"),
+    *("assignment", "plain", "first", "second", "tiny"),
+)
 
 
 def documented_commands() -> list[str]:
@@ -83,7 +86,7 @@ def create_named_files(trained: Path, line: str) -> None:
         Path(folder, "labels.csv").write_text("file,label\n1.png,7\n")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):

@@ -127,10 +127,11 @@ def _evaluation_record(evaluation: Evaluation) -> EvaluationRecord:
         members=list(evaluation.members),
         doubtful=list(evaluation.doubtful),
         num_doubtful_errors=evaluation.num_doubtful_errors,
-        calibration=calibration
-        and CalibrationRecord(
+        calibration=CalibrationRecord(
             **vars(calibration), ece=expected_calibration_error(calibration.bins)
-        ),
+        )
+        if calibration
+        else None,
         corrupted=list(evaluation.corrupted),
         mean_corrupted_accuracy=_mean_corrupted_accuracy(evaluation)
         if evaluation.corrupted

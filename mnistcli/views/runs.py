@@ -188,14 +188,15 @@ def _json_record(entry: RunEntry) -> RunRecord:
         num_epochs_done=len(entry.epochs),
         best=entry.best,
         last=entry.last,
-        test=score
-        and SavedScoreRecord(
+        test=SavedScoreRecord(
             accuracy=score.accuracy,
             interval=score.interval,
             loss=score.loss,
             num_errors=score.num_errors,
             num_images=score.num_images,
-        ),
+        )
+        if score
+        else None,
         seconds=entry.seconds,
         started=entry.started,
         written=datetime.fromtimestamp(entry.written, UTC).isoformat(timespec="seconds"),
