@@ -69,7 +69,7 @@ def embedding(model: LoadedModel, examples: Examples, *, what: str) -> Figure:
         )
     activations_ND, predicted_N = last_activations(model, images_NHW)
     points_N2 = _reduce(activations_ND)
-    which = "all" if step == 1 else f"every {step}{_ordinal_suffix(step)} of"
+    which = "all" if step == 1 else f"{len(labels_N):,} of"
     heading = (
         f"{checkpoint_name(model.path)} on {what}: {which} {len(examples):,} images\n"
         f"The {activations_ND.shape[1]:,} activations before the last layer, by t-SNE "
@@ -95,10 +95,6 @@ def _reduce(activations_ND: NDArray[np.float32]) -> NDArray[np.float32]:
 def _perplexity(num_images: int) -> float:
     """The usual perplexity, and fewer neighbors for few images."""
     return min(PERPLEXITY, num_images // 3)
-
-
-def _ordinal_suffix(number: int) -> str:
-    return {2: "nd", 3: "rd"}.get(number, "th")
 
 
 def _draw_points(
