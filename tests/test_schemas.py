@@ -136,7 +136,7 @@ def test_a_network_that_cannot_be_measured(capsys: pytest.CaptureFixture[str]) -
     show_bench(machine, BenchOptions([]), rows, num_cases=1, as_json=True, quiet=False)
     line = capsys.readouterr().out
     check("bench", line)
-    assert json.loads(line)["benches"][0]["failure"] == "Out of memory."
+    assert json.loads(line)["results"][0]["failure"] == "Out of memory."
 
 
 def test_a_record_of_another_form_is_refused() -> None:

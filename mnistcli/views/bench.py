@@ -71,7 +71,7 @@ class FailedBenchRecord(NetworkRecord):
 class BenchRecord(NetworkRecord):
     """The figures of a network.
 
-    `training` and `inference` are in images per second, `usual` is the reference loop, and
+    `training` and `inference` are in images per second, `reference` is the reference loop, and
     `peak_bytes` is null where it is unknown.
     """
 
@@ -83,18 +83,18 @@ class BenchRecord(NetworkRecord):
     num_trained: int
     num_evaluated: int
     peak_bytes: int | None
-    usual: list[ReferenceRecord]
+    reference: list[ReferenceRecord]
 
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """The machine, by the facts of `mnist doctor --json`; `pictures` says on which images."""
+    """The machine, by the facts of `mnist doctor --json`; `images` says on which images."""
 
     versions: Mapping[str, Any]
     processor: Mapping[str, Any]
     accelerators: Sequence[Mapping[str, Any]]
     device: Mapping[str, str]
-    pictures: str
+    images: str
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class BenchesRecord:
     repeats: int
     loader_processes: int | None
     interrupted: bool
-    benches: list[BenchRecord | FailedBenchRecord]
+    results: list[BenchRecord | FailedBenchRecord]
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def show_bench(
                 repeats=options.repeats,
                 loader_processes=options.loader_processes if options.reference else None,
                 interrupted=interrupted,
-                benches=[_row_record(row) for row in rows],
+                results=[_row_record(row) for row in rows],
             )
         )
     elif quiet:
@@ -159,7 +159,7 @@ def _machine_record(machine: MachineInfo) -> MachineRecord:
         processor=machine.processor,
         accelerators=machine.accelerators,
         device=machine.device,
-        pictures=machine.images,
+        images=machine.images,
     )
 
 
@@ -185,7 +185,7 @@ def _row_record(row: BenchRow) -> BenchRecord | FailedBenchRecord:
         num_trained=outcome.num_trained,
         num_evaluated=outcome.num_evaluated,
         peak_bytes=outcome.peak_bytes,
-        usual=[
+        reference=[
             ReferenceRecord(
                 precision=loop.precision,
                 training=_samples_record(loop.training),

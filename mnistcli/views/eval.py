@@ -79,7 +79,7 @@ class EvaluationsRecord:
     dataset: str
     split: EvalSplit
     num_images: int
-    judgements: list[EvaluationRecord]
+    evaluations: list[EvaluationRecord]
     spread: Spread | None
     pairs: list[Comparison]
 
@@ -110,7 +110,7 @@ def _json_record(
         dataset=score.dataset,
         split=score.split,
         num_images=score.num_images,
-        judgements=[_evaluation_record(evaluation) for evaluation in evaluations],
+        evaluations=[_evaluation_record(evaluation) for evaluation in evaluations],
         spread=_spread_of_repetitions(evaluations),
         pairs=list(comparisons),
     )

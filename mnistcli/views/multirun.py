@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MultiRunRecord:
-    """A finished multi-run in the directory `series`; `settings` are those of its first run.
+    """A finished multi-run in the directory `run`; `settings` are those of its first run.
 
     `last` and `best` are the spreads of the accuracies of the runs' last and best epochs.
     """
 
-    series: str
+    run: str
     layout: Layout
     settings: TrainSettings
     runs: list[RunResult]
@@ -169,7 +169,7 @@ def show_multirun(
     if as_json:
         print_json(
             MultiRunRecord(
-                series=str(multirun.path),
+                run=str(multirun.path),
                 layout=multirun.layout,
                 settings=multirun.plan.settings,
                 runs=multirun.results,

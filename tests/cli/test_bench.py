@@ -27,21 +27,21 @@ def test_the_record_is_complete(mnist: Mnist) -> None:
     assert result.stdout.count("\n") == 1
     record = json.loads(result.stdout)
     assert record["schema_version"] == 1
-    machine_keys = {"versions", "processor", "accelerators", "device", "pictures"}
+    machine_keys = {"versions", "processor", "accelerators", "device", "images"}
     assert set(record["machine"]) == machine_keys
     assert record["machine"]["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert record["machine"]["processor"]["num_threads"] >= 1
     assert (record["seconds"], record["repeats"], record["interrupted"]) == (0.01, 2, False)
     assert record["loader_processes"] == 0
-    (bench,) = record["benches"]
+    (bench,) = record["results"]
     assert (bench["recipe"], bench["arch"], bench["batch_size"]) == ("mlp-50-50", "mlp", 16)
     assert bench["settings"]["model"]["hidden"] == [12, 8]
     assert bench["num_params"] == 784 * 12 + 12 + 12 * 8 + 8 + 8 * 10 + 10
     assert bench["precision"] == {"value": "float32", "reason": "requested"}
     assert bench["failure"] is None
-    (usual,) = bench["usual"]
-    assert usual["precision"] == "float32"
-    for speed in (bench["training"], bench["inference"], usual["training"], usual["ratio"]):
+    (reference,) = bench["reference"]
+    assert reference["precision"] == "float32"
+    for speed in (bench["training"], bench["inference"], reference["training"], reference["ratio"]):
         assert set(speed) == SPEED
         assert len(speed["samples"]) == 2
         assert speed["min"] > 0
@@ -107,7 +107,7 @@ def test_a_failure_is_shown_with_the_other_figures(
     assert "cnn-15k in float32 failed: It was killed. Do this" in result.stdout
     result = mnist(*ONE, "--recipe", "cnn-15k", "--json")
     assert result.exit_code == 1
-    failures = [case["failure"] for case in json.loads(result.stdout)["benches"]]
+    failures = [case["failure"] for case in json.loads(result.stdout)["results"]]
     assert failures == [None, "It was killed."]
     result = mnist(*ONE, "--recipe", "cnn-15k", "-q")
     assert (result.exit_code, result.stderr) == (1, "")
@@ -128,8 +128,8 @@ def test_the_command_loads_no_torch_and_measures_in_other_processes() -> None:
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    (case,) = json.loads(done.stdout)["benches"]
-    assert case["usual"][0]["training"]["min"] > 0
+    (case,) = json.loads(done.stdout)["results"]
+    assert case["reference"][0]["training"]["min"] > 0
 
 
 @pytest.mark.slow

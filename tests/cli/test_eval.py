@@ -78,7 +78,7 @@ def test_checkpoints_add_up_in_order(mnist: Mnist, trained: Path) -> None:
     words = ["runs/multi", trained, "-c", str(BUNDLED_CHECKPOINT), "-c", "multi/seed-0"]
     record = json.loads(mnist("eval", *words, *ON_DIGITS, "--json").stdout)
     seeds = [f"runs/multi/seed-{seed}/best.pth" for seed in range(2)]
-    assert [each["checkpoint"] for each in record["judgements"]] == [
+    assert [each["checkpoint"] for each in record["evaluations"]] == [
         *seeds,
         str(trained / "best.pth"),
         str(BUNDLED_CHECKPOINT),
@@ -113,7 +113,7 @@ def test_seeds_of_one_recipe_have_a_mean_and_spread(mnist: Mnist) -> None:
     options = ("--recipe", "mlp-50-50", *ON_DIGITS, "--epochs", "2", "--name", "two")
     assert mnist("train", *options, "--seeds", "2").exit_code == 0
     record = json.loads(mnist("eval", "two", "--ensemble", "--json").stdout)
-    first, second = (each["num_errors"] for each in record["judgements"][:2])
+    first, second = (each["num_errors"] for each in record["evaluations"][:2])
     assert first != second
     spread = record["spread"]
     assert spread["mean"] == pytest.approx(1 - (first + second) / 720)

@@ -77,12 +77,12 @@ def test_what_is_held_out_is_said(mnist: Mnist, table: Path) -> None:
 def test_runs_with_several_seeds_hold_out_the_same_test_images(mnist: Mnist, table: Path) -> None:
     assert mnist("train", "-d", table, "--seeds", "2", "--seed", "5", *TRAIN, "m").exit_code == 0
     record = evaluated(mnist, "m")
-    assert [each["test_seed"] for each in record["judgements"]] == [5, 5]
+    assert [each["test_seed"] for each in record["evaluations"]] == [5, 5]
     table.rename("moved.csv")
     resume = ("train", "--resume", "m", "--epochs", "3", "-q")
     assert mnist(*resume).exit_code == 3
     assert mnist(*resume, "-d", "moved.csv").exit_code == 0
-    assert evaluated(mnist, "m")["judgements"][1]["dataset"].endswith("/moved.csv")
+    assert evaluated(mnist, "m")["evaluations"][1]["dataset"].endswith("/moved.csv")
     assert mnist("train", "-d", "moved.csv", *TRAIN, "other").exit_code == 0
     result = mnist("eval", "m", "other")
     assert result.exit_code == 2

@@ -72,7 +72,7 @@ def test_architectures_are_written_with_commas_or_spaces_or_repeated(
 ) -> None:
     quick = "--precision fp32 --device cpu --seconds 0.01 --repeats 1 --data-dir none --json"
     result = mnist("bench", *typed.split(), *quick.split())
-    assert [each["arch"] for each in json.loads(result.stdout)["benches"]] == ["mlp", "ann"]
+    assert [each["arch"] for each in json.loads(result.stdout)["results"]] == ["mlp", "ann"]
 
 
 @pytest.mark.parametrize(

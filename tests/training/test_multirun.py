@@ -225,7 +225,7 @@ def test_quiet_prints_the_mean_and_json_one_object(mnist: Mnist) -> None:
     result = mnist("train", "--resume", "many", "--json")
     assert not result.stderr
     record = json.loads(result.stdout)
-    assert record.pop("series") == "runs/many"
+    assert record.pop("run") == "runs/many"
     assert record.pop("command_seconds") > 0
     assert record == summary()
 

@@ -94,10 +94,10 @@ def test_the_record_has_the_figures_of_every_table(pair: tuple[str, str], mnist:
     assert result.stdout.count("\n") == 1
     record = json.loads(result.stdout)
     assert (record["dataset"], record["split"], record["num_images"]) == ("digits", "test", 360)
-    first, second, ensemble = record["judgements"]
+    first, second, ensemble = record["evaluations"]
     assert record["spread"] is None, "two recipes have no mean"
     assert ensemble["members"] == [first["checkpoint"], second["checkpoint"]]
-    for each in record["judgements"]:
+    for each in record["evaluations"]:
         assert each["macro_f1"] == pytest.approx(fmean(one["f1"] for one in each["classes"]))
         gaps = [
             one["num_images"] * abs(one["accuracy"] - one["confidence"]) for one in each["bins"]
