@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from mnistcli.data.datasets import DATASETS
+from mnistcli.runs.directory import MULTIRUN_RECORD
 from mnistcli.runs.finder_file import BUNDLED_FINDER
 from tests.helpers.cli import Mnist
+from tests.helpers.own_data import digit_arrays, write_table
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.small_mnist import put_data, small_mnist, unpacked
 
@@ -27,7 +29,7 @@ ADAPTED = {
 }
 RUNS = (
     *("slow", "again", "quick", "five/seed-1", "mlp-50-50-0", "sprint-0", "small-8000-0"),
-    *("assignment", "plain", "first", "second", "tiny"),
+    *("assignment", "plain", "first", "second", "tiny", "own", "ours", "kaggle"),
 )
 
 
@@ -65,7 +67,7 @@ def create_named_files(trained: Path, line: str) -> None:
     dated = re.findall(r"runs/([a-z0-9-]+-\d{8}-\d{6})", line)
     for name in (*RUNS, *dated):
         shutil.copytree(trained, Path("runs", name), dirs_exist_ok=True)
-    for folder in ("scans", "drawings"):
+    for folder in ("scans", "drawings", "later-drawings"):
         Path(folder).mkdir()
     Path("docs", "images").mkdir(parents=True)
     for name in (
@@ -74,6 +76,7 @@ def create_named_files(trained: Path, line: str) -> None:
         "photo.jpg",
         "scans/1.png",
         "drawings/1.png",
+        "later-drawings/1.png",
         "docs/images/digit.png",
     ):
         shutil.copy(REPOSITORY / "docs" / "images" / "digit.png", name)
@@ -81,8 +84,10 @@ def create_named_files(trained: Path, line: str) -> None:
     shutil.copy(REPOSITORY / "docs" / "public-records.csv", "docs")
     shutil.copy(BUNDLED_FINDER, "ink-finder.pth")
     put_data(Path("data"), unpacked())
+    Path("runs", "five", MULTIRUN_RECORD).write_text("{}")
+    write_table(Path("test.csv"), digit_arrays(20)[0])
     Path("labels.csv").write_text("file,label\nscans/1.png,7\n")
-    for folder in ("scans", "drawings"):
+    for folder in ("scans", "drawings", "later-drawings"):
         Path(folder, "labels.csv").write_text("file,label\n1.png,7\n")
 
 

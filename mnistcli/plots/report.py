@@ -78,7 +78,11 @@ def _heading(
         ("parameters", f"{network.num_params:,}", f"{network.num_bytes:,} bytes as float32"),
         ("MACs", f"{network.num_macs:,}", "multiply-accumulates per image"),
         ("calibration error", _percent(ece), "ECE, 15 bins"),
-        ("training", f"{training_seconds(epochs):,.1f} s", f"{len(epochs)} epochs"),
+        (
+            "training",
+            f"{training_seconds(epochs):,.1f} s",
+            f"{len(epochs)} epoch{'s' if len(epochs) > 1 else ''}",
+        ),
     )
     cells = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
