@@ -79,7 +79,7 @@ def draw(
 
         from mnistcli.drawing.app import create_app
         from mnistcli.drawing.kept_pictures import open_kept
-        from mnistcli.drawing.page_reader import PageReader
+        from mnistcli.drawing.picture_reader import PictureReader
         from mnistcli.drawing.server import serve
         from mnistcli.evaluation.eval_data import require_same_classes
         from mnistcli.reading.predict import load_networks
@@ -96,7 +96,7 @@ def draw(
         names = checkpoint_names(
             [bundled.get(model.path, str(model.path)) for model in networks.models]
         )
-        reader = PageReader(networks, tuple(names))
+        reader = PictureReader(networks, tuple(names))
         reader.warm_up()
         classes = networks.reader.card.classes
         with open_kept(keep, classes) if keep else nullcontext() as kept:

@@ -149,9 +149,9 @@ def predict(
         DEMO,
         MIN_FOR_PROCESSES,
         STDIN,
+        decode_files,
         find_picture_files,
         no_digit_error,
-        process_pictures,
     )
     from mnistcli.reading.scoring import read_labels, require_readable
     from mnistcli.runs.checkpoint import load_checkpoint
@@ -177,7 +177,7 @@ def predict(
             _check_output(option, path, names)
     if annotate and names == [STDIN]:
         raise SettingsError("--annotate needs a picture file.", fix="Name one instead of -.")
-    chunks = process_pictures(names, single=single)
+    chunks = decode_files(names, single=single)
     # Before torch is imported, so that other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
     paths = find_checkpoints(checkpoints, out) if checkpoints else []

@@ -1,4 +1,4 @@
-"""How bright the background of a small picture is under the ink: paper, in any light.
+"""How bright the background of a thumbnail is under the ink: paper, in any light.
 
 Shapes: H rows, W columns, N pixels, T terms of a surface.
 """

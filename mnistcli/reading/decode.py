@@ -28,8 +28,9 @@ SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif")
 )
 FORMAT_NAMES = "PNG, JPEG, BMP, GIF, WebP, TIFF or HEIC"
-# Formats whose further frames are pages or an animation. A JPEG's are thumbnails and depth maps.
-MULTIPAGE_FORMATS = frozenset(("PNG", "GIF", "WEBP", "TIFF", "HEIF"))
+# Formats whose further frames are an animation or a document's pages. A JPEG's are previews and
+# depth maps.
+MULTIFRAME_FORMATS = frozenset(("PNG", "GIF", "WEBP", "TIFF", "HEIF"))
 # What follows the first 4 bytes of a HEIC file.
 HEIC_BRANDS = (b"ftyphei", b"ftyphev", b"ftypmif", b"ftypmsf")
 # Other files that people try: offset, first bytes in lower case, format.
@@ -45,8 +46,8 @@ UNREAD_SUFFIXES = frozenset(
     (".avif", ".eps", ".ico", ".jp2", ".jxl", ".pbm", ".pdf", ".pgm", ".ppm", ".psd", ".svg")
 ) | frozenset((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"))
 MAX_PIXELS = 64_000_000
-MAX_PAGES = 1000
-# Enough for the digits of a filled page; each step takes some hundredths of a second.
+MAX_FRAMES = 1000
+# Enough for the digits of a filled sheet; each step takes some hundredths of a second.
 WORKING_SIDE_PX = 800
 # If the channels differ by less than this everywhere, it is JPEG's rounding of a gray picture.
 MAX_GRAY_DIFFERENCE = 0.02
@@ -63,7 +64,7 @@ class Picture:
         gray_HW: float32, 0 black to 1 white, the longest side at most `WORKING_SIDE_PX`.
         width_px: width of the whole upright picture, before it was scaled down.
         height_px: its height.
-        num_frames: pages, or frames of an animation.
+        num_frames: of an animation or of a document's pages; in TIFF files, at most `MAX_FRAMES`.
     """
 
     gray_HW: GrayImage
@@ -231,25 +232,27 @@ def set_upright(image: Image.Image) -> bool:
 
 
 def count_frames(image: Image.Image) -> int:
-    """The number of pages (at most `MAX_PAGES`) or frames; 1 if a later one is damaged."""
-    if image.format not in MULTIPAGE_FORMATS:
+    """The number of frames (of a TIFF file, at most `MAX_FRAMES`); 1 if a later one is damaged."""
+    if image.format not in MULTIFRAME_FORMATS:
         return 1
     with suppress(Exception), mute_libtiff():
-        return count_pages(image) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
+        if image.format == "TIFF":
+            return count_tiff_frames(image)
+        return int(getattr(image, "n_frames", 1))
     return 1
 
 
-def count_pages(image: Image.Image) -> int:
-    """The pages of a TIFF file, at most `MAX_PAGES`.
+def count_tiff_frames(image: Image.Image) -> int:
+    """The frames of a TIFF file, at most `MAX_FRAMES`.
 
-    Pillow compares each page with all before it, which takes minutes for a file of 10 MB.
+    Pillow compares each frame with all before it, which takes minutes for a file of 10 MB.
     """
-    for number in range(1, MAX_PAGES):
+    for number in range(1, MAX_FRAMES):
         try:
             image.seek(number)
         except EOFError:
             return number
-    return MAX_PAGES
+    return MAX_FRAMES
 
 
 def to_gray(image: Image.Image) -> GrayImage:

@@ -1,4 +1,4 @@
-"""Which pixels of a small picture are ink: threshold, connected components, specks, dark edges.
+"""Which pixels of a thumbnail are ink: threshold, connected components, specks, dark edges.
 
 Shapes: H rows, W columns, K connected components (number 0 is the background), B bins.
 """

@@ -21,7 +21,7 @@ MIN_PART_PX, DUST_SHARE = 3, 0.12
 POINT_NEIGHBOR, POINT_GAP, POINT_HEIGHTS, POINT_SIZE, POINT_PX = 0.5, 1.0, (0.25, 1.15), 0.2, 3
 # A minus sign is that near to its digit, in its height, and at this height of it.
 MINUS_GAP, MINUS_HEIGHTS = 1.0, (0.3, 0.7)
-# No page of digits has more parts: the rest is texture.
+# No picture of digits has more parts: the rest is texture.
 MAX_PARTS = 1000
 # Digits have these shares of the usual height; other parts are fragments, marks, or drawings.
 DIGIT_HEIGHTS = (0.5, 2.0)

@@ -22,7 +22,7 @@ from mnistcli.models.ink_finder import InkFinder
 from mnistcli.reading.batch import PictureResult
 from mnistcli.reading.digit import DigitImage, LeftOut
 from mnistcli.reading.lattice import TextLine
-from mnistcli.reading.page_ink import find_page_ink
+from mnistcli.reading.picture_ink import find_picture_ink
 from mnistcli.reading.pipeline import NOTHING, Segmentation, segment_ink
 from mnistcli.runs.checkpoint import BUNDLED, LoadedModel, load_checkpoint
 from mnistcli.runs.finder_file import load_finder
@@ -133,7 +133,7 @@ class Networks:
 
     @cached_property
     def finder(self) -> InkFinder:
-        """The bundled one, loaded when the first page is read: pictures of a digit take none."""
+        """The bundled one, loaded for the first larger picture: thumbnails take none."""
         return load_finder()
 
 
@@ -174,7 +174,7 @@ def _segmentation(picture: PictureResult, networks: Networks, *, single: bool) -
         return NOTHING
     if picture.segmentation:
         return picture.segmentation
-    ink_HW = find_page_ink(networks.finder, picture.gray())
+    ink_HW = find_picture_ink(networks.finder, picture.gray())
     return segment_ink(ink_HW, picture.size, single=single)
 
 

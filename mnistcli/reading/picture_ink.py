@@ -39,7 +39,7 @@ WEAK_CONTRAST, OUTNUMBERED, COUNTED_PX = 0.65, 2, 5
 FOUND_SHARE, MAX_ASPECT, BACKGROUND_SIDE_PX = 0.3, 2.0, 320
 
 
-def find_page_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
+def find_picture_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
     """The ink of digits and marks, 0 none to 1 full ink.
 
     Args:
@@ -77,7 +77,7 @@ def _find_at_all_sizes(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
 def _complete(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
     """The ink with the whole of each dark part that was found in part, such as a plain 1.
 
-    Dark or light is what differs from the background as in small pictures; lines, frames and
+    Dark or light is what differs from the background as in thumbnails; lines, frames and
     shadows were hardly found, and are not added.
     """
     scale = min(1, BACKGROUND_SIDE_PX / max(gray_HW.shape))
