@@ -3,8 +3,6 @@
 Shapes: H rows, W columns.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -20,22 +18,14 @@ SIDE_STEP = 0.8
 NECK = 0.9
 
 
-@dataclass(frozen=True)
-class CutPath:
-    """The first column to the right of the cut in every row, int (H,), and what the path costs.
-
-    `ink` is the ink on it, and `SIDE_STEP` for each step to the side.
-    """
-
-    columns_H: NDArray[np.intp]
-    ink: float
-
-
-def find_cuts(ink_HW: GrayImage, max_cuts: int) -> list[CutPath]:
+def find_cuts(ink_HW: GrayImage, max_cuts: int) -> list[NDArray[np.intp]]:
     """The paths with the least ink, at most `max_cuts`, from the left.
 
     A path is the cheapest from the top to a pixel of the middle row and on to the bottom
     (seam carving: Avidan and Shamir 2007); those are kept that no neighbor is cheaper than.
+
+    Returns:
+        For each path, the first column to the right of the cut in every row, (H,).
     """
     height, width = ink_HW.shape
     if width < 6 or height < 6:
@@ -58,15 +48,7 @@ def find_cuts(ink_HW: GrayImage, max_cuts: int) -> list[CutPath]:
     necks = necks[: max_cuts // 2]
     cheapest = sorted([*cheapest[: max_cuts - len(necks)], *necks])
     return [
-        CutPath(
-            np.concatenate(
-                [
-                    _trace(steps_above_HW, column)[::-1],
-                    _trace(steps_below_HW, column)[1:],
-                ]
-            ),
-            float(cost_W[column]),
-        )
+        np.concatenate([_trace(steps_above_HW, column)[::-1], _trace(steps_below_HW, column)[1:]])
         for column in cheapest
     ]
 

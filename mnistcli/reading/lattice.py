@@ -103,7 +103,7 @@ def cut_part(part: Part, ink_HW: GrayImage, labels_HW: Labels, height: float) ->
     rows, columns = whole.ink_HW.shape
     column_1W = np.arange(columns)[None]
     pieces, start_H = [], np.zeros(rows, np.intp)
-    for path_H in [*(cut.columns_H for cut in cuts), np.full(rows, columns)]:
+    for path_H in [*cuts, np.full(rows, columns)]:
         end_H = np.maximum(path_H, start_H)
         between_HW = (column_1W >= start_H[:, None]) & (column_1W < end_H[:, None])
         piece_HW = np.where(between_HW, whole.ink_HW, np.float32(0))
