@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NO_DIGIT = 10
-# Of the examples, this many in a hundred are single digits, cut from numbers, no digits, and
-# drawn with a pen in MNIST's format.
-SHARES = {"single": 28, "cut": 38, "other": 16, "pen": 18}
+# The shares of the examples that are single digits, cut from numbers, no digits, and drawn with a
+# pen in MNIST's format.
+SHARES = {"single": 0.28, "cut": 0.38, "other": 0.16, "pen": 0.18}
 OTHERS = {"mark": 0.3, "letter": 0.12, "word": 0.12, "frame": 0.22, "blob": 0.12, "struck": 0.12}
 # Printed characters that are unlike digits.
 LETTERS = tuple("AEFHKMNPRTUVWXYaekmnrtwxhdfp?%&#@$")
@@ -76,7 +76,7 @@ class ExampleComposer:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """`num` random examples: images (N, 28, 28), labels (N,)."""
         rng = np.random.default_rng(seed)
-        kinds = rng.choice(list(SHARES), num, p=np.array(list(SHARES.values())) / 100)
+        kinds = rng.choice(list(SHARES), num, p=list(SHARES.values()))
         pen_labels_N = rng.choice(10, int((kinds == "pen").sum()), p=PEN_SHARES)
         images, labels = list(pen_digits(pen_labels_N, rng)), pen_labels_N.tolist()
         makers: dict[str, Callable[[np.random.Generator], LabeledImage | None]] = {
