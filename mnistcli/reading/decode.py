@@ -6,8 +6,10 @@ Shapes: H rows, W columns, C channels.
 import io
 import logging
 import os
+import struct
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -45,6 +47,23 @@ OTHER_FORMATS = (
 UNREAD_SUFFIXES = frozenset(
     (".avif", ".eps", ".ico", ".jp2", ".jxl", ".pbm", ".pdf", ".pgm", ".ppm", ".psd", ".svg")
 ) | frozenset((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"))
+# What Pillow and pillow-heif raise for damaged files: OSError, EOFError and zlib.error for missing
+# or broken data, SyntaxError for a broken structure, RuntimeError for HEIC beyond libheif's limits,
+# the others for impossible values in headers and metadata.
+DECODER_ERRORS = (
+    OSError,
+    EOFError,
+    zlib.error,
+    SyntaxError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 MAX_PIXELS = 64_000_000
 MAX_FRAMES = 1000
 # Enough for the digits of a filled sheet; each step takes some hundredths of a second.
@@ -80,25 +99,34 @@ def decode_picture(data: bytes, *, name: str) -> Picture:
         DataError: `data` is not a whole picture in one of `FORMATS` or HEIC, or has
             more than `MAX_PIXELS` pixels.
     """
+    with decoding(data, name=name) as image:
+        width_px, height_px = image.size
+        # JPEG's decoder can halve a large picture, and HEIC may contain a smaller copy, which
+        # saves most of the time.
+        image.draft(None, (WORKING_SIDE_PX, WORKING_SIDE_PX))
+        if load_upright(image):
+            width_px, height_px = height_px, width_px
+        # In this order: counting the frames replaces the pixels.
+        gray_HW = to_gray(image)
+        return Picture(gray_HW, width_px, height_px, count_frames(image))
+
+
+def decode_upright(data: bytes, *, name: str) -> Image.Image:
+    """The whole picture in color, upright; raises DataError as `decode_picture` does."""
+    with decoding(data, name=name) as image:
+        load_upright(image)
+        return image.convert("RGB")
+
+
+@contextmanager
+def decoding(data: bytes, *, name: str) -> Iterator[Image.Image]:
+    """The opened picture; what its decoder raises inside the context becomes a DataError."""
     # Pillow warns about odd metadata, which does not affect the pixels.
     with warnings.catch_warnings(action="ignore"):
         image = open_image(data, name=name)
-        width_px, height_px = image.size
-        if width_px * height_px > MAX_PIXELS:
-            raise too_large_error(name)
         try:
-            # JPEG's decoder can halve a large picture, and HEIC may contain a smaller copy, which
-            # saves most of the time.
-            image.draft(None, (WORKING_SIDE_PX, WORKING_SIDE_PX))
-            with mute_libtiff() if image.format == "TIFF" else nullcontext():
-                image.load()
-            if set_upright(image):
-                width_px, height_px = height_px, width_px
-            # In this order: counting the frames replaces the pixels.
-            gray_HW = to_gray(image)
-            return Picture(gray_HW, width_px, height_px, count_frames(image))
-        # Pillow's decoders raise errors of many types for damaged data.
-        except Exception as error:
+            yield image
+        except DECODER_ERRORS as error:
             raise DataError(
                 f"'{name}' is damaged.",
                 why=f"Its {image.format} data are incomplete or invalid ({first_line(error)}).",
@@ -137,14 +165,6 @@ def _to_image(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(array)
 
 
-def decode_upright(data: bytes, *, name: str) -> Image.Image:
-    """The whole picture in color, upright; for one that `decode_picture` has decoded before."""
-    with warnings.catch_warnings(action="ignore"):
-        image = open_image(data, name=name)
-        set_upright(image)
-        return image.convert("RGB")
-
-
 @contextmanager
 def mute_libtiff() -> Iterator[None]:
     """Discard what C code writes to the process's stderr: libtiff's messages."""
@@ -163,7 +183,11 @@ def mute_libtiff() -> Iterator[None]:
 
 
 def open_image(data: bytes, *, name: str) -> Image.Image:
-    """The picture with its header read and its pixels not yet decoded."""
+    """The picture with its header read and its pixels not yet decoded.
+
+    Raises:
+        DataError: it has another format, a damaged header, or more than `MAX_PIXELS` pixels.
+    """
     if not data:
         fix = "Save or copy the picture again."
         raise DataError(f"'{name}' is empty.", why="The file has 0 bytes.", fix=fix)
@@ -172,15 +196,18 @@ def open_image(data: bytes, *, name: str) -> Image.Image:
         register_heic(name)
         formats = ("HEIF",)
     try:
-        return Image.open(io.BytesIO(data), formats=formats)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
         raise too_large_error(name) from error
-    except Exception as error:
+    except DECODER_ERRORS as error:
         raise DataError(
             f"'{name}' is not a picture that can be read.",
             why=f"Its content is {guess_format(data)}, whatever its suffix.",
             fix=f"Save it as {FORMAT_NAMES}.",
         ) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise too_large_error(name)
+    return image
 
 
 def register_heic(name: str) -> None:
@@ -220,12 +247,14 @@ def too_large_error(name: str, why: str = "") -> DataError:
     )
 
 
-def set_upright(image: Image.Image) -> bool:
-    """Rotate and flip as the EXIF tag says; return whether width and height were swapped."""
+def load_upright(image: Image.Image) -> bool:
+    """Decode the pixels and turn them as the EXIF tag says; whether the sides were swapped."""
+    with mute_libtiff() if image.format == "TIFF" else nullcontext():
+        image.load()
     is_sideways = False
     # Damaged metadata are ignored. In place, so that the pixels are upright even if
     # Pillow fails to write the new metadata.
-    with suppress(Exception):
+    with suppress(*DECODER_ERRORS):
         is_sideways = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
         ImageOps.exif_transpose(image, in_place=True)
     return is_sideways
@@ -235,7 +264,7 @@ def count_frames(image: Image.Image) -> int:
     """The number of frames (of a TIFF file, at most `MAX_FRAMES`); 1 if a later one is damaged."""
     if image.format not in MULTIFRAME_FORMATS:
         return 1
-    with suppress(Exception), mute_libtiff():
+    with suppress(*DECODER_ERRORS), mute_libtiff():
         if image.format == "TIFF":
             return count_tiff_frames(image)
         return int(getattr(image, "n_frames", 1))

@@ -21,6 +21,7 @@ from mnistcli.reading.decode import (
     WORKING_SIDE_PX,
     Picture,
     decode_picture,
+    decode_upright,
     encode_picture,
     stretch_range,
 )
@@ -294,11 +295,15 @@ def test_frames_are_counted_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def refusal(data: bytes) -> DataError:
+    """The error for a picture, whether it is to be read or annotated."""
     with pytest.raises(DataError) as caught:
         decode_picture(data, name="my digit.png")
     assert "'my digit.png'" in caught.value.what
     assert caught.value.why
     assert caught.value.fix
+    with pytest.raises(DataError) as annotating:
+        decode_upright(data, name="my digit.png")
+    assert annotating.value.what == caught.value.what
     return caught.value
 
 
