@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from mnistcli.config.choices import (
+    MAX_CLASSES,
     DeviceName,
     LossName,
     OptimizerName,
@@ -27,8 +28,6 @@ from mnistcli.models.registry import get_architecture
 MAX_SEED = 2**32 - 1
 # In a multi-run, and so folds of a training set.
 MAX_RUNS = 100
-# Digits, capital and small letters.
-MAX_CLASSES = 62
 # Settings of earlier versions, which old files still contain; none of them changes a network.
 RETIRED = frozenset(("compile", "teacher", "distillation"))
 

@@ -124,7 +124,7 @@ def test_a_doubt_is_printed_with_the_digit(capsys: pytest.CaptureFixture[str]) -
     reading = Reading([first, unsure], [], reading_of(picture).ink_HW)
     for num in (1, 5):
         with PredictReport(
-            num_pictures=num, style="text", top=3, show=False, labels=None
+            num_pictures=num, style="text", top=3, show=False, is_scored=False
         ) as report:
             report.add(decoded(picture), reading, None)
         assert "unsure: it may be 2 or 7" in capsys.readouterr().out
