@@ -204,7 +204,7 @@ class TrainSettings(_FrozenModel):
         0.1, ge=0, le=59_999, description="a fraction of the training set below 1, else a count"
     )
     train_size: int | None = Field(
-        None, ge=1, description="train on so many of the images that are not held out"
+        None, ge=1, description="train on this many of the images that are not held out"
     )
     fold: Fold | None = Field(None, description="held out instead of val_size, which must be 0")
     seed: int = Field(0, ge=0, le=MAX_SEED)

@@ -70,6 +70,8 @@ MAX_FRAMES = 1000
 WORKING_SIDE_PX = 800
 # If the channels differ by less than this everywhere, it is JPEG's rounding of a gray picture.
 MAX_GRAY_DIFFERENCE = 0.02
+# Ink's color is found in about this many rows and columns.
+SAMPLED_SIDE = 200
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
 # The EXIF orientations that rotate by 90 degrees, with or without a flip.
 SIDEWAYS = range(5, 9)
@@ -359,7 +361,7 @@ def mix_channels(rgb_HWC: GrayImage) -> GrayImage:
     if float(np.ptp(rgb_HWC, axis=2).max()) < MAX_GRAY_DIFFERENCE:
         return np.ascontiguousarray(rgb_HWC[..., 1])
     edge_NC = border_pixels(rgb_HWC, 0)
-    step = max(1, max(rgb_HWC.shape) // 200)
+    step = max(1, max(rgb_HWC.shape) // SAMPLED_SIDE)
     difference_NC = rgb_HWC[::step, ::step].reshape(-1, 3) - np.median(edge_NC, axis=0)
     strength_N1 = np.abs(difference_NC).max(axis=1, keepdims=True)
     weights_C = (difference_NC * strength_N1**2).sum(axis=0)

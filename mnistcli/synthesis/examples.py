@@ -39,12 +39,13 @@ SHARES = {"single": 0.28, "cut": 0.38, "other": 0.16, "pen": 0.18}
 OTHERS = {"mark": 0.3, "letter": 0.12, "word": 0.12, "frame": 0.22, "blob": 0.12, "struck": 0.12}
 # Printed characters that are unlike digits.
 LETTERS = tuple("AEFHKMNPRTUVWXYaekmnrtwxhdfp?%&#@$")
-# So many digits of other pens stand beside the rest of a printed line, and lean by more than usual.
+# Of the digits of other pens, these shares stand beside the rest of a printed line, and lean by
+# more than usual.
 RULED_SHARE, LEANING_SHARE = 0.15, 0.25
 # Ink narrower than this share of its height may be a 1.
 NARROW = 0.5
-# The examples are made of so many digits, whose skeletons are found once in each chunk. The number
-# of chunks does not depend on the machine, so that the same seed gives the same examples.
+# The examples are made of this many digits, whose skeletons are found once in each chunk. The
+# number of chunks does not depend on the machine, so that the same seed gives the same examples.
 NUM_DIGITS, NUM_CHUNKS = 12_000, 8
 
 LabeledImage = tuple[NDArray[np.uint8], int]

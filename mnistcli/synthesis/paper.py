@@ -17,7 +17,7 @@ from mnistcli.synthesis.canvas import Ink, centered_axes, smooth_noise
 
 # The faintest ink, as a share of the paper's brightness.
 MIN_CONTRAST = 0.15
-# So many drawings are on a checkered background.
+# This share of the drawings is on a checkered background.
 CHECKERED_SHARE = 0.12
 
 
