@@ -85,7 +85,7 @@ class Picture:
         gray_HW: float32, 0 black to 1 white, the longest side at most `WORKING_SIDE_PX`.
         width_px: width of the whole upright picture, before it was scaled down.
         height_px: its height.
-        num_frames: of an animation or of a document's pages; in TIFF files, at most `MAX_FRAMES`.
+        num_frames: frames of an animation, or pages; of a TIFF file at most `MAX_FRAMES`.
     """
 
     gray_HW: GrayImage
