@@ -24,7 +24,7 @@ from mnistcli.data.examples import Examples
 from mnistcli.errors import RunError, require_known
 from mnistcli.evaluation.eval_data import load_eval_data
 from mnistcli.evaluation.evaluate import EvalOptions, Evaluation, check_options, evaluate_models
-from mnistcli.reading.batch import decode_data, no_digit_error, process_picture
+from mnistcli.reading.batch import decode_data, decode_file, no_digit_error
 from mnistcli.reading.decode import encode_picture
 from mnistcli.reading.picture_data import read_picture_data
 from mnistcli.reading.predict import Prediction, load_networks, read_pictures
@@ -271,7 +271,7 @@ def read_picture(
     """
     name = str(picture) if isinstance(picture, str | Path) else "the picture"
     if isinstance(picture, str | Path):
-        decoded = process_picture(name, single=single)
+        decoded = decode_file(name, single=single)
         if decoded.error:
             raise decoded.error
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.inputs import find_checkpoints
+from mnistcli.cli.inputs import load_models
 from mnistcli.cli.options import CheckpointOption, Out, complete_run
 
 
@@ -73,30 +73,26 @@ def draw(
         bound = listening.getsockname()[1]
         if port not in (0, bound):
             print_note(f"Port {port} is taken, so the page is on {bound}.")
-        paths = find_checkpoints([*(names or []), *(checkpoints or [])], out)
+        models = load_models([*(names or []), *(checkpoints or [])], out)
 
         import torch
 
         from mnistcli.drawing.app import create_app
         from mnistcli.drawing.kept_pictures import open_kept
-        from mnistcli.drawing.page_reader import PageReader
+        from mnistcli.drawing.picture_reader import PictureReader
         from mnistcli.drawing.server import serve
-        from mnistcli.evaluation.eval_data import require_same_classes
         from mnistcli.reading.predict import load_networks
-        from mnistcli.runs.checkpoint import BUNDLED, load_checkpoint
+        from mnistcli.runs.checkpoint import BUNDLED
         from mnistcli.views.eval import checkpoint_names
 
         # On maps this small, several threads mostly wait for each other.
         torch.set_num_threads(1)
-        models = [load_checkpoint(path) for path in paths]
-        if len(models) > 1:
-            require_same_classes(models)
         networks = load_networks(models)
         bundled = {path: name for name, path in BUNDLED.items()}
         names = checkpoint_names(
             [bundled.get(model.path, str(model.path)) for model in networks.models]
         )
-        reader = PageReader(networks, tuple(names))
+        reader = PictureReader(networks, tuple(names))
         reader.warm_up()
         classes = networks.reader.card.classes
         with open_kept(keep, classes) if keep else nullcontext() as kept:

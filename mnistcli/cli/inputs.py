@@ -143,6 +143,24 @@ def find_checkpoints(names: "Sequence[str]", out: Path) -> list[Path]:
     return [find_checkpoint(name, out) for name in expand_run_names(names, out)]
 
 
+def load_models(names: "Sequence[str]", out: Path) -> "list[LoadedModel]":
+    """The networks of runs, multi-runs and paths, which must know the same classes.
+
+    Raises:
+        DataError: one of them is missing or damaged.
+        SettingsError: they were trained on different classes.
+    """
+    # Before the imports that load PyTorch.
+    paths = find_checkpoints(names, out)
+
+    from mnistcli.evaluation.eval_data import require_same_classes
+    from mnistcli.runs.checkpoint import load_checkpoint
+
+    models = [load_checkpoint(path) for path in paths]
+    require_same_classes(models)
+    return models
+
+
 def evaluate_checkpoints(
     models: "Sequence[LoadedModel]",
     options: "EvalOptions | None" = None,

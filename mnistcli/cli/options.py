@@ -235,7 +235,7 @@ Composed = Annotated[
     Text,
     setting(
         "--composed",
-        help="Also train on so many examples composed for reading pictures: digits cut out of "
+        help="Also train on this many examples composed for reading pictures: digits cut out of "
         "numbers, other hands, and ink that is no digit.",
         metavar="N",
         panel=TRAINING,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.cli.inputs import default_checkpoint, find_checkpoints
+from mnistcli.cli.inputs import default_checkpoint, load_models
 from mnistcli.cli.options import OUTPUT, Json, Out, complete_run, quiet_option
+from mnistcli.config.choices import MAX_CLASSES
 from mnistcli.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def predict(
             help="How many classes to show for a single digit, most probable first.",
             metavar="N",
             min=1,
-            max=62,
+            max=MAX_CLASSES,
             rich_help_panel=OUTPUT,
         ),
     ] = 3,
@@ -149,12 +150,11 @@ def predict(
         DEMO,
         MIN_FOR_PROCESSES,
         STDIN,
+        decode_files,
         find_picture_files,
         no_digit_error,
-        process_pictures,
     )
-    from mnistcli.reading.scoring import read_labels, require_readable
-    from mnistcli.runs.checkpoint import load_checkpoint
+    from mnistcli.reading.scoring import PictureScores, read_labels, require_readable
     from mnistcli.views.console import print_error, print_note
 
     style = _pick_style(
@@ -162,7 +162,7 @@ def predict(
     )
     pictures = [*(pictures or []), *([str(DEMO)] if demo else [])]
     _refuse_networks(pictures, out)
-    labels = read_labels(label_file) if label_file else None
+    scores = PictureScores(read_labels(label_file)) if label_file else None
     names, errors, unread = find_picture_files(pictures, recursive=recursive)
     if unread:
         kinds = ", ".join(f"{num:,} {suffix}" for suffix, num in sorted(unread.items()))
@@ -177,32 +177,28 @@ def predict(
             _check_output(option, path, names)
     if annotate and names == [STDIN]:
         raise SettingsError("--annotate needs a picture file.", fix="Name one instead of -.")
-    chunks = process_pictures(names, single=single)
+    chunks = decode_files(names, single=single)
     # Before torch is imported, so that other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
-    paths = find_checkpoints(checkpoints, out) if checkpoints else []
+    models = load_models(checkpoints or [], out)
 
     import torch
 
     if len(names) >= MIN_FOR_PROCESSES:
         # The other cores decode pictures.
         torch.set_num_threads(1)
-    models = [load_checkpoint(path) for path in paths]
 
-    from mnistcli.evaluation.eval_data import require_same_classes
     from mnistcli.reading.annotate import save_annotated
     from mnistcli.reading.digit import save_digits
     from mnistcli.reading.predict import load_networks, read_pictures
     from mnistcli.views.predict import PredictReport
 
-    if len(models) > 1:
-        require_same_classes(models)
     networks = load_networks(models)
-    if labels and label_file:
-        require_readable(labels, networks.reader.card.classes, label_file)
+    if scores and label_file:
+        require_readable(scores.labels, networks.reader.card.classes, label_file)
     digits: list[DigitImage] = []
     with PredictReport(
-        num_pictures=len(names), style=style, top=top, show=show, labels=labels
+        num_pictures=len(names), style=style, top=top, show=show, is_scored=scores is not None
     ) as report:
         for chunk in chunks:
             readings = read_pictures(chunk, networks, single=single)
@@ -211,7 +207,9 @@ def predict(
                 if not error and not reading.predictions:
                     error = no_digit_error(picture.name)
                 errors += [error] if error else []
-                report.add(picture, reading, error)
+                read = None if error else reading.text
+                labeled = scores.add(picture.name, read, picture.size) if scores else None
+                report.add(picture, reading, error, labeled)
                 if annotate and not picture.error:
                     save_annotated(annotate, picture.name, reading)
                 if save_input:
@@ -220,8 +218,8 @@ def predict(
         save_digits(save_input, digits)
     for error in errors:
         print_error(error)
-    if labels is not None:
-        report.print_score()
+    if scores:
+        report.print_score(scores)
     if errors:
         raise typer.Exit(DataError.exit_code)
 
@@ -265,15 +263,12 @@ def _write_submission(
 
     spare_busy_cores()  # before the imports that load PyTorch
 
-    from mnistcli.evaluation.eval_data import require_same_classes
     from mnistcli.evaluation.submission import read_test_images, write_submission
-    from mnistcli.runs.checkpoint import load_checkpoint
     from mnistcli.views.console import print_note
     from mnistcli.views.predict import show_submission
 
     names = checkpoints or [str(default_checkpoint(out, action="predicting with"))]
-    models = [load_checkpoint(path) for path in find_checkpoints(names, out)]
-    require_same_classes(models)
+    models = load_models(names, out)
     for model in models:
         if model.card.settings.dataset == "mnist":
             print_note(

@@ -202,7 +202,7 @@ def train(
         Text,
         setting(
             "--train-size",
-            help="Train on only so many images, for example for a learning curve.",
+            help="Train on only this many images, for example for a learning curve.",
             metavar="N",
             panel=DATA,
             default="all that are not held out",

@@ -19,6 +19,9 @@ ExportFormat = Literal["onnx", "c"]
 ExportPrecision = Literal["float32", "int8"]
 CorruptionName = Literal["rotate", "shift", "scale", "shear", "blur", "noise", "thin", "thick"]
 
+# Digits, capital and small letters.
+MAX_CLASSES = 62
+
 
 def values(choice: Any) -> tuple[str, ...]:
     """The names in one of the lists above, in order."""

@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from mnistcli.config.choices import (
+    MAX_CLASSES,
     DeviceName,
     LossName,
     OptimizerName,
@@ -27,8 +28,6 @@ from mnistcli.models.registry import get_architecture
 MAX_SEED = 2**32 - 1
 # In a multi-run, and so folds of a training set.
 MAX_RUNS = 100
-# Digits, capital and small letters.
-MAX_CLASSES = 62
 # Settings of earlier versions, which old files still contain; none of them changes a network.
 RETIRED = frozenset(("compile", "teacher", "distillation"))
 
@@ -205,7 +204,7 @@ class TrainSettings(_FrozenModel):
         0.1, ge=0, le=59_999, description="a fraction of the training set below 1, else a count"
     )
     train_size: int | None = Field(
-        None, ge=1, description="train on so many of the images that are not held out"
+        None, ge=1, description="train on this many of the images that are not held out"
     )
     fold: Fold | None = Field(None, description="held out instead of val_size, which must be 0")
     seed: int = Field(0, ge=0, le=MAX_SEED)

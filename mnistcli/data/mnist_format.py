@@ -29,7 +29,7 @@ VISIBLE_INK = 0.05
 # average, 98 % of them within the first two bounds. Others are brought to the second two.
 THIN_PX, THICK_PX = 1.45, 4.6
 WIDENED_PX, NARROWED_PX = 2.3, 3.0
-# Strokes are widened or narrowed on a square with so many times the output's side.
+# Strokes are widened or narrowed on a square with this many times the output's side.
 OVERSAMPLING = 5
 
 

@@ -24,9 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnistcli.config.choices import DataSplit
+from mnistcli.config.choices import MAX_CLASSES, DataSplit
 from mnistcli.config.dataset_names import dataset_title, split_name
-from mnistcli.config.settings import MAX_CLASSES
 from mnistcli.data.examples import Examples
 from mnistcli.data.idx import read_idx
 from mnistcli.data.image_arrays import ImageArrayError, as_images, find_scale, to_uint8

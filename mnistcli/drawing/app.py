@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnistcli.drawing.kept_pictures import KeptPictures
-from mnistcli.drawing.page_reader import PageReader
+from mnistcli.drawing.picture_reader import PictureReader
 from mnistcli.drawing.server import LOCAL_NAMES, LOOPBACK, WILDCARDS
 from mnistcli.errors import DataError, MnistError
 
@@ -42,7 +42,9 @@ class BodyTooLargeError(DataError):
     """The body of a request is larger than `MAX_BODY_BYTES`."""
 
 
-def create_app(reader: PageReader, kept: KeptPictures | None, *, host: str = LOOPBACK) -> ASGIApp:
+def create_app(
+    reader: PictureReader, kept: KeptPictures | None, *, host: str = LOOPBACK
+) -> ASGIApp:
     """The page, served on `host`, and what it asks for; pictures are kept if `kept` is not None.
 
     Pictures are read in the event loop, one at a time: two at once would be no faster.

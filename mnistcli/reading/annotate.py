@@ -11,8 +11,8 @@ from mnistcli.system.files import write_atomically
 
 # Okabe and Ito's bluish green, orange and vermilion, which color-blind people can distinguish.
 READ, DOUBTED, LEFT_OUT = (0, 158, 115), (230, 159, 0), (213, 94, 0)
-# Line width and height of the text, as shares of the picture's longer side.
-LINE_SHARE, TEXT_SHARE = 1 / 400, 1 / 40
+# Line width and height of the text as shares of the picture's longer side; the least height.
+LINE_SHARE, TEXT_SHARE, MIN_TEXT_PX = 1 / 400, 1 / 40, 10
 
 
 def annotate(image: Image.Image, reading: Reading) -> Image.Image:
@@ -24,7 +24,7 @@ def annotate(image: Image.Image, reading: Reading) -> Image.Image:
     draw = ImageDraw.Draw(annotated)
     longest_px = max(image.size)
     width_px = max(1, round(LINE_SHARE * longest_px))
-    font = ImageFont.load_default(max(10, TEXT_SHARE * longest_px))
+    font = ImageFont.load_default(max(MIN_TEXT_PX, TEXT_SHARE * longest_px))
     for prediction in reading.predictions:
         color = DOUBTED if prediction.doubt else READ
         left, top, right, bottom = prediction.digit.box

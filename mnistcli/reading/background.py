@@ -1,4 +1,4 @@
-"""How bright the background of a small picture is under the ink: paper, in any light.
+"""How bright the background of a thumbnail is under the ink: paper, in any light.
 
 Shapes: H rows, W columns, N pixels, T terms of a surface.
 """
@@ -15,6 +15,13 @@ from mnistcli.reading.polarity import fills_corners
 FLAT_RANGE = 1.5 / 255
 # If this share of the outer pixels differs from their median, the median may be the ink's level.
 MIXED_SHARE = 0.4
+# Pixels are outer ones beyond this share of the way from the middle to the edge.
+OUTER = 0.9
+# A surface fits if this quantile of the outer pixels is as near to it as noise allows: the rest
+# may be ink.
+FITTING_QUANTILE = 0.9
+# The surface is fitted this many times, to the pixels within this many SDs of the last one.
+NUM_FITS, NEAR_SDS = 8, 2.5
 # A border is at most this share of the picture wide, and differs by this much from what is inside.
 BORDER_SHARE, BORDER_CONTRAST = 0.125, 0.1
 
@@ -27,7 +34,7 @@ def estimate_background(gray_HW: GrayImage) -> GrayImage:
     the darkest pixel is background.
     """
     terms_TN = quadratic_terms(*gray_HW.shape).reshape(6, -1)
-    is_outer_N = np.abs(terms_TN[1:3]).max(axis=0) > 0.9
+    is_outer_N = np.abs(terms_TN[1:3]).max(axis=0) > OUTER
     outer_N = gray_HW.ravel()[is_outer_N]
     tolerance = MIN_CONTRAST + NOISE_SDS * pixel_noise(gray_HW)
     level = quantile(outer_N, 0.5)
@@ -36,7 +43,7 @@ def estimate_background(gray_HW: GrayImage) -> GrayImage:
         return np.full_like(gray_HW, level)
     weights_T = fit_surface(terms_TN, gray_HW.ravel(), is_outer_N)
     distance_N = np.abs(outer_N - weights_T @ terms_TN[:, is_outer_N])
-    if quantile(distance_N, 0.9) > tolerance:
+    if quantile(distance_N, FITTING_QUANTILE) > tolerance:
         light = fills_corners(gray_HW.max() - gray_HW, gray_HW - gray_HW.min())
         return np.full_like(gray_HW, gray_HW.min() if light else gray_HW.max())
     return (weights_T @ terms_TN).reshape(gray_HW.shape)
@@ -62,10 +69,10 @@ def fit_surface(terms_TN: GrayImage, gray_N: GrayImage, is_outer_N: Mask) -> Gra
     """
     surface_N = np.full_like(gray_N, quantile(gray_N[is_outer_N], 0.5))
     weights_T = np.zeros(len(terms_TN), dtype=np.float32)
-    for _ in range(8):
+    for _ in range(NUM_FITS):
         distance_N = np.abs(gray_N - surface_N)
         spread = MAD_TO_SD * quantile(distance_N[is_outer_N], 0.5)
-        is_near_N = distance_N <= max(MIN_CONTRAST / 2, 2.5 * spread)
+        is_near_N = distance_N <= max(MIN_CONTRAST / 2, NEAR_SDS * spread)
         weights_T = np.linalg.lstsq(terms_TN[:, is_near_N].T, gray_N[is_near_N])[0]
         surface_N = weights_T @ terms_TN
     return weights_T

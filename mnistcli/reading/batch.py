@@ -54,7 +54,7 @@ class PictureResult:
 
     Attributes:
         gray_HW: uint8, 0 black to 255 white, the longest side at most 800 pixels.
-        segmentation: of a thumbnail; that of a page takes a network to find the ink.
+        segmentation: of a thumbnail; in a larger picture it takes a network to find the ink.
         size: width and height in pixels of the whole upright picture.
     """
 
@@ -124,17 +124,17 @@ def _is_picture(path: Path, directory: Path) -> bool:
     return path.suffix.lower() in SUFFIXES | UNREAD_SUFFIXES and not hidden and path.is_file()
 
 
-def process_pictures(names: Sequence[str], *, single: bool) -> Iterator[list[PictureResult]]:
-    """Decode picture files and segment the small ones, in the order of `names`, in chunks.
+def decode_files(names: Sequence[str], *, single: bool) -> Iterator[list[PictureResult]]:
+    """Decode picture files and segment the thumbnails, in the order of `names`, in chunks.
 
     Many pictures are distributed over as many processes as there are cores.
 
     Raises:
         RunError: one of these processes was killed.
     """
-    process_chunk = partial(_process_chunk, single=single)
+    decode_chunk = partial(_decode_chunk, single=single)
     if len(names) < MIN_FOR_PROCESSES or STDIN in names:
-        yield from (process_chunk([name]) for name in names)
+        yield from (decode_chunk([name]) for name in names)
         return
     chunks = (names[first : first + CHUNK_SIZE] for first in range(0, len(names), CHUNK_SIZE))
     num_processes = min(num_cores(), -(-len(names) // CHUNK_SIZE), MAX_PROCESSES)
@@ -148,7 +148,7 @@ def process_pictures(names: Sequence[str], *, single: bool) -> Iterator[list[Pic
     pending: deque[Future[list[PictureResult]]] = deque()
     try:
         for chunk in chunks:
-            pending.append(pool.submit(process_chunk, chunk))
+            pending.append(pool.submit(decode_chunk, chunk))
             if len(pending) > CHUNKS_AHEAD * num_processes:
                 yield pending.popleft().result()
         while pending:
@@ -163,12 +163,12 @@ def process_pictures(names: Sequence[str], *, single: bool) -> Iterator[list[Pic
         pool.shutdown(cancel_futures=True)
 
 
-def _process_chunk(names: Sequence[str], *, single: bool) -> list[PictureResult]:
-    return [process_picture(name, single=single) for name in names]
+def _decode_chunk(names: Sequence[str], *, single: bool) -> list[PictureResult]:
+    return [decode_file(name, single=single) for name in names]
 
 
-def process_picture(name: str, *, single: bool) -> PictureResult:
-    """Decode a picture file, and segment a small one; one that cannot be read gives an error."""
+def decode_file(name: str, *, single: bool) -> PictureResult:
+    """Decode a picture file, and segment a thumbnail; one that cannot be read gives an error."""
     try:
         return decode_data(read_file(name), name=name, single=single)
     except DataError as error:
@@ -178,7 +178,7 @@ def process_picture(name: str, *, single: bool) -> PictureResult:
 
 
 def decode_data(data: bytes, *, name: str, single: bool) -> PictureResult:
-    """Decode the content of a picture file, and segment a small one.
+    """Decode the content of a picture file, and segment a thumbnail.
 
     Raises:
         DataError: it is damaged, or no picture.

@@ -3,42 +3,35 @@
 Shapes: H rows, W columns.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from mnistcli.data.arrays import GrayImage, Mask
-from mnistcli.reading.parts import LOW_INK
+from mnistcli.reading.parts import LOW_INK, MIN_PART_PX
 
 # No piece narrower than this share of the height is cut off.
 MIN_PIECE_WIDTH = 0.14
+# In smaller ink, the halves would be dust.
+MIN_SIDE_PX = 2 * MIN_PART_PX
 # Ink that a path's step to the side costs.
 SIDE_STEP = 0.8
-# At a neck the ink is lower than this share of what is higher on either side.
-NECK = 0.9
+# At a neck the ink is lower than this share of what is higher on either side. At most this share of
+# the cuts are at necks.
+NECK, NECK_CUTS = 0.9, 0.5
 
 
-@dataclass(frozen=True)
-class CutPath:
-    """The first column to the right of the cut in every row, int (H,), and what the path costs.
-
-    `ink` is the ink on it, and `SIDE_STEP` for each step to the side.
-    """
-
-    columns_H: NDArray[np.intp]
-    ink: float
-
-
-def find_cuts(ink_HW: GrayImage, max_cuts: int) -> list[CutPath]:
+def find_cuts(ink_HW: GrayImage, max_cuts: int) -> list[NDArray[np.intp]]:
     """The paths with the least ink, at most `max_cuts`, from the left.
 
     A path is the cheapest from the top to a pixel of the middle row and on to the bottom
     (seam carving: Avidan and Shamir 2007); those are kept that no neighbor is cheaper than.
+
+    Returns:
+        For each path, the first column to the right of the cut in every row, (H,).
     """
     height, width = ink_HW.shape
-    if width < 6 or height < 6:
+    if min(width, height) < MIN_SIDE_PX:
         return []
     middle = height // 2
     above_W, steps_above_HW = _cheapest_paths(ink_HW[: middle + 1])
@@ -46,7 +39,7 @@ def find_cuts(ink_HW: GrayImage, max_cuts: int) -> list[CutPath]:
     cost_W = above_W + below_W - ink_HW[middle]
     reach = max(2, round(MIN_PIECE_WIDTH * height))
     least_W = ndimage.minimum_filter1d(cost_W, 2 * (reach // 2) + 1)
-    is_least_W = cost_W <= least_W + 1e-6
+    is_least_W = cost_W <= least_W + 1e-6  # of rounding
     is_least_W[:reach] = is_least_W[width - reach :] = False
     starts = _middles(is_least_W)
     cheapest = sorted(starts, key=lambda column: cost_W[column])[:max_cuts]
@@ -55,18 +48,10 @@ def find_cuts(ink_HW: GrayImage, max_cuts: int) -> list[CutPath]:
     is_neck_W[:reach] = is_neck_W[width - reach :] = False
     necks = [x for x in _middles(is_neck_W) if all(abs(x - y) >= reach // 2 for y in cheapest)]
     necks.sort(key=lambda column: cost_W[column])
-    necks = necks[: max_cuts // 2]
+    necks = necks[: int(NECK_CUTS * max_cuts)]
     cheapest = sorted([*cheapest[: max_cuts - len(necks)], *necks])
     return [
-        CutPath(
-            np.concatenate(
-                [
-                    _trace(steps_above_HW, column)[::-1],
-                    _trace(steps_below_HW, column)[1:],
-                ]
-            ),
-            float(cost_W[column]),
-        )
+        np.concatenate([_trace(steps_above_HW, column)[::-1], _trace(steps_below_HW, column)[1:]])
         for column in cheapest
     ]
 

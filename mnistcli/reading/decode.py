@@ -6,8 +6,10 @@ Shapes: H rows, W columns, C channels.
 import io
 import logging
 import os
+import struct
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -28,8 +30,9 @@ SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif")
 )
 FORMAT_NAMES = "PNG, JPEG, BMP, GIF, WebP, TIFF or HEIC"
-# Formats whose further frames are pages or an animation. A JPEG's are thumbnails and depth maps.
-MULTIPAGE_FORMATS = frozenset(("PNG", "GIF", "WEBP", "TIFF", "HEIF"))
+# Formats whose further frames are an animation or a document's pages. A JPEG's are previews and
+# depth maps.
+MULTIFRAME_FORMATS = frozenset(("PNG", "GIF", "WEBP", "TIFF", "HEIF"))
 # What follows the first 4 bytes of a HEIC file.
 HEIC_BRANDS = (b"ftyphei", b"ftyphev", b"ftypmif", b"ftypmsf")
 # Other files that people try: offset, first bytes in lower case, format.
@@ -44,12 +47,31 @@ OTHER_FORMATS = (
 UNREAD_SUFFIXES = frozenset(
     (".avif", ".eps", ".ico", ".jp2", ".jxl", ".pbm", ".pdf", ".pgm", ".ppm", ".psd", ".svg")
 ) | frozenset((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"))
+# What Pillow and pillow-heif raise for damaged files: OSError, EOFError and zlib.error for missing
+# or broken data, SyntaxError for a broken structure, RuntimeError for HEIC beyond libheif's limits,
+# the others for impossible values in headers and metadata.
+DECODER_ERRORS = (
+    OSError,
+    EOFError,
+    zlib.error,
+    SyntaxError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 MAX_PIXELS = 64_000_000
-MAX_PAGES = 1000
-# Enough for the digits of a filled page; each step takes some hundredths of a second.
+MAX_FRAMES = 1000
+# Enough for the digits of a filled sheet; each step takes some hundredths of a second.
 WORKING_SIDE_PX = 800
 # If the channels differ by less than this everywhere, it is JPEG's rounding of a gray picture.
 MAX_GRAY_DIFFERENCE = 0.02
+# Ink's color is found in about this many rows and columns.
+SAMPLED_SIDE = 200
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
 # The EXIF orientations that rotate by 90 degrees, with or without a flip.
 SIDEWAYS = range(5, 9)
@@ -63,7 +85,7 @@ class Picture:
         gray_HW: float32, 0 black to 1 white, the longest side at most `WORKING_SIDE_PX`.
         width_px: width of the whole upright picture, before it was scaled down.
         height_px: its height.
-        num_frames: pages, or frames of an animation.
+        num_frames: frames of an animation, or pages; of a TIFF file at most `MAX_FRAMES`.
     """
 
     gray_HW: GrayImage
@@ -79,25 +101,34 @@ def decode_picture(data: bytes, *, name: str) -> Picture:
         DataError: `data` is not a whole picture in one of `FORMATS` or HEIC, or has
             more than `MAX_PIXELS` pixels.
     """
+    with decoding(data, name=name) as image:
+        width_px, height_px = image.size
+        # JPEG's decoder can halve a large picture, and HEIC may contain a smaller copy, which
+        # saves most of the time.
+        image.draft(None, (WORKING_SIDE_PX, WORKING_SIDE_PX))
+        if load_upright(image):
+            width_px, height_px = height_px, width_px
+        # In this order: counting the frames replaces the pixels.
+        gray_HW = to_gray(image)
+        return Picture(gray_HW, width_px, height_px, count_frames(image))
+
+
+def decode_upright(data: bytes, *, name: str) -> Image.Image:
+    """The whole picture in color, upright; raises DataError as `decode_picture` does."""
+    with decoding(data, name=name) as image:
+        load_upright(image)
+        return image.convert("RGB")
+
+
+@contextmanager
+def decoding(data: bytes, *, name: str) -> Iterator[Image.Image]:
+    """The opened picture; what its decoder raises inside the context becomes a DataError."""
     # Pillow warns about odd metadata, which does not affect the pixels.
     with warnings.catch_warnings(action="ignore"):
         image = open_image(data, name=name)
-        width_px, height_px = image.size
-        if width_px * height_px > MAX_PIXELS:
-            raise too_large_error(name)
         try:
-            # JPEG's decoder can halve a large picture, and HEIC may contain a smaller copy, which
-            # saves most of the time.
-            image.draft(None, (WORKING_SIDE_PX, WORKING_SIDE_PX))
-            with mute_libtiff() if image.format == "TIFF" else nullcontext():
-                image.load()
-            if set_upright(image):
-                width_px, height_px = height_px, width_px
-            # In this order: counting the frames replaces the pixels.
-            gray_HW = to_gray(image)
-            return Picture(gray_HW, width_px, height_px, count_frames(image))
-        # Pillow's decoders raise errors of many types for damaged data.
-        except Exception as error:
+            yield image
+        except DECODER_ERRORS as error:
             raise DataError(
                 f"'{name}' is damaged.",
                 why=f"Its {image.format} data are incomplete or invalid ({first_line(error)}).",
@@ -136,14 +167,6 @@ def _to_image(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(array)
 
 
-def decode_upright(data: bytes, *, name: str) -> Image.Image:
-    """The whole picture in color, upright; for one that `decode_picture` has decoded before."""
-    with warnings.catch_warnings(action="ignore"):
-        image = open_image(data, name=name)
-        set_upright(image)
-        return image.convert("RGB")
-
-
 @contextmanager
 def mute_libtiff() -> Iterator[None]:
     """Discard what C code writes to the process's stderr: libtiff's messages."""
@@ -162,7 +185,11 @@ def mute_libtiff() -> Iterator[None]:
 
 
 def open_image(data: bytes, *, name: str) -> Image.Image:
-    """The picture with its header read and its pixels not yet decoded."""
+    """The picture with its header read and its pixels not yet decoded.
+
+    Raises:
+        DataError: it has another format, a damaged header, or more than `MAX_PIXELS` pixels.
+    """
     if not data:
         fix = "Save or copy the picture again."
         raise DataError(f"'{name}' is empty.", why="The file has 0 bytes.", fix=fix)
@@ -171,15 +198,18 @@ def open_image(data: bytes, *, name: str) -> Image.Image:
         register_heic(name)
         formats = ("HEIF",)
     try:
-        return Image.open(io.BytesIO(data), formats=formats)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
         raise too_large_error(name) from error
-    except Exception as error:
+    except DECODER_ERRORS as error:
         raise DataError(
             f"'{name}' is not a picture that can be read.",
             why=f"Its content is {guess_format(data)}, whatever its suffix.",
             fix=f"Save it as {FORMAT_NAMES}.",
         ) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise too_large_error(name)
+    return image
 
 
 def register_heic(name: str) -> None:
@@ -219,37 +249,41 @@ def too_large_error(name: str, why: str = "") -> DataError:
     )
 
 
-def set_upright(image: Image.Image) -> bool:
-    """Rotate and flip as the EXIF tag says; return whether width and height were swapped."""
+def load_upright(image: Image.Image) -> bool:
+    """Decode the pixels and turn them as the EXIF tag says; whether the sides were swapped."""
+    with mute_libtiff() if image.format == "TIFF" else nullcontext():
+        image.load()
     is_sideways = False
     # Damaged metadata are ignored. In place, so that the pixels are upright even if
     # Pillow fails to write the new metadata.
-    with suppress(Exception):
+    with suppress(*DECODER_ERRORS):
         is_sideways = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
         ImageOps.exif_transpose(image, in_place=True)
     return is_sideways
 
 
 def count_frames(image: Image.Image) -> int:
-    """The number of pages (at most `MAX_PAGES`) or frames; 1 if a later one is damaged."""
-    if image.format not in MULTIPAGE_FORMATS:
+    """The number of frames (of a TIFF file, at most `MAX_FRAMES`); 1 if a later one is damaged."""
+    if image.format not in MULTIFRAME_FORMATS:
         return 1
-    with suppress(Exception), mute_libtiff():
-        return count_pages(image) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
+    with suppress(*DECODER_ERRORS), mute_libtiff():
+        if image.format == "TIFF":
+            return count_tiff_frames(image)
+        return int(getattr(image, "n_frames", 1))
     return 1
 
 
-def count_pages(image: Image.Image) -> int:
-    """The pages of a TIFF file, at most `MAX_PAGES`.
+def count_tiff_frames(image: Image.Image) -> int:
+    """The frames of a TIFF file, at most `MAX_FRAMES`.
 
-    Pillow compares each page with all before it, which takes minutes for a file of 10 MB.
+    Pillow compares each frame with all before it, which takes minutes for a file of 10 MB.
     """
-    for number in range(1, MAX_PAGES):
+    for number in range(1, MAX_FRAMES):
         try:
             image.seek(number)
         except EOFError:
             return number
-    return MAX_PAGES
+    return MAX_FRAMES
 
 
 def to_gray(image: Image.Image) -> GrayImage:
@@ -327,7 +361,7 @@ def mix_channels(rgb_HWC: GrayImage) -> GrayImage:
     if float(np.ptp(rgb_HWC, axis=2).max()) < MAX_GRAY_DIFFERENCE:
         return np.ascontiguousarray(rgb_HWC[..., 1])
     edge_NC = border_pixels(rgb_HWC, 0)
-    step = max(1, max(rgb_HWC.shape) // 200)
+    step = max(1, max(rgb_HWC.shape) // SAMPLED_SIDE)
     difference_NC = rgb_HWC[::step, ::step].reshape(-1, 3) - np.median(edge_NC, axis=0)
     strength_N1 = np.abs(difference_NC).max(axis=1, keepdims=True)
     weights_C = (difference_NC * strength_N1**2).sum(axis=0)

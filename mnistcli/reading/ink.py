@@ -1,4 +1,4 @@
-"""Which pixels of a small picture are ink: threshold, connected components, specks, dark edges.
+"""Which pixels of a thumbnail are ink: threshold, connected components, specks, dark edges.
 
 Shapes: H rows, W columns, K connected components (number 0 is the background), B bins.
 """
@@ -18,8 +18,19 @@ SPECK_SHARE = 0.03
 HYSTERESIS = 0.65
 # The faintest pen against the darkest. What is fainter is a watermark or a printed line.
 PEN_SHARE = 0.5
+# The darkest ink, without what is darker by noise: this quantile of what differs from the
+# background. Full ink is this quantile of the strokes, whose blurred edges are paler.
+DARKEST_QUANTILE, FULL_QUANTILE = 0.95, 0.75
+# A contrast of at most this many SDs of the background's noise is no ink: 98 % of the noise is
+# below.
+NO_INK_SDS = 2
 # What covers more than this share of the picture's edge is rather a table or a shadow.
 LONG_EDGE_SHARE = 0.15
+# In the choice of the main part, this share of the ink counts where a part touches the picture's
+# edge, and where it covers a long stretch of it.
+EDGE_WEIGHT, LONG_EDGE_WEIGHT = 0.25, 0.05
+# Bins of the histogram for Otsu's threshold.
+NUM_BINS = 128
 
 
 def find_ink(contrast_HW: GrayImage, noise: float) -> tuple[GrayImage, Labels]:
@@ -35,13 +46,14 @@ def find_ink(contrast_HW: GrayImage, noise: float) -> tuple[GrayImage, Labels]:
     if not visible_N.size:
         return no_ink
     # With pens of two darknesses, Otsu's threshold would separate the pens.
-    threshold = min(otsu(visible_N), PEN_SHARE * quantile(visible_N, 0.95))
+    threshold = min(otsu(visible_N), PEN_SHARE * quantile(visible_N, DARKEST_QUANTILE))
     parts_HW = select_parts(contrast_HW, max(HYSTERESIS * threshold, visible), threshold)
     strong_N = contrast_HW[(parts_HW > 0) & (contrast_HW > threshold)]
     if not strong_N.size:
         return no_ink
-    full = quantile(strong_N, 0.75)
-    return np.clip((contrast_HW - 2 * noise) / (full - 2 * noise), 0, 1), parts_HW
+    full = quantile(strong_N, FULL_QUANTILE)
+    lowest = NO_INK_SDS * noise
+    return np.clip((contrast_HW - lowest) / (full - lowest), 0, 1), parts_HW
 
 
 def otsu(values_N: GrayImage) -> float:
@@ -49,11 +61,10 @@ def otsu(values_N: GrayImage) -> float:
     low, high = float(values_N.min()), float(values_N.max())
     if high - low < 1e-3:
         return low - 1e-3  # one level only: everything is above
-    num_bins = 128
-    width = (high - low) / num_bins
-    bins_N = np.minimum((values_N - low) / width, num_bins - 1).astype(np.intp)
-    counts_B = np.bincount(bins_N, minlength=num_bins)
-    middle_B = low + width * (np.arange(num_bins) + 0.5)
+    width = (high - low) / NUM_BINS
+    bins_N = np.minimum((values_N - low) / width, NUM_BINS - 1).astype(np.intp)
+    counts_B = np.bincount(bins_N, minlength=NUM_BINS)
+    middle_B = low + width * (np.arange(NUM_BINS) + 0.5)
     below_B = np.cumsum(counts_B)[:-1]
     above_B = values_N.size - below_B
     sum_B = np.cumsum(counts_B * middle_B)
@@ -87,8 +98,9 @@ def edge_shares(labels_HW: Labels, num: int) -> NDArray[np.float64]:
 
 def find_main_part(ink_K: NDArray[np.float64], edge_K: NDArray[np.float64]) -> int:
     """The part most surely of a digit: the one with the most ink, if clear of the edge."""
-    trust_K = np.select([edge_K > LONG_EDGE_SHARE, edge_K > 0], [0.05, 0.25], 1)
-    return int((ink_K * trust_K).argmax())
+    is_long_K, is_edge_K = edge_K > LONG_EDGE_SHARE, edge_K > 0
+    weights_K = np.select([is_long_K, is_edge_K], [LONG_EDGE_WEIGHT, EDGE_WEIGHT], 1)
+    return int((ink_K * weights_K).argmax())
 
 
 def drop_specks(ink_K: NDArray[np.float64], main: int) -> Mask:

@@ -20,11 +20,12 @@ from mnistcli.reading.digit import DigitImage, Placement
 from mnistcli.reading.parts import EIGHT_NEIGHBORS, LOW_INK, Part
 from mnistcli.reading.text_lines import line_height
 
-# A candidate has at most so many fragments, is at most this much wider than high, and has no wider
-# upright gap than this share of the line's height.
+# A candidate has at most this many fragments, its width is at most this many times its height, and
+# its upright gaps are at most this share of the line's height.
 MAX_FRAGMENTS, MAX_ASPECT, MAX_GAP = 6, 1.7, 0.2
-# So many cuts are tried for each digit's height of width.
-CUTS_PER_HEIGHT, MAX_CUTS = 3, 10
+# The number of cuts that are tried for each digit's height of width, and at least and at most in a
+# part: more than are needed, because the network chooses among them.
+CUTS_PER_HEIGHT, MIN_CUTS, MAX_CUTS = 3, 2, 10
 # A part lower than this share of the line is not cut; cut pieces with less of its ink are dust.
 CUT_HEIGHT, PIECE_INK = 0.35, 0.01
 
@@ -98,12 +99,12 @@ def build_line(
 def cut_part(part: Part, ink_HW: GrayImage, labels_HW: Labels, height: float) -> list[Fragment]:
     """A part's fragments from the left: the whole part if there is nowhere to cut it."""
     whole = cut_out([part], ink_HW, labels_HW)
-    max_cuts = min(MAX_CUTS, max(2, round(CUTS_PER_HEIGHT * part.width / height)))
+    max_cuts = min(MAX_CUTS, max(MIN_CUTS, round(CUTS_PER_HEIGHT * part.width / height)))
     cuts = find_cuts(whole.ink_HW, max_cuts)
     rows, columns = whole.ink_HW.shape
     column_1W = np.arange(columns)[None]
     pieces, start_H = [], np.zeros(rows, np.intp)
-    for path_H in [*(cut.columns_H for cut in cuts), np.full(rows, columns)]:
+    for path_H in [*cuts, np.full(rows, columns)]:
         end_H = np.maximum(path_H, start_H)
         between_HW = (column_1W >= start_H[:, None]) & (column_1W < end_H[:, None])
         piece_HW = np.where(between_HW, whole.ink_HW, np.float32(0))

@@ -15,11 +15,13 @@ MIN_CONTRAST = 0.04
 NOISE_SDS = 4.0
 # The median distance from the level, times this, is the SD of Gaussian noise.
 MAD_TO_SD = 1.48
+# Noise is measured in about this many rows, which are enough for its median.
+NUM_ROWS = 64
 
 
 def pixel_noise(gray_HW: GrayImage) -> float:
     """The SD of the noise from pixel to pixel, which gradual light does not change."""
-    some_rows_HW = gray_HW[:: max(1, len(gray_HW) // 64)]
+    some_rows_HW = gray_HW[:: max(1, len(gray_HW) // NUM_ROWS)]
     steps_N = np.abs(np.diff(some_rows_HW, axis=1)).ravel()
     return MAD_TO_SD * quantile(steps_N, 0.5) / math.sqrt(2) if steps_N.size else 0.0
 

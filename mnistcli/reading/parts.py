@@ -16,20 +16,34 @@ LOW_INK, CLEAR_INK = 0.35, 0.6
 EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 # Smaller both ways, ink is dust; also if it is smaller than this share of a usual digit.
 MIN_PART_PX, DUST_SHARE = 3, 0.12
-# Dust is a point if it is in the gap of two parts at least this share of the tallest, no wider than
-# that gap, at these heights (0 the top, 1 the bottom), and not larger or smaller than that.
+# Dust is a point if it is between two digits, which have at least this share of the tallest part's
+# height, and a gap of at most this many times that; if it is at these heights (0 the top, 1 the
+# bottom); and if its size is at most this share of the tallest, and at least this many pixels.
 POINT_NEIGHBOR, POINT_GAP, POINT_HEIGHTS, POINT_SIZE, POINT_PX = 0.5, 1.0, (0.25, 1.15), 0.2, 3
-# A minus sign is that near to its digit, in its height, and at this height of it.
+# A minus sign is at most this far from its digit, as a share of the digit's height, and at these
+# heights of it (0 the top, 1 the bottom).
 MINUS_GAP, MINUS_HEIGHTS = 1.0, (0.3, 0.7)
-# No page of digits has more parts: the rest is texture.
+# No picture of digits has more parts: the rest is texture.
 MAX_PARTS = 1000
 # Digits have these shares of the usual height; other parts are fragments, marks, or drawings.
 DIGIT_HEIGHTS = (0.5, 2.0)
-# What reaches from edge to edge but for so many pixels, and is larger than digits by this factor,
+# What reaches from edge to edge but for this many pixels, and is larger than digits by this factor,
 # is a line, a frame or a shadow.
 EDGE_PX, CROSSING_SIZE = 2, 1.5
-# The writing's tilt is that of most pairs of neighbors, if they agree to this angle.
-TILT_AGREEMENT, MAX_TILT = math.radians(7), math.radians(35)
+# A digit's right neighbor is this far away, as multiples of the usual height.
+NEIGHBOR_DISTANCES = (0.25, 6.0)
+# It is no further up or down than the first share of that distance (the tangent of 31 degrees,
+# about `MAX_TILT`) and the second of the usual height.
+NEIGHBOR_SLOPE, NEIGHBOR_SHIFT = 0.6, 0.2
+# The nearest is the neighbor; a pixel up or down counts like this many across, so that it is rather
+# in the same line.
+DRIFT_COST = 3
+# The writing's tilt is the median of the angles between neighbors, if more than this share of them
+# agree with it to this angle.
+AGREEING_SHARE, TILT_AGREEMENT = 0.5, math.radians(7)
+# Two digits may stand at different heights without being tilted: more than `SLIGHT_TILT` takes
+# three pairs, and this share of them.
+SLIGHT_TILT, MAX_TILT, STEEP_SHARE = 2 * TILT_AGREEMENT, math.radians(35), 0.6
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,7 @@ def usual_height(parts: list[Part]) -> float:
     """The height in pixels of the parts that make up most of the writing; 0 without parts."""
     if not parts:
         return 0.0
+    # Digits that touch, and strokes that lie flat, are wider than high.
     heights_K = np.sort([max(part.height, part.width / 2) for part in parts])
     sums_K = np.cumsum(heights_K)
     return float(heights_K[np.searchsorted(sums_K, sums_K[-1] / 2)])
@@ -164,18 +179,19 @@ def estimate_tilt(parts: list[Part]) -> float:
     angles_N = np.array([math.atan2(dy, dx) for dx, dy in steps])
     tilt = float(np.median(angles_N))
     share = float(np.mean(np.abs(angles_N - tilt) < TILT_AGREEMENT))
-    # Two digits may stand at different heights without being tilted.
-    limit = MAX_TILT if len(steps) > 2 and share > 0.6 else 2 * TILT_AGREEMENT
-    return tilt if share > 0.5 and abs(tilt) < limit else 0.0
+    limit = MAX_TILT if len(steps) > 2 and share > STEEP_SHARE else SLIGHT_TILT
+    return tilt if share > AGREEING_SHARE and abs(tilt) < limit else 0.0
 
 
 def _step_to_next(part: Part, parts: list[Part], height: float) -> tuple[float, float] | None:
     """From a part's center to that of its right neighbor in the same line, x and y."""
     x, y = part.center
     steps = [(other.center[0] - x, other.center[1] - y) for other in parts if other is not part]
+    nearest, farthest = NEIGHBOR_DISTANCES
     ahead = [
         (dx, dy)
         for dx, dy in steps
-        if height / 4 < dx < 6 * height and abs(dy) < 0.6 * dx + 0.2 * height
+        if nearest * height < dx < farthest * height
+        and abs(dy) < NEIGHBOR_SLOPE * dx + NEIGHBOR_SHIFT * height
     ]
-    return min(ahead, key=lambda step: step[0] + 3 * abs(step[1]), default=None)
+    return min(ahead, key=lambda step: step[0] + DRIFT_COST * abs(step[1]), default=None)

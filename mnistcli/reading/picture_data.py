@@ -18,9 +18,9 @@ from mnistcli.data.own_data import OwnImages, Part, find_kept, keep, make_own
 from mnistcli.data.own_source import OwnSource, PictureFile, find_source
 from mnistcli.errors import DataError
 from mnistcli.models.ink_finder import InkFinder
-from mnistcli.reading.batch import PictureResult, process_pictures, read_file
+from mnistcli.reading.batch import PictureResult, decode_files, read_file
 from mnistcli.reading.decode import SUFFIXES, decode_picture
-from mnistcli.reading.page_ink import find_page_ink
+from mnistcli.reading.picture_ink import find_picture_ink
 from mnistcli.reading.pipeline import segment_ink
 from mnistcli.runs.finder_file import load_finder
 
@@ -116,7 +116,7 @@ def _images(
                 yield file, error.with_traceback(None)
         return
     to_image = partial(_image_of_digit, finder=load_finder())
-    chunks = process_pictures([str(file.path) for file in files], single=True)
+    chunks = decode_files([str(file.path) for file in files], single=True)
     results = (result for chunk in chunks for result in chunk)
     for file, result in zip(files, results, strict=True):
         yield file, to_image(result)
@@ -139,7 +139,7 @@ def _image_of_digit(picture: PictureResult, *, finder: InkFinder) -> Pixels | Da
     if picture.error:
         return picture.error
     found = picture.segmentation or segment_ink(
-        find_page_ink(finder, picture.gray()), picture.size, single=True
+        find_picture_ink(finder, picture.gray()), picture.size, single=True
     )
     candidates = [image for line in found.lines for image in line.candidates.values()]
     if len(candidates) != 1:

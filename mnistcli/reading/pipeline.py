@@ -1,9 +1,9 @@
 """A gray picture -> the candidates for its digits, each in MNIST's format: the steps in order.
 
     decode.py        file -> gray, upright, at most 800 pixels
-    page_ink.py      pages: gray -> ink, by a network that finds it
-    thumbnail.py     pictures of a single digit's size: gray -> ink (ink.py), by their
+    thumbnail.py     thumbnails, of a single digit's size: gray -> ink (ink.py), by their
                      background (background.py, polarity.py, noise.py)
+    picture_ink.py   larger pictures: gray -> ink, by a network that finds it
     parts.py         ink -> connected parts; how the writing is tilted
     text_lines.py    parts -> lines of writing
     cuts.py          where ink may be cut into digits that touch
@@ -38,10 +38,11 @@ from mnistcli.reading.thumbnail import find_thumbnail_ink
 
 # Writing that is tilted less is read as it is.
 LEVEL_TILT = math.radians(6)
-# Ink of a small picture is cut only where it is at least so much wider than high.
-THUMBNAIL_CUT_WIDTH, PAGE_CUT_WIDTH = 1.1, 0.55
-# The ink of a picture of a digit's size is rather a strange digit than none.
-PAGE_PRIOR, THUMBNAIL_PRIOR = 0.005, 1e-6
+# Ink is cut where its width is at least this many times its height.
+THUMBNAIL_CUT_WIDTH, PICTURE_CUT_WIDTH = 1.1, 0.55
+# The probability that ink of a digit's size is no digit, before the network has seen it. A
+# thumbnail was probably made of a digit, so its ink is rather a strange digit than none.
+PICTURE_PRIOR, THUMBNAIL_PRIOR = 0.005, 1e-6
 # Why dots between digits are left out: a number's point, a time's colon.
 POINT = "a mark between digits"
 
@@ -87,7 +88,7 @@ def segment_ink(
     picture_size: tuple[int, int],
     *,
     single: bool,
-    cut_width: float = PAGE_CUT_WIDTH,
+    cut_width: float = PICTURE_CUT_WIDTH,
 ) -> Segmentation:
     """The candidates in ink (0..1) of a picture of this width and height in pixels.
 
@@ -130,7 +131,7 @@ def segment_ink(
             for part, reason in left_out
         ],
         ink_HW,
-        PAGE_PRIOR,
+        PICTURE_PRIOR,
     )
 
 

@@ -13,6 +13,8 @@ from mnistcli.data.arrays import GrayImage
 DARKEST_BACKGROUND = 0.2
 # The corners are background: ink there is this much less than with a mistaken polarity.
 CORNER_CONTRAST = 0.1
+# This many corners fit side by side along the picture's shorter side.
+CORNERS_PER_SIDE = 10
 
 
 def subtract_background(gray_HW: GrayImage, background_HW: GrayImage) -> GrayImage:
@@ -47,7 +49,7 @@ def fills_corners(dark_HW: GrayImage, light_HW: GrayImage) -> bool:
         light_HW: the contrast if they are light.
     """
     excess_HW = dark_HW - light_HW
-    reach = max(1, min(excess_HW.shape) // 10)
+    reach = max(1, min(excess_HW.shape) // CORNERS_PER_SIDE)
     ends = (slice(reach), slice(-reach, None))
     corners = sorted(
         float(excess_HW[rows, columns].mean()) for rows, columns in itertools.product(ends, ends)

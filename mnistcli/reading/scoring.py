@@ -66,13 +66,37 @@ class Tally:
 
 @dataclass
 class PictureScores:
-    """The labeled pictures that were read, and the number of those without a label."""
+    """The labeled pictures that were read, and the number of those without a label.
 
+    `labels` are as `read_labels` returns them.
+    """
+
+    labels: Mapping[Path, str]
     pictures: list[LabeledPicture] = field(default_factory=list)
     num_unlabeled: int = 0
 
+    def add(self, name: str, read: str | None, size: tuple[int, int]) -> LabeledPicture | None:
+        """Count a picture file of this width and height in pixels; None if it has no label."""
+        label = self.labels.get(resolve_path(Path(name)))
+        if label is None:
+            self.num_unlabeled += 1
+            return None
+        labeled = LabeledPicture(name, label, read, *size)
+        self.pictures.append(labeled)
+        return labeled
+
     def tallies(self) -> dict[str, Tally]:
-        """The tally of all pictures ("all"), then that of each kind."""
+        """The tally of all pictures ("all"), then that of each kind.
+
+        Raises:
+            DataError: none of the pictures has a label.
+        """
+        if not self.pictures:
+            raise DataError(
+                "None of the pictures has a label.",
+                why="The label file names other files; its names are relative to its directory.",
+                fix="Check the column 'file', or name the pictures that the labels are for.",
+            )
         groups = {"all": self.pictures}
         for kind in sorted({picture.kind for picture in self.pictures}):
             groups[kind] = [picture for picture in self.pictures if picture.kind == kind]

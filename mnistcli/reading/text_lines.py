@@ -7,14 +7,18 @@ from mnistcli.reading.parts import Part, usual_height
 
 # A part at least this share of the usual height starts or continues a line.
 MAIN_HEIGHT = 0.42
-# Parts are in one line if their vertical overlap exceeds this share of the lower one's height,
-# seen from one of the last so many parts.
-IN_LINE, LOOK_BACK = 0.35, 6
+# A part is in a line if its vertical overlap with the nearest of the line's last parts, this many
+# of them, exceeds this share of the lower one's height.
+LOOK_BACK, IN_LINE = 6, 0.35
+# If it could be in several, the nearest counts: by its pixels up or down, and this share of those
+# across, because spaces within a line may be wide.
+ACROSS_COST = 0.15
 # A small part belongs to a line if its distance to one of the line's parts is at most these
-# shares of that part's height.
-REACH_X, REACH_Y = 1.2, 0.3
+# shares of that part's height. A pixel up or down counts like `DOWN_COST` across.
+REACH_X, REACH_Y, DOWN_COST = 1.2, 0.3, 2
 # Two parts above each other are a broken digit if the gap is at most this share of their common
-# height, they overlap by that share of the narrower one, and are so much higher than the tallest.
+# height, if they overlap by that share of the narrower one, and if their common height is at most
+# this many times that of the tallest part.
 STACKED_GAP, STACKED_OVERLAP, STACKED_HEIGHT = 0.1, 0.6, 1.8
 
 
@@ -80,7 +84,7 @@ def _distance_in_line(part: Part, line: list[Part]) -> float | None:
     if overlap <= IN_LINE * min(part.height, near.height):
         return None
     gap = max(0, part.box[0] - near.box[2])
-    return abs(part.center[1] - near.center[1]) + 0.15 * gap
+    return abs(part.center[1] - near.center[1]) + ACROSS_COST * gap
 
 
 def _distance_to_small(small: Part, line: list[Part]) -> float | None:
@@ -90,8 +94,8 @@ def _distance_to_small(small: Part, line: list[Part]) -> float | None:
         across = max(other.box[0] - small.box[2], small.box[0] - other.box[2], 0)
         return across, max(other.box[1] - small.box[3], small.box[1] - other.box[3], 0)
 
-    near = min(line, key=lambda other: gaps(other)[0] + 2 * gaps(other)[1])
+    near = min(line, key=lambda other: gaps(other)[0] + DOWN_COST * gaps(other)[1])
     across, down = gaps(near)
     if across > REACH_X * near.height or down > REACH_Y * near.height:
         return None
-    return across + 2 * down
+    return across + DOWN_COST * down

@@ -1,4 +1,6 @@
-"""The ink in a picture of about one digit's size, where the background shows what is ink.
+"""The ink in a thumbnail: a picture of about one digit's size.
+
+What differs from its background is ink.
 
 Shapes: H rows, W columns.
 """
@@ -13,7 +15,7 @@ from mnistcli.reading.ink import find_ink
 from mnistcli.reading.noise import background_noise
 from mnistcli.reading.polarity import subtract_background
 
-# Pictures with a longer side are pages.
+# A picture with a longer side is not a thumbnail.
 MAX_SIDE_PX = 40
 
 

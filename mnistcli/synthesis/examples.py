@@ -33,18 +33,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NO_DIGIT = 10
-# Of the examples, this many in a hundred are single digits, cut from numbers, no digits, and
-# drawn with a pen in MNIST's format.
-SHARES = {"single": 28, "cut": 38, "other": 16, "pen": 18}
+# The shares of the examples that are single digits, cut from numbers, no digits, and drawn with a
+# pen in MNIST's format.
+SHARES = {"single": 0.28, "cut": 0.38, "other": 0.16, "pen": 0.18}
 OTHERS = {"mark": 0.3, "letter": 0.12, "word": 0.12, "frame": 0.22, "blob": 0.12, "struck": 0.12}
 # Printed characters that are unlike digits.
 LETTERS = tuple("AEFHKMNPRTUVWXYaekmnrtwxhdfp?%&#@$")
-# So many digits of other pens stand beside the rest of a printed line, and lean by more than usual.
+# Of the digits of other pens, these shares stand beside the rest of a printed line, and lean by
+# more than usual.
 RULED_SHARE, LEANING_SHARE = 0.15, 0.25
 # Ink narrower than this share of its height may be a 1.
 NARROW = 0.5
-# The examples are made of so many digits, whose skeletons are found once in each chunk. The number
-# of chunks does not depend on the machine, so that the same seed gives the same examples.
+# The examples are made of this many digits, whose skeletons are found once in each chunk. The
+# number of chunks does not depend on the machine, so that the same seed gives the same examples.
 NUM_DIGITS, NUM_CHUNKS = 12_000, 8
 
 LabeledImage = tuple[NDArray[np.uint8], int]
@@ -76,7 +77,7 @@ class ExampleComposer:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """`num` random examples: images (N, 28, 28), labels (N,)."""
         rng = np.random.default_rng(seed)
-        kinds = rng.choice(list(SHARES), num, p=np.array(list(SHARES.values())) / 100)
+        kinds = rng.choice(list(SHARES), num, p=list(SHARES.values()))
         pen_labels_N = rng.choice(10, int((kinds == "pen").sum()), p=PEN_SHARES)
         images, labels = list(pen_digits(pen_labels_N, rng)), pen_labels_N.tolist()
         makers: dict[str, Callable[[np.random.Generator], LabeledImage | None]] = {

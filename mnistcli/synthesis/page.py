@@ -25,9 +25,9 @@ PAGE_PX = 192
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:.")
 # Digits are drawn with a pen on this share of the pages, and with MNIST's strokes on the others.
 PEN_SHARE = 0.65
-# So many digits are 1s of a bare straight stroke, which are easily taken for printed lines.
+# This share of the digits are 1s of a bare straight stroke, easily taken for printed lines.
 BAR_SHARE = 0.06
-# A page may be cropped close to its writing and lines, up to so many heights of a digit.
+# A page may be cropped close to its writing and lines, up to this many heights of a digit.
 CROP_MARGIN = 0.5
 
 

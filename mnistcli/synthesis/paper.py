@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from scipy.special import expit
 
 from mnistcli.synthesis.canvas import Ink, centered_axes, smooth_noise
 
 # The faintest ink, as a share of the paper's brightness.
 MIN_CONTRAST = 0.15
-# So many drawings are on a checkered background.
+# This share of the drawings is on a checkered background.
 CHECKERED_SHARE = 0.12
 
 
@@ -58,7 +59,7 @@ def draw_paper(photo: Photo, side_px: int, rng: np.random.Generator) -> Ink:
         distance_HW = x_1W * math.cos(angle) + y_H1 * math.sin(angle) - position
         distance_HW = distance_HW * side_px + rng.uniform(0, 15) * smooth_noise(rng, shape, 60)
         softness_px = math.exp(rng.uniform(0, 3))
-        paper_HW *= 1 - rng.uniform(0.1, 0.6) * _sigmoid(distance_HW / softness_px)
+        paper_HW *= 1 - rng.uniform(0.1, 0.6) * expit(distance_HW / softness_px)
     return paper_HW
 
 
@@ -102,7 +103,7 @@ def _table_around(side_px: int, tilt: float, rng: np.random.Generator) -> tuple[
         texture_HW = np.asarray(image)
     roughness = rng.uniform(0, 0.35) if rng.random() < 0.7 else rng.uniform(0.3, 0.9)
     tone_HW = rng.uniform(0.02, 0.95) * (1 + roughness * texture_HW)
-    return _sigmoid(distance_HW / softness_px), tone_HW.clip(0, 1)
+    return expit(distance_HW / softness_px), tone_HW.clip(0, 1)
 
 
 def _thing_on_top(side_px: int, _tilt: float, rng: np.random.Generator) -> tuple[Ink, Ink]:
@@ -136,7 +137,3 @@ def take_photo(
         Image.fromarray(pixels_HW).save(file, "JPEG", quality=int(rng.uniform(20, 95)))
         pixels_HW = np.array(Image.open(file))
     return pixels_HW
-
-
-def _sigmoid(values_HW: Ink) -> Ink:
-    return np.asarray(1 / (1 + np.exp(-values_HW.clip(-50, 50))))

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicHermiteSpline
 
 from mnistcli.data.mnist_format import FIT_PX, SIZE_PX, centered_start
 
@@ -401,16 +402,13 @@ def _parse(drawings: tuple[str, ...]) -> _Template:
 
 def _curve(points_KD: NDArray[np.float64], corners: list[bool]) -> NDArray[np.float64]:
     """The points (P, D) of a Catmull-Rom spline through points (K, D), broken at corners."""
-    step_P1 = np.arange(SAMPLES_PER_SPAN)[:, None] / SAMPLES_PER_SPAN
     breaks = [0, *np.flatnonzero(corners).tolist(), len(points_KD) - 1]
     curve = []
     for first, last in pairwise(breaks):
-        piece = points_KD[first : last + 1]
-        # Beyond its ends a piece continues straight.
-        padded = np.concatenate([2 * piece[:1] - piece[1:2], piece, 2 * piece[-1:] - piece[-2:-1]])
-        for a, b, c, d in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
-            cubic = (2 * a - 5 * b + 4 * c - d + (3 * b - a - 3 * c + d) * step_P1) * step_P1
-            curve.append(b + (c - a + cubic) * step_P1 / 2)
+        piece_KD = points_KD[first : last + 1]
+        slopes_KD = np.gradient(piece_KD, axis=0)
+        spline = CubicHermiteSpline(np.arange(len(piece_KD)), piece_KD, slopes_KD)
+        curve.append(spline(np.arange((last - first) * SAMPLES_PER_SPAN) / SAMPLES_PER_SPAN))
     return np.concatenate([*curve, points_KD[-1:]])
 
 

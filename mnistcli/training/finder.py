@@ -22,12 +22,12 @@ from mnistcli.synthesis.page import PAGE_PX, compose_page
 from mnistcli.synthesis.shapes import DigitShapes
 
 BATCH_SIZE = 16
-# On this share of the steps the pages are cropped, the sides no smaller than so many pixels.
+# On this share of the steps the pages are cropped, the sides no smaller than this many pixels.
 CROPPED_SHARE, MIN_SIDE_PX = 0.4, 48
 # Enough handwriting; each digit's skeleton is found once.
 NUM_DIGITS = 6000
 MAX_LR, WEIGHT_DECAY, WARMUP_STEPS = 3e-3, 0.01, 100
-# A pixel of ink counts as much as so many others.
+# A pixel of ink counts as much as this many others.
 INK_WEIGHT = 2.0
 
 
@@ -71,7 +71,7 @@ def fit_finder(
     dtype: torch.dtype,
     report_every: int = 100,
 ) -> Iterator[FinderStep]:
-    """Train `model` in place on pages with some of these digits; yields every so many steps.
+    """Train `model` in place on pages with some of these digits; yields every `report_every` steps.
 
     Raises:
         RunError: the loss is no longer finite.

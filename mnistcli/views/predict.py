@@ -4,7 +4,6 @@ import csv
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -18,7 +17,7 @@ from mnistcli.errors import DataError
 from mnistcli.evaluation.submission import Submission
 from mnistcli.reading.batch import PictureResult
 from mnistcli.reading.predict import Prediction, Reading
-from mnistcli.reading.scoring import LabeledPicture, PictureScores, Tally, resolve_path
+from mnistcli.reading.scoring import LabeledPicture, PictureScores, Tally
 from mnistcli.views.console import (
     format_percent,
     number_column,
@@ -122,14 +121,13 @@ class PredictReport:
         style: OutputStyle,
         top: int,
         show: bool,
-        labels: Mapping[Path, str] | None,
+        is_scored: bool,
     ) -> None:
         self._style, self._top, self._show = style, top, show
-        self._labels = labels
-        self._scores = PictureScores()
+        self._is_scored = is_scored
         self._few = num_pictures <= MAX_PREVIEWS
         # On a terminal, the lines of the pictures show the progress.
-        prints_lines = sys.stdout.isatty() and (labels is None or style != "text")
+        prints_lines = sys.stdout.isatty() and (not is_scored or style != "text")
         self._progress = Progress(
             TextColumn("reading"),
             BarColumn(bar_width=30),
@@ -159,14 +157,19 @@ class PredictReport:
     ) -> None:
         self._progress.stop()
 
-    def add(self, picture: PictureResult, reading: Reading, error: DataError | None) -> None:
+    def add(
+        self,
+        picture: PictureResult,
+        reading: Reading,
+        error: DataError | None,
+        labeled: LabeledPicture | None = None,
+    ) -> None:
         """Print what was read in a picture; `error` is the reason why nothing was."""
         read = None if error else reading.text
         if picture.num_frames > 1 and self._style != "quiet":
             print_note(
                 f"{picture.name} has {picture.num_frames} frames or pages: only the first is read."
             )
-        labeled = self._compare_to_label(picture, read)
         if self._style == "json":
             record = _json_record(picture, reading, error=error, labeled=labeled)
             # `read` is always there.
@@ -175,22 +178,10 @@ class PredictReport:
         elif self._style == "csv":
             _write_csv(_csv_row(picture, reading, error=error, labeled=labeled))
         else:
-            if self._labels is None:
+            if not self._is_scored:
                 self._print(picture, reading, read)
             _note_left_out(picture, reading)
         self._progress.advance(self._task)
-
-    def _compare_to_label(self, picture: PictureResult, read: str | None) -> LabeledPicture | None:
-        """Add a picture to the scores; None if it has no label."""
-        if self._labels is None:
-            return None
-        label = self._labels.get(resolve_path(Path(picture.name)))
-        if label is None:
-            self._scores.num_unlabeled += 1
-            return None
-        labeled = LabeledPicture(picture.name, label, read, *picture.size)
-        self._scores.pictures.append(labeled)
-        return labeled
 
     def _print(self, picture: PictureResult, reading: Reading, read: str | None) -> None:
         if self._style == "quiet":
@@ -230,19 +221,12 @@ class PredictReport:
         columns.add_row(Group(*image), Group(Text("\n" * 3), bars))
         return columns
 
-    def print_score(self) -> None:
+    def print_score(self, scores: PictureScores) -> None:
         """Print how many of the labeled pictures were read correctly.
 
         Raises:
             DataError: none of the pictures has a label.
         """
-        scores = self._scores
-        if not scores.pictures:
-            raise DataError(
-                "None of the pictures has a label.",
-                why="The label file names other files; its names are relative to its directory.",
-                fix="Check the column 'file', or name the pictures that the labels are for.",
-            )
         tallies = scores.tallies()
         if self._style == "json":
             print_json(_score_record(scores))

@@ -58,9 +58,9 @@ def write_idx(path: Path, array: Any) -> Path:
 def on_paper(image: Images) -> Image.Image:
     """A digit as a person would scan it: dark on light, with a margin."""
     digit = Image.fromarray(255 - image).resize((56, 56), Image.Resampling.LANCZOS)
-    page = Image.new("L", (90, 110), 235)
-    page.paste(digit.point(lambda level: min(level, 235)), (17, 27))
-    return page
+    picture = Image.new("L", (90, 110), 235)
+    picture.paste(digit.point(lambda level: min(level, 235)), (17, 27))
+    return picture
 
 
 def write_class_folders(root: Path, num: int, *, names: str = "0123456789") -> Path:

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from mnistcli.data.arrays import Box
 from mnistcli.reading.batch import PictureResult, decode_data
 from mnistcli.reading.digit import DigitImage
-from mnistcli.reading.page_ink import find_page_ink
+from mnistcli.reading.picture_ink import find_picture_ink
 from mnistcli.reading.pipeline import Segmentation, segment_ink
 from mnistcli.reading.predict import Networks, Reading, load_networks, read_pictures
 
@@ -38,43 +38,43 @@ def thumbnail(label: str, side_px: int = 36) -> Image.Image:
 
 def with_marks(label: str, num: int = 1) -> Image.Image:
     """A small picture of a digit with one or two marks of 4 pixels far to its right."""
-    page = draw((label, 0, 10), height_px=16, side_px=40)
+    picture = draw((label, 0, 10), height_px=16, side_px=40)
     for top in (15, 27)[:num]:
-        page.paste(0, (35, top, 39, top + 4))
-    return page
+        picture.paste(0, (35, top, 39, top + 4))
+    return picture
 
 
 def draw(*digits: tuple[str, int, int], height_px: int = 96, side_px: int = 200) -> Image.Image:
-    """A square white page with black digits, each given with its left and top."""
-    page = Image.new("L", (side_px, side_px))
+    """A square white picture with black digits, each given with its left and top."""
+    picture = Image.new("L", (side_px, side_px))
     for label, left, top in digits:
-        layer = Image.new("L", page.size)
+        layer = Image.new("L", picture.size)
         layer.paste(glyph(label, height_px), (left, top))
-        page = ImageChops.lighter(page, layer)
-    return inverted(page)
+        picture = ImageChops.lighter(picture, layer)
+    return inverted(picture)
 
 
 def written(*lines: str) -> Image.Image:
     """Lines of digits that do not touch, black on white."""
-    page = Image.new("L", (40 + 95 * max(map(len, lines)), 10 + 110 * len(lines)))
+    picture = Image.new("L", (40 + 95 * max(map(len, lines)), 10 + 110 * len(lines)))
     for row, line in enumerate(lines):
         for column, label in enumerate(line):
-            page.paste(glyph(label, 80), (20 + 95 * column, 15 + 110 * row))
-    return inverted(page)
+            picture.paste(glyph(label, 80), (20 + 95 * column, 15 + 110 * row))
+    return inverted(picture)
 
 
 def touching(labels: str, *, overlap_px: int) -> Image.Image:
     """Digits pushed into each other, black on white."""
     glyphs = [glyph(label, 80) for label in labels]
     cropped = [ink.crop(ink.getbbox()) for ink in glyphs]
-    page = Image.new("L", (40 + sum(ink.width for ink in cropped), 120))
+    picture = Image.new("L", (40 + sum(ink.width for ink in cropped), 120))
     left = 20
     for ink in cropped:
-        layer = Image.new("L", page.size)
+        layer = Image.new("L", picture.size)
         layer.paste(ink, (left, 20))
-        page = ImageChops.lighter(page, layer)
+        picture = ImageChops.lighter(picture, layer)
         left += ink.width - overlap_px
-    return inverted(page)
+    return inverted(picture)
 
 
 def inverted(picture: Image.Image) -> Image.Image:
@@ -132,7 +132,7 @@ def segmentation_of(picture: Image.Image | bytes, *, single: bool = False) -> Se
     result = decoded(picture, single=single)
     if result.segmentation:
         return result.segmentation
-    ink_HW = find_page_ink(networks().finder, result.gray())
+    ink_HW = find_picture_ink(networks().finder, result.gray())
     return segment_ink(ink_HW, result.size, single=single)
 
 

@@ -29,14 +29,14 @@ def outline(image: Image.Image, box: Box) -> set[object]:
 
 
 def test_every_box_has_the_color_of_what_became_of_it() -> None:
-    page = Image.new("L", (200, 100), 255)
+    picture = Image.new("L", (200, 100), 255)
     read, doubted, left_out = (20, 30, 50, 80), (70, 30, 100, 80), (150, 40, 180, 60)
     reading = Reading(
         [seven(read), seven(doubted, share=0.2)],
         [LeftOut(DigitImage(SEVEN_HW, left_out), "no digit")],
         np.zeros((100, 200), np.float32),
     )
-    annotated = annotate(page, reading)
+    annotated = annotate(picture, reading)
     assert (annotated.mode, annotated.size) == ("RGB", (200, 100))
     assert outline(annotated, read) == {READ}
     assert outline(annotated, doubted) == {DOUBTED}
@@ -48,25 +48,25 @@ def test_every_box_has_the_color_of_what_became_of_it() -> None:
 
 
 def test_lines_are_wider_in_a_large_picture() -> None:
-    page = Image.new("RGB", (2000, 1000), "white")
+    picture = Image.new("RGB", (2000, 1000), "white")
     annotated = annotate(
-        page, Reading([seven((500, 300, 700, 600))], [], np.zeros((1, 1), np.float32))
+        picture, Reading([seven((500, 300, 700, 600))], [], np.zeros((1, 1), np.float32))
     )
     column_H3 = np.asarray(annotated)[400:500, 500:510].reshape(-1, 3)
     assert 100 * 3 <= (column_H3 != 255).any(axis=1).sum() <= 100 * 8
 
 
 def test_a_rotated_photo_is_annotated_upright(tmp_path: Path) -> None:
-    page, exif = written("42"), Image.Exif()
+    picture, exif = written("42"), Image.Exif()
     exif[0x0112] = 6
-    photo = page.transpose(Image.Transpose.ROTATE_90)
+    photo = picture.transpose(Image.Transpose.ROTATE_90)
     path = tmp_path / "photo.jpg"
     photo.save(path, exif=exif, quality=95)
     reading = reading_of(path.read_bytes())
     assert reading.text == "42"
     save_annotated(tmp_path / "boxes.png", str(path), reading)
     with Image.open(tmp_path / "boxes.png") as annotated:
-        assert annotated.size == page.size
+        assert annotated.size == picture.size
         for prediction in reading.predictions:
             color = DOUBTED if prediction.doubt else READ
             assert outline(annotated, prediction.digit.box) == {color}

@@ -18,10 +18,10 @@ from mnistcli.errors import DataError, RunError
 from mnistcli.reading import batch
 from mnistcli.reading.batch import (
     PictureResult,
+    decode_file,
+    decode_files,
     find_picture_files,
     no_digit_error,
-    process_picture,
-    process_pictures,
     read_file,
 )
 from tests.helpers.cli import shell_code
@@ -100,35 +100,35 @@ def test_a_name_with_brackets_that_exists_is_not_a_pattern() -> None:
     assert files_for("scans [1]", "b[2].png") == ["scans [1]/a.png", "b[2].png"]
 
 
-def test_a_picture_is_processed_with_its_size_and_frames() -> None:
-    page = written("42")
-    page.save("pages.tiff", save_all=True, append_images=[written("1"), written("2")])
-    result = process_picture("pages.tiff", single=False)
+def test_a_picture_is_decoded_with_its_size_and_frames() -> None:
+    picture = written("42")
+    picture.save("pages.tiff", save_all=True, append_images=[written("1"), written("2")])
+    result = decode_file("pages.tiff", single=False)
     assert (result.name, result.error, result.num_frames) == ("pages.tiff", None, 3)
-    assert result.size == page.size
+    assert result.size == picture.size
     assert result.gray_HW is not None
     assert result.gray_HW.dtype == np.uint8
-    assert np.array_equal(result.gray_HW, np.asarray(page))
-    assert np.allclose(result.gray(), np.asarray(page) / 255, atol=1e-6)
-    assert result.segmentation is None, "that of a page takes a network"
+    assert np.array_equal(result.gray_HW, np.asarray(picture))
+    assert np.allclose(result.gray(), np.asarray(picture) / 255, atol=1e-6)
+    assert result.segmentation is None, "that of a large picture takes a network"
 
 
 def test_a_small_picture_is_segmented_where_it_is_decoded() -> None:
     small = written("42").resize((40, 21))
     small.save("small.png")
     for single, num in ((False, 2), (True, 1)):
-        segmentation = process_picture("small.png", single=single).segmentation
+        segmentation = decode_file("small.png", single=single).segmentation
         assert segmentation
         assert segmentation.ink_HW.shape == (21, 40)
         assert sum(line.num_fragments for line in segmentation.lines) == num
-    written("42").resize((41, 21)).save("page.png")
-    assert process_picture("page.png", single=False).segmentation is None
+    written("42").resize((41, 21)).save("large.png")
+    assert decode_file("large.png", single=False).segmentation is None
 
 
 @pytest.mark.parametrize("name", ["missing.png", "folder", "nul\0.png", "x" * 300])
 def test_a_file_that_cannot_be_read_gives_an_error(name: str) -> None:
     Path("folder").mkdir()
-    result = process_picture(name, single=False)
+    result = decode_file(name, single=False)
     assert result.gray_HW is None
     assert result.error
     assert name in result.error.what
@@ -144,7 +144,7 @@ def test_a_picture_without_digits_is_named() -> None:
 def test_a_file_without_read_permission_gives_an_error() -> None:
     written("7").save("secret.png")
     Path("secret.png").chmod(0)
-    error = process_picture("secret.png", single=False).error
+    error = decode_file("secret.png", single=False).error
     assert error
     assert "Permission denied" in error.why
 
@@ -165,7 +165,7 @@ def test_endless_files_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_few_pictures_are_read_one_by_one() -> None:
     written("1").save("1.png")
-    chunks = process_pictures(["1.png", "2.png"], single=False)
+    chunks = decode_files(["1.png", "2.png"], single=False)
     assert [result.name for result in next(chunks)] == ["1.png"]
     written("2").save("2.png")
     [[second]] = chunks
@@ -198,17 +198,17 @@ def content(result: PictureResult) -> tuple[object, ...]:
 
 @pytest.mark.slow
 def test_many_pictures_are_processed_like_one_by_one(many: list[str]) -> None:
-    chunks = list(process_pictures(many, single=False))
+    chunks = list(decode_files(many, single=False))
     assert 1 < len(chunks) < len(many)
     results = [result for chunk in chunks for result in chunk]
     assert sum(result.error is not None for result in results) == 21
-    alone = [process_picture(name, single=False) for name in many]
+    alone = [decode_file(name, single=False) for name in many]
     assert list(map(content, results)) == list(map(content, alone))
 
 
 @pytest.mark.slow
 def test_processes_start_when_needed_and_end(many: list[str]) -> None:
-    chunks = process_pictures(many, single=False)
+    chunks = decode_files(many, single=False)
     assert not multiprocessing.active_children()
     next(chunks)
     assert multiprocessing.active_children()
@@ -218,7 +218,7 @@ def test_processes_start_when_needed_and_end(many: list[str]) -> None:
 
 @pytest.mark.slow
 def test_processes_end_when_their_results_are_not_needed(many: list[str]) -> None:
-    chunks = process_pictures(many, single=False)
+    chunks = decode_files(many, single=False)
     assert isinstance(chunks, Generator)
     with closing(chunks):
         next(chunks)
@@ -227,7 +227,7 @@ def test_processes_end_when_their_results_are_not_needed(many: list[str]) -> Non
 
 @pytest.mark.slow
 def test_a_killed_process_is_reported(many: list[str]) -> None:
-    chunks = process_pictures(many * 20, single=False)
+    chunks = decode_files(many * 20, single=False)
     next(chunks)
     for process in multiprocessing.active_children():
         process.kill()
@@ -241,7 +241,7 @@ def test_only_so_many_chunks_are_processed_ahead(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(batch, "CHUNKS_AHEAD", 2)
     monkeypatch.setattr(batch, "num_cores", lambda: 1)
     written("7").resize((68, 60)).save("7.png")
-    chunks = process_pictures([*["7.png"] * 199, "late.png"], single=False)
+    chunks = decode_files([*["7.png"] * 199, "late.png"], single=False)
     next(chunks)
     # All others may be finished by now; this one must not have been opened yet.
     time.sleep(1)
@@ -256,7 +256,7 @@ def test_standard_input_among_many_is_read_by_this_process(
     buffer = io.BytesIO()
     written("42").save(buffer, "PNG")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(buffer.getvalue())))
-    chunks = process_pictures([*["missing.png"] * 210, "-"], single=False)
+    chunks = decode_files([*["missing.png"] * 210, "-"], single=False)
     *_, [last] = chunks
     assert (last.error, last.size) == (None, written("42").size)
 

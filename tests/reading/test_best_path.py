@@ -5,7 +5,7 @@ import pytest
 
 from mnistcli.reading.digit import DigitImage
 from mnistcli.reading.lattice import TextLine
-from mnistcli.reading.pipeline import PAGE_PRIOR, THUMBNAIL_PRIOR
+from mnistcli.reading.pipeline import PICTURE_PRIOR, THUMBNAIL_PRIOR
 from mnistcli.reading.predict import Scores, best_path
 
 Span = tuple[int, int]
@@ -16,7 +16,7 @@ def path(
     probabilities: dict[Span, float],
     heights: dict[Span, float] | None = None,
     *,
-    no_digit_prior: float = PAGE_PRIOR,
+    no_digit_prior: float = PICTURE_PRIOR,
 ) -> Path:
     """The best path if each span is a digit with this probability, and as high as the line."""
     pixels_HW = np.zeros((28, 28), np.uint8)
@@ -77,4 +77,4 @@ def test_only_single_fragments_are_left_out() -> None:
 
 
 def test_a_line_without_fragments_has_no_digits() -> None:
-    assert best_path(TextLine(0, {}, {}), {}, PAGE_PRIOR) == []
+    assert best_path(TextLine(0, {}, {}), {}, PICTURE_PRIOR) == []

@@ -21,6 +21,7 @@ from mnistcli.reading.decode import (
     WORKING_SIDE_PX,
     Picture,
     decode_picture,
+    decode_upright,
     encode_picture,
     stretch_range,
 )
@@ -46,8 +47,8 @@ def small(mode: str = "L") -> Image.Image:
     return Image.fromarray(SMALL_HW).convert(mode)
 
 
-def page_with(pixels: dict[tuple[int, int], Any], *, mode: str, paper: Any) -> Image.Image:
-    """A page of 12x10 with some pixels of other colors."""
+def picture_with(pixels: dict[tuple[int, int], Any], *, mode: str, paper: Any) -> Image.Image:
+    """A picture of 12x10 with some pixels of other colors."""
     image = Image.new(mode, (12, 10), paper)
     for at, value in pixels.items():
         image.putpixel(at, value)
@@ -73,8 +74,8 @@ def test_formats_without_loss(format_: str, options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("format_", ["JPEG", "WEBP", "HEIF"])
 def test_formats_with_loss(format_: str) -> None:
-    page = Image.linear_gradient("L").resize((64, 64))
-    assert_allclose(gray(page, format_, quality=95), np.asarray(page) / 255, atol=0.03)
+    picture = Image.linear_gradient("L").resize((64, 64))
+    assert_allclose(gray(picture, format_, quality=95), np.asarray(picture) / 255, atol=0.03)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA", "P"])
@@ -114,7 +115,7 @@ def test_extreme_numbers_are_stretched(values: list[float], expected: list[float
 
 def ink_on_transparent(ink: int, alpha: int = 255) -> Image.Image:
     """A pixel of ink on a transparent background of the same color."""
-    return page_with({(5, 4): (ink, alpha)}, mode="LA", paper=(ink, 0))
+    return picture_with({(5, 4): (ink, alpha)}, mode="LA", paper=(ink, 0))
 
 
 @pytest.mark.parametrize(("ink", "background"), [(0, 1), (255, 0)], ids=["black", "white"])
@@ -134,14 +135,14 @@ def test_half_transparent_ink_is_fainter() -> None:
 @pytest.mark.parametrize(("mode", "format_"), [("L", "PNG"), ("RGB", "PNG"), ("P", "GIF")])
 def test_a_color_that_stands_for_transparent(mode: str, format_: str) -> None:
     white = (255, 255, 255) if mode == "RGB" else 255
-    page = page_with({(5, 4): 0}, mode="L", paper=255).convert(mode)
+    picture = picture_with({(5, 4): 0}, mode="L", paper=255).convert(mode)
     expected_HW = np.ones((10, 12))
     expected_HW[4, 5] = 0
-    assert_allclose(gray(page, format_, transparency=white), expected_HW, atol=1e-6)
+    assert_allclose(gray(picture, format_, transparency=white), expected_HW, atol=1e-6)
 
 
 def stroke(paper: tuple[int, int, int], ink: tuple[int, int, int]) -> Image.Image:
-    return page_with({(x, 4): ink for x in range(3, 9)}, mode="RGB", paper=paper)
+    return picture_with({(x, 4): ink for x in range(3, 9)}, mode="RGB", paper=paper)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_bright_stays_bright() -> None:
 
 def test_one_color_has_its_luma_and_jpegs_color_noise_is_ignored() -> None:
     assert_allclose(gray(Image.new("RGB", (5, 4), (255, 0, 0))), np.full((4, 5), 0.299))
-    noisy_HW = gray(page_with({(5, 4): (9, 10, 12)}, mode="RGB", paper=(203, 200, 201)))
+    noisy_HW = gray(picture_with({(5, 4): (9, 10, 12)}, mode="RGB", paper=(203, 200, 201)))
     assert_allclose([noisy_HW[0, 0], noisy_HW[4, 5]], [200 / 255, 10 / 255])
 
 
@@ -258,9 +259,9 @@ def test_long_and_small_pictures(size: tuple[int, int], shape: tuple[int, int]) 
 @pytest.mark.parametrize("tag", [1, 6])
 @pytest.mark.parametrize("size", [(4 * SIDE + 3, 3 * SIDE + 1), (4 * SIDE + 2, 4 * SIDE + 1)])
 def test_a_large_jpeg_has_the_size_it_was_saved_with(size: tuple[int, int], tag: int) -> None:
-    page = Image.new("L", size, 255)
-    page.paste(0, (0, 0, size[0] // 2, size[1]))
-    picture = decoded(page, "JPEG", exif=orientation(tag))
+    drawing = Image.new("L", size, 255)
+    drawing.paste(0, (0, 0, size[0] // 2, size[1]))
+    picture = decoded(drawing, "JPEG", exif=orientation(tag))
     shown = size if tag == 1 else size[::-1]
     assert (picture.width_px, picture.height_px) == shown
     assert max(picture.gray_HW.shape) == SIDE
@@ -280,25 +281,29 @@ def test_the_first_of_many_frames_is_decoded(format_: str) -> None:
     assert_allclose(picture.gray_HW, SMALL_HW / 255, atol=1e-6)
 
 
-def test_the_second_picture_in_a_jpeg_is_not_a_page() -> None:
-    page = Image.fromarray(np.full((16, 24), 51, np.uint8))
-    picture = decoded(page, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
+def test_the_second_picture_in_a_jpeg_is_not_a_frame() -> None:
+    gray = Image.fromarray(np.full((16, 24), 51, np.uint8))
+    picture = decoded(gray, "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
     assert (picture.width_px, picture.height_px, picture.num_frames) == (24, 16, 1)
 
 
-def test_pages_are_counted_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "MAX_PAGES", 4)
+def test_frames_are_counted_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_FRAMES", 4)
     for num, counted in ((3, 3), (4, 4), (6, 4)):
-        pages = [small()] * (num - 1)
-        assert decoded(small(), "TIFF", save_all=True, append_images=pages).num_frames == counted
+        frames = [small()] * (num - 1)
+        assert decoded(small(), "TIFF", save_all=True, append_images=frames).num_frames == counted
 
 
 def refusal(data: bytes) -> DataError:
+    """The error for a picture, whether it is to be read or annotated."""
     with pytest.raises(DataError) as caught:
         decode_picture(data, name="my digit.png")
     assert "'my digit.png'" in caught.value.what
     assert caught.value.why
     assert caught.value.fix
+    with pytest.raises(DataError) as annotating:
+        decode_upright(data, name="my digit.png")
+    assert annotating.value.what == caught.value.what
     return caught.value
 
 
@@ -381,9 +386,9 @@ def test_libtiffs_messages_are_not_printed(capfd: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_a_large_picture_of_32_bits_needs_little_extra_memory(mode: str) -> None:
-    page = encoded(Image.new(mode, (2000, 2000)), "TIFF", compression="tiff_adobe_deflate")
+    picture = encoded(Image.new(mode, (2000, 2000)), "TIFF", compression="tiff_adobe_deflate")
     tracemalloc.start()
-    decode_picture(page, name="picture")
+    decode_picture(picture, name="picture")
     peak = tracemalloc.get_traced_memory()[1]  # of NumPy's arrays, without Pillow's
     tracemalloc.stop()
     assert peak < 3 * 4 * 2000 * 2000

@@ -11,7 +11,7 @@ from mnistcli.data import own_data
 from mnistcli.data.datasets import get_dataset, load_dataset
 from mnistcli.errors import DataError
 from mnistcli.reading import picture_data
-from mnistcli.reading.batch import process_picture
+from mnistcli.reading.batch import decode_file
 from mnistcli.reading.picture_data import read_picture_data
 from mnistcli.reading.predict import load_networks, read_pictures
 from tests.helpers.own_data import (
@@ -44,7 +44,7 @@ def test_a_directory_for_every_class_is_read_as_predict_reads(tmp_path: Path) ->
     files = sorted(root.glob("*/*.png"))
     assert labels == [path.parent.name for path in files]
     for path, image in zip(files[:5], images, strict=False):
-        picture = process_picture(str(path), single=True)
+        picture = decode_file(str(path), single=True)
         (reading,) = read_pictures([picture], load_networks(), single=True)
         np.testing.assert_array_equal(reading.predictions[0].digit.pixels_HW, image)
 

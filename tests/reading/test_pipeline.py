@@ -117,20 +117,20 @@ def test_whatever_its_size(label: str, height_px: int, side_px: int) -> None:
 
 @pytest.mark.parametrize("format_", ["PNG", "JPEG"])
 def test_boxes_are_in_pixels_of_the_whole_picture(format_: str) -> None:
-    page = Image.new("L", (3000, 2000), 255)
-    page.paste(draw(("5", 0, 0), height_px=500, side_px=500), (1200, 600))
-    rows, columns = np.nonzero(to_array(page) < 128)
+    picture = Image.new("L", (3000, 2000), 255)
+    picture.paste(draw(("5", 0, 0), height_px=500, side_px=500), (1200, 600))
+    rows, columns = np.nonzero(to_array(picture) < 128)
     drawn = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    box = digit_in(encoded(page, format_)).box
+    box = digit_in(encoded(picture, format_)).box
     # Four pixels of the picture as it is worked on.
     assert box_distance(box, drawn) <= 4 * 3000 / WORKING_SIDE_PX
 
 
 def test_a_box_around_a_digit_is_not_a_digit(drawing: Picture) -> None:
-    page = Image.new("L", (500, 500), 255)
-    page.paste(drawing, (150, 150))
-    ImageDraw.Draw(page).rectangle((120, 130, 380, 370), outline=0, width=4)
-    assert difference(digit_in(page), digit_in(drawing)) < SIMILAR
+    picture = Image.new("L", (500, 500), 255)
+    picture.paste(drawing, (150, 150))
+    ImageDraw.Draw(picture).rectangle((120, 130, 380, 370), outline=0, width=4)
+    assert difference(digit_in(picture), digit_in(drawing)) < SIMILAR
 
 
 def test_digits_are_found_in_the_order_of_reading() -> None:
@@ -151,16 +151,16 @@ def test_two_close_lines_of_writing() -> None:
 @pytest.mark.parametrize("degrees", [-25, -10, 10, 25])
 def test_tilted_lines_of_writing(degrees: float) -> None:
     level = written("2035", "7842")
-    page = level.rotate(-degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=255)
-    reading = reading_of(page)
+    picture = level.rotate(-degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=255)
+    reading = reading_of(picture)
     assert reading.text == "2035 7842"
     angle, digits = math.radians(degrees), reading_of(level).predictions
     for prediction, expected in zip(reading.predictions, digits, strict=True):
         x, y = center(expected.digit.box)
         u, v = x - level.width / 2, y - level.height / 2
         there = (
-            page.width / 2 + u * math.cos(angle) - v * math.sin(angle),
-            page.height / 2 + u * math.sin(angle) + v * math.cos(angle),
+            picture.width / 2 + u * math.cos(angle) - v * math.sin(angle),
+            picture.height / 2 + u * math.sin(angle) + v * math.cos(angle),
         )
         assert center(prediction.digit.box) == pytest.approx(there, abs=6)
 
@@ -170,9 +170,9 @@ def center(box: Box) -> tuple[float, float]:
 
 
 def test_with_single_all_ink_is_one_digit(drawing: Picture) -> None:
-    page = written("30")
-    [digit] = candidates_in(page, single=True)
-    first, second = (prediction.digit for prediction in reading_of(page).predictions)
+    picture = written("30")
+    [digit] = candidates_in(picture, single=True)
+    first, second = (prediction.digit for prediction in reading_of(picture).predictions)
     whole = (
         *(first.box[0], min(first.box[1], second.box[1])),
         *(second.box[2], max(first.box[3], second.box[3])),
@@ -188,9 +188,9 @@ def test_with_single_a_digit_is_read_whatever_the_ink_is(labels: str) -> None:
 
 
 def test_with_single_ink_is_not_cut() -> None:
-    page = touching("00", overlap_px=6)
-    assert len(candidates_in(page)) > 1
-    assert len(candidates_in(page, single=True)) == 1
+    picture = touching("00", overlap_px=6)
+    assert len(candidates_in(picture)) > 1
+    assert len(candidates_in(picture, single=True)) == 1
 
 
 def test_with_single_a_blank_picture_has_no_digit() -> None:
@@ -207,8 +207,8 @@ def test_a_broken_five_is_one_digit() -> None:
 
 @pytest.mark.parametrize("small", [False, True])
 def test_the_ink_has_the_size_of_the_picture_and_is_where_the_digits_are(small: bool) -> None:
-    page = draw(("3", 20, 10), ("0", 100, 16), height_px=60, side_px=300)
-    reading = reading_of(thumbnail("5") if small else page)
+    picture = draw(("3", 20, 10), ("0", 100, 16), height_px=60, side_px=300)
+    reading = reading_of(thumbnail("5") if small else picture)
     assert reading.ink_HW.shape == ((36, 36) if small else (300, 300))
     assert 0 <= reading.ink_HW.min() < reading.ink_HW.max() <= 1
     assert len(reading.predictions) == (1 if small else 2)
@@ -246,9 +246,9 @@ def test_extreme_float_values() -> None:
 def test_two_levels_are_a_digit_or_blank(paper: int, ink: int) -> None:
     # All ink of a flat drawing has one darkness, so that there is nothing to threshold.
     for width, height in ((28, 28), (20, 40), (3, 40), (40, 9)):
-        page = Image.new("L", (width, height), paper)
-        page.paste(ink, (width // 3, height // 4, width // 3 + max(1, width // 9), height - 2))
-        candidates = candidates_in(page)
+        picture = Image.new("L", (width, height), paper)
+        picture.paste(ink, (width // 3, height // 4, width // 3 + max(1, width // 9), height - 2))
+        candidates = candidates_in(picture)
         assert len(candidates) <= 1
         assert all(image.pixels_HW.max() == 255 for image in candidates)
 
@@ -269,10 +269,10 @@ def test_a_small_mark_far_from_a_digit_is_left_out() -> None:
 
 @pytest.mark.parametrize("label", "0257")
 def test_a_point_beside_a_digit_is_not_part_of_it(label: str) -> None:
-    page = draw((label, 2, 4), height_px=28, side_px=40)
-    plain = digit_in(page)
-    page.paste(0, (34, 27, 38, 31))
-    reading = reading_of(page)
+    picture = draw((label, 2, 4), height_px=28, side_px=40)
+    plain = digit_in(picture)
+    picture.paste(0, (34, 27, 38, 31))
+    reading = reading_of(picture)
     assert [prediction.digit.box for prediction in reading.predictions] == [plain.box]
     [mark] = reading.left_out
     assert mark.box == (34, 27, 38, 31)
@@ -336,8 +336,8 @@ def test_any_noise_gives_digits_in_mnists_format(
 
 
 @st.composite
-def pages(draw_: st.DrawFn) -> tuple[str, Picture]:
-    """A clear digit of half to four times the usual size, anywhere on its page."""
+def labeled(draw_: st.DrawFn) -> tuple[str, Picture]:
+    """A clear digit of half to four times the usual size, anywhere in its picture."""
     label = draw_(st.sampled_from("0123456789"))
     height_px = draw_(st.integers(48, 384))
     side_px = draw_(st.integers(height_px + 4, height_px * 5 // 2))
@@ -348,7 +348,7 @@ def pages(draw_: st.DrawFn) -> tuple[str, Picture]:
 
 @pytest.mark.slow
 @hypothesis.settings(deadline=None, derandomize=True, database=None, max_examples=150)
-@hypothesis.given(page=pages())
-def test_moving_scaling_and_inverting_do_not_change_the_digit(page: tuple[str, Picture]) -> None:
-    label, picture = page
+@hypothesis.given(drawn=labeled())
+def test_moving_scaling_and_inverting_do_not_change_the_digit(drawn: tuple[str, Picture]) -> None:
+    label, picture = drawn
     assert read_text(picture) == label

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from mnistcli.data.datasets import get_dataset, load_dataset
 from mnistcli.reading.digit import DigitImage, LeftOut
-from mnistcli.reading.pipeline import NOTHING, PAGE_PRIOR, only_digit
+from mnistcli.reading.pipeline import NOTHING, PICTURE_PRIOR, only_digit
 from mnistcli.reading.predict import Prediction, Reading, load_networks, read_segmentations
 from mnistcli.runs.checkpoint import BUNDLED, LoadedModel, load_checkpoint
 from tests.helpers.paths import REPOSITORY
@@ -136,7 +136,7 @@ def test_nothing_to_read() -> None:
 def test_ink_that_is_no_digit_is_left_out_even_if_nothing_is_read() -> None:
     noise_HW = np.random.default_rng(0).integers(0, 2, (28, 28), np.uint8) * 255
     noise = only_digit(DigitImage(noise_HW, (1, 2, 3, 4)), np.zeros((28, 28), np.float32))
-    noise = replace(noise, no_digit_prior=PAGE_PRIOR)
+    noise = replace(noise, no_digit_prior=PICTURE_PRIOR)
     reader, other = networks().reader, load_checkpoint(BUNDLED["cnn-small"])
     for models in ([reader], [other], [reader, other]):
         [reading] = read_segmentations([noise], reader, models)
@@ -218,10 +218,10 @@ def test_digits_that_touch_are_read_as_two(labels: str) -> None:
 def test_a_wide_digit_is_not_cut(label: str) -> None:
     ink = glyph(label, 80)
     cropped = ink.crop(ink.getbbox())
-    page = Image.new("L", (200, 120))
-    page.paste(cropped.resize((round(1.4 * cropped.height), cropped.height)), (20, 20))
-    assert len(candidates_in(inverted(page))) > 1
-    assert read_text(inverted(page)) == label
+    picture = Image.new("L", (200, 120))
+    picture.paste(cropped.resize((round(1.4 * cropped.height), cropped.height)), (20, 20))
+    assert len(candidates_in(inverted(picture))) > 1
+    assert read_text(inverted(picture)) == label
 
 
 @pytest.mark.slow
@@ -238,9 +238,9 @@ def test_the_comparison_with_naive_preprocessing_runs(tmp_path: Path) -> None:
 
 
 def pasted(picture: Image.Image, *, side_px: int, at: tuple[int, int]) -> Image.Image:
-    page = Image.new("L", (side_px, side_px), 255)
-    page.paste(picture, at)
-    return page
+    larger = Image.new("L", (side_px, side_px), 255)
+    larger.paste(picture, at)
+    return larger
 
 
 def enlarged(image: Image.Image) -> Image.Image:
@@ -252,7 +252,7 @@ def enlarged(image: Image.Image) -> Image.Image:
 CHANGES: dict[str, Callable[[Image.Image], Image.Image | bytes]] = {
     "saved": lambda image: image,
     "dark on light": inverted,
-    "on a page": lambda image: pasted(enlarged(image), side_px=240, at=(130, 90)),
+    "in a large picture": lambda image: pasted(enlarged(image), side_px=240, at=(130, 90)),
     "small": lambda image: pasted(
         inverted(image.resize((14, 14), Image.Resampling.BICUBIC)), side_px=100, at=(60, 20)
     ),

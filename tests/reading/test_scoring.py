@@ -70,7 +70,7 @@ def test_all_pictures_and_each_kind_are_counted() -> None:
         picture("12", "12"),
         picture("5", "5", side_px=28),
     ]
-    scores = PictureScores(pictures)
+    scores = PictureScores({}, pictures)
     assert scores.tallies() == {
         "all": Tally(num=5, num_correct=3),
         pictures[0].kind: Tally(num=3, num_correct=1),
@@ -79,6 +79,16 @@ def test_all_pictures_and_each_kind_are_counted() -> None:
     }
     assert next(iter(scores.tallies())) == "all"
     assert scores.misread == pictures[1:3]
+
+
+def test_pictures_without_a_label_are_counted_apart() -> None:
+    scores = PictureScores({Path.cwd().resolve() / "7.png": "7"})
+    assert scores.add("8.png", "8", (30, 20)) is None
+    with pytest.raises(DataError):
+        scores.tallies()
+    assert scores.add("./7.png", "1", (30, 20)) == LabeledPicture("./7.png", "7", "1", 30, 20)
+    assert scores.num_unlabeled == 1
+    assert scores.tallies()["all"] == Tally(num=1, num_correct=0)
 
 
 def test_files_are_relative_to_the_label_file() -> None:

@@ -53,8 +53,8 @@ def test_every_class_comes_up(composed: tuple[Images, NDArray[np.int64]]) -> Non
     assert 0.2 < shares_K[NO_DIGIT] < 0.5
 
 
-def test_the_shares_are_percentages() -> None:
-    assert sum(SHARES.values()) == 100
+def test_the_shares_add_up_to_one() -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)
 
 
 def test_a_seed_gives_the_same_examples(composer: ExampleComposer) -> None:

@@ -118,15 +118,15 @@ def test_show_draws_the_steps_in_a_pipe_too(mnist: Mnist, many: Path) -> None:
 
 
 def test_a_doubt_is_printed_with_the_digit(capsys: pytest.CaptureFixture[str]) -> None:
-    page = written("42")
-    first, second = reading_of(page).predictions
+    picture = written("42")
+    first, second = reading_of(picture).predictions
     unsure = replace(second, probabilities=second.probabilities | {"2": 0.5, "7": 0.49})
-    reading = Reading([first, unsure], [], reading_of(page).ink_HW)
+    reading = Reading([first, unsure], [], reading_of(picture).ink_HW)
     for num in (1, 5):
         with PredictReport(
-            num_pictures=num, style="text", top=3, show=False, labels=None
+            num_pictures=num, style="text", top=3, show=False, is_scored=False
         ) as report:
-            report.add(decoded(page), reading, None)
+            report.add(decoded(picture), reading, None)
         assert "unsure: it may be 2 or 7" in capsys.readouterr().out
 
 

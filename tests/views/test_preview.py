@@ -131,12 +131,12 @@ def test_thumbnails_are_averages_and_faint_lines_are_lightened() -> None:
 
 
 def steps(*, light_on_dark: bool = False) -> tuple[PictureResult, Reading]:
-    page = draw(("3", 20, 10), ("0", 100, 16), ("5", 180, 8), height_px=60, side_px=300)
-    page = inverted(page) if light_on_dark else page
-    reading = reading_of(page)
+    picture = draw(("3", 20, 10), ("0", 100, 16), ("5", 180, 8), height_px=60, side_px=300)
+    picture = inverted(picture) if light_on_dark else picture
+    reading = reading_of(picture)
     # As if the last digit had not been read.
     *read, last = reading.predictions
-    return decoded(page), Reading(read, [LeftOut(last.digit, "no digit")], reading.ink_HW)
+    return decoded(picture), Reading(read, [LeftOut(last.digit, "no digit")], reading.ink_HW)
 
 
 @pytest.mark.parametrize("kind", ["colors", "no colors", "ascii"])

@@ -25,7 +25,7 @@ MAX_LAYERS, MAX_MAPS = 2, 32
 
 
 @dataclass(frozen=True)
-class PageReader:
+class PictureReader:
     """Reads pictures by networks, with the names that the page shows for these."""
 
     networks: Networks

@@ -14,12 +14,14 @@ from mnistcli.reading.background import estimate_background
 from mnistcli.reading.ink import find_ink
 from mnistcli.reading.noise import background_noise
 from mnistcli.reading.parts import CLEAR_INK, EIGHT_NEIGHBORS, LOW_INK, find_parts, usual_height
-from mnistcli.reading.polarity import subtract_background
+from mnistcli.reading.polarity import DARKEST_BACKGROUND, subtract_background
 
 # The network knows digits of 9 to 150 pixels. It sees the picture at its own size and at these
 # sizes of its longer side, so that in one of them digits of any size are among those.
 SIDES_PX = (320, 128)
-# Pictures up to this size are enlarged twofold if their digits are lower than that many pixels:
+# A size that is not smaller than this share of the last one would show the same.
+NEXT_SIZE = 0.9
+# Pictures up to this size are enlarged twofold if their digits are lower than this many pixels:
 # where digits touch, finer ink is cut better.
 ENLARGED_SIDE_PX, SMALL_DIGIT_PX = 400, 36
 # Ink found in a smaller picture counts if it is higher than this in the next larger one, where it
@@ -28,7 +30,8 @@ LARGE_PX = 100
 # Less ink than this share of a large digit's is not the writing beside it.
 LITTLE_FOUND = 0.1
 # Ink with less than this share of the usual contrast to the paper around is rather a printed line
-# or the paper's texture. It counts so much less that it is told as left out.
+# or the paper's texture. It is multiplied by `FAINTNESS`, which makes it faint enough to be told as
+# left out. The paper around is what is at most this many pixels away.
 LEAST_CONTRAST, FAINTNESS, RING_PX = 0.2, 0.5, 2
 # Where parts with less than this share of it outnumber the others by that factor, they are not
 # writing in a fainter ink but the rests of a grid, or texture; lower parts are not counted.
@@ -39,7 +42,7 @@ WEAK_CONTRAST, OUTNUMBERED, COUNTED_PX = 0.65, 2, 5
 FOUND_SHARE, MAX_ASPECT, BACKGROUND_SIDE_PX = 0.3, 2.0, 320
 
 
-def find_page_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
+def find_picture_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
     """The ink of digits and marks, 0 none to 1 full ink.
 
     Args:
@@ -64,7 +67,7 @@ def _find_at_all_sizes(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
     side_px = larger_px = max(height, width)
     found_HW = _find_ink(finder, gray_HW)
     for smaller_px in SIDES_PX:
-        if smaller_px < 0.9 * larger_px:
+        if smaller_px < NEXT_SIZE * larger_px:
             scale = smaller_px / side_px
             size = (max(1, round(scale * height)), max(1, round(scale * width)))
             ink_HW = _resize(_find_ink(finder, _resize(gray_HW, size)), (height, width))
@@ -77,7 +80,7 @@ def _find_at_all_sizes(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
 def _complete(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
     """The ink with the whole of each dark part that was found in part, such as a plain 1.
 
-    Dark or light is what differs from the background as in small pictures; lines, frames and
+    Dark or light is what differs from the background as in thumbnails; lines, frames and
     shadows were hardly found, and are not added.
     """
     scale = min(1, BACKGROUND_SIDE_PX / max(gray_HW.shape))
@@ -137,7 +140,7 @@ def _contrasts(gray_HW: GrayImage, labels_HW: Labels, around_HW: Labels, num: in
     num_around_K = np.bincount(around_HW.ravel(), minlength=num + 1)[1:]
     sum_around_K = ndimage.sum_labels(gray_HW, around_HW, numbers_K)
     outside_K = np.where(num_around_K, sum_around_K, 1) / np.maximum(num_around_K, 1)
-    return np.asarray(np.abs(inside_K - outside_K) / np.maximum(outside_K, 0.2))
+    return np.asarray(np.abs(inside_K - outside_K) / np.maximum(outside_K, DARKEST_BACKGROUND))
 
 
 def _is_inside(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
@@ -145,7 +148,7 @@ def _is_inside(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
 
 
 def _only_large_digits(ink_HW: GrayImage, found_HW: GrayImage, least_px: float) -> GrayImage:
-    """The clear ink in connected parts that are at least so high, and not beside smaller writing.
+    """The clear ink in connected parts at least `least_px` high, and not beside smaller writing.
 
     Ink that was found in the larger picture is inside a large digit's strokes, if anywhere.
     """

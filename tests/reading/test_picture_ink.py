@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mnistcli.models.ink_finder import InkFinder
-from mnistcli.reading.page_ink import find_page_ink
+from mnistcli.reading.picture_ink import find_picture_ink
 from tests.helpers.pictures import (
     digit_in,
     draw,
@@ -33,7 +33,7 @@ def untrained() -> InkFinder:
 )
 def test_the_ink_has_the_shape_of_the_picture(untrained: InkFinder, shape: tuple[int, int]) -> None:
     gray_HW = np.random.default_rng(0).random(shape, np.float32)
-    ink_HW = find_page_ink(untrained, gray_HW)
+    ink_HW = find_picture_ink(untrained, gray_HW)
     assert ink_HW.shape in (shape, (2 * shape[0], 2 * shape[1]))
     assert ink_HW.dtype == np.float32
     assert 0 <= ink_HW.min() < ink_HW.max() <= 1
@@ -98,19 +98,19 @@ def test_a_border_around_a_digit(inset_px: int, width_px: int, light_on_dark: bo
 
 @pytest.mark.parametrize("table", [20, 70, 120])
 def test_a_sheet_of_paper_on_a_table(table: int) -> None:
-    page = draw(("3", 20, 20), ("5", 110, 25), ("2", 200, 20), height_px=60, side_px=300)
+    picture = draw(("3", 20, 20), ("5", 110, 25), ("2", 200, 20), height_px=60, side_px=300)
     photo_HW = np.full((500, 600), float(table))
-    photo_HW[110:250, 130:430] = 40 + 0.75 * to_array(page)[:140]
+    photo_HW[110:250, 130:430] = 40 + 0.75 * to_array(picture)[:140]
     photo_HW += np.random.default_rng(1).normal(0, 2, photo_HW.shape)
     assert read_text(to_picture(photo_HW)) == "352"
 
 
 @pytest.mark.parametrize("spacing_px", [55, 110])
 def test_ruled_paper(spacing_px: int) -> None:
-    page = written("203", "58")
-    for y in range(spacing_px - 2, page.height, spacing_px):
-        ImageDraw.Draw(page).line((0, y, page.width, y), fill=150, width=2)
-    assert read_text(page) == "203 58"
+    picture = written("203", "58")
+    for y in range(spacing_px - 2, picture.height, spacing_px):
+        ImageDraw.Draw(picture).line((0, y, picture.width, y), fill=150, width=2)
+    assert read_text(picture) == "203 58"
 
 
 def test_two_pens_of_different_darkness() -> None:
@@ -121,9 +121,9 @@ def test_two_pens_of_different_darkness() -> None:
 
 
 def test_a_digit_beside_a_thumb_is_found() -> None:
-    page = written("42").convert("L")
-    larger = Image.new("L", (page.width, 2 * page.height), 255)
-    larger.paste(page, (0, 0))
+    picture = written("42").convert("L")
+    larger = Image.new("L", (picture.width, 2 * picture.height), 255)
+    larger.paste(picture, (0, 0))
     ImageDraw.Draw(larger).ellipse((60, 160, 160, 420), fill=120)
     assert read_text(larger) == "42"
 
