@@ -69,11 +69,9 @@ def draw(
     from mnistcli.drawing.server import LOCAL_NAMES, listen, page_url, url_for_others
     from mnistcli.views.console import print_line, print_note
 
+    paths = find_checkpoints([*(names or []), *(checkpoints or [])], out)
     with listen(host, port) as listening:
         bound = listening.getsockname()[1]
-        if port not in (0, bound):
-            print_note(f"Port {port} is taken, so the page is on {bound}.")
-        paths = find_checkpoints([*(names or []), *(checkpoints or [])], out)
 
         import torch
 
@@ -100,6 +98,8 @@ def draw(
         reader.warm_up()
         classes = networks.reader.card.classes
         with open_kept(keep, classes) if keep else nullcontext() as kept:
+            if port not in (0, bound):
+                print_note(f"Port {port} is taken, so the page is on {bound}.")
             url = page_url(host, bound)
             print_line(url)
             sys.stdout.flush()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mnistcli.config.choices import EvalSplit, values
-from mnistcli.errors import RunError, SettingsError, require_known, unknown_name
+from mnistcli.errors import DataError, RunError, SettingsError, require_known, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -176,7 +176,17 @@ def evaluate_checkpoints(
     calibration_sets = {loaded.card.settings.dataset for loaded in models if options.calibrate}
     others = [prepare_dataset(name) for name in sorted(calibration_sets - {dataset})]
     for name in (dataset, *others):
-        ensure_downloaded(get_dataset(name), data_dir, offline=offline)
+        try:
+            ensure_downloaded(get_dataset(name), data_dir, offline=offline)
+        except DataError as error:
+            digits = set(get_dataset("digits").classes)
+            if name != dataset or not all(digits <= set(each.card.classes) for each in models):
+                raise
+            raise DataError(
+                error.what,
+                why=error.why,
+                fix=f"{error.fix}; or evaluate on scikit-learn's digits: --dataset digits",
+            ) from error
     data = load_eval_data(
         models, dataset=dataset, split=split, calibrate=options.calibrate, data_dir=data_dir
     )
