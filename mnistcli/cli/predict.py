@@ -153,7 +153,7 @@ def predict(
         no_digit_error,
         process_pictures,
     )
-    from mnistcli.reading.scoring import read_labels, require_readable
+    from mnistcli.reading.scoring import read_labels, require_labeled, require_readable
     from mnistcli.runs.checkpoint import load_checkpoint
     from mnistcli.views.console import print_error, print_note
 
@@ -177,10 +177,12 @@ def predict(
             _check_output(option, path, names)
     if annotate and names == [STDIN]:
         raise SettingsError("--annotate needs a picture file.", fix="Name one instead of -.")
+    if labels is not None:
+        require_labeled(labels, names)
+    paths = find_checkpoints(checkpoints, out) if checkpoints else []
     chunks = process_pictures(names, single=single)
     # Before torch is imported, so that other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
-    paths = find_checkpoints(checkpoints, out) if checkpoints else []
 
     import torch
 
@@ -201,6 +203,11 @@ def predict(
     if labels and label_file:
         require_readable(labels, networks.reader.card.classes, label_file)
     digits: list[DigitImage] = []
+
+    def note_written(path: Path) -> None:
+        if not quiet:
+            print_note(f"Wrote {path}")
+
     with PredictReport(
         num_pictures=len(names), style=style, top=top, show=show, labels=labels
     ) as report:
@@ -214,10 +221,12 @@ def predict(
                 report.add(picture, reading, error)
                 if annotate and not picture.error:
                     save_annotated(annotate, picture.name, reading)
+                    note_written(annotate)
                 if save_input:
                     digits += [prediction.digit for prediction in reading.predictions]
     if digits and save_input:
         save_digits(save_input, digits)
+        note_written(save_input)
     for error in errors:
         print_error(error)
     if labels is not None:
@@ -311,12 +320,17 @@ def _check_output(option: str, path: Path, names: list[str]) -> None:
         raise SettingsError(
             f"{option} would overwrite the picture '{path}'.", fix="Give it another name."
         )
-    if path.suffix.lower() != ".png" or not path.parent.is_dir():
-        raise SettingsError(
-            f"{option} cannot write '{path}'.",
-            why="It writes PNG files to an existing directory.",
-            fix="Name a file like input.png.",
-        )
+    why = fix = ""
+    if path.is_dir():
+        why, fix = "It is a directory.", "Give the file another name."
+    elif path.suffix.lower() != ".png":
+        why = "It writes PNG files."
+        fix = f"Name one: {option} {shlex.quote(str(path.with_suffix('.png')))}"
+    elif not path.parent.is_dir():
+        why = f"{path.parent} is not a directory."
+        fix = f"Make it first: mkdir -p {shlex.quote(str(path.parent))}"
+    if why:
+        raise SettingsError(f"{option} cannot write '{path}'.", why=why, fix=fix)
 
 
 def _pick_style(*, json: bool, as_csv: bool, quiet: bool, show: bool, score: bool) -> "OutputStyle":
