@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mnistcli.cli.inputs import load_models
+from mnistcli.cli.inputs import find_checkpoints, load_models
 from mnistcli.cli.options import CheckpointOption, Out, complete_run
 
 
@@ -69,11 +69,10 @@ def draw(
     from mnistcli.drawing.server import LOCAL_NAMES, listen, page_url, url_for_others
     from mnistcli.views.console import print_line, print_note
 
+    paths = find_checkpoints([*(names or []), *(checkpoints or [])], out)
     with listen(host, port) as listening:
         bound = listening.getsockname()[1]
-        if port not in (0, bound):
-            print_note(f"Port {port} is taken, so the page is on {bound}.")
-        models = load_models([*(names or []), *(checkpoints or [])], out)
+        models = load_models(paths)
 
         import torch
 
@@ -96,6 +95,8 @@ def draw(
         reader.warm_up()
         classes = networks.reader.card.classes
         with open_kept(keep, classes) if keep else nullcontext() as kept:
+            if port not in (0, bound):
+                print_note(f"Port {port} is taken, so the page is on {bound}.")
             url = page_url(host, bound)
             print_line(url)
             sys.stdout.flush()

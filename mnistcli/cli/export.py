@@ -1,6 +1,7 @@
 """`mnist export`."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, cast
@@ -141,13 +142,14 @@ def _check_usage(
         raise SettingsError(
             "No format was named.",
             why="Neither --format nor the suffix of --output says onnx or c.",
-            fix="Add -o digits.onnx",
+            fix=f"Add -o digits.{'c' if main or precision != 'float32' else 'onnx'}",
         )
     export_format = require_known("format", export_format, values(ExportFormat))
     precision = require_known("precision", precision, values(ExportPrecision))
     if export_format == "onnx" and (main or precision != "float32"):
-        raise SettingsError(
-            f"{'--main' if main else f'--precision {precision}'} is for C only.",
-            fix="Add --format c, or leave it out.",
-        )
+        option = "--main" if main else f"--precision {precision}"
+        as_c = "--format c"
+        if output and not format_name:
+            as_c = f"-o {shlex.quote(str(output.with_suffix('.c')))}"
+        raise SettingsError(f"{option} is for C only.", fix=f"Use {as_c}, or leave out {option}.")
     return cast("ExportFormat", export_format), cast("ExportPrecision", precision)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mnistcli.config.choices import EvalSplit, values
-from mnistcli.errors import RunError, SettingsError, require_known, unknown_name
+from mnistcli.errors import DataError, RunError, SettingsError, require_known, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,16 +143,13 @@ def find_checkpoints(names: "Sequence[str]", out: Path) -> list[Path]:
     return [find_checkpoint(name, out) for name in expand_run_names(names, out)]
 
 
-def load_models(names: "Sequence[str]", out: Path) -> "list[LoadedModel]":
-    """The networks of runs, multi-runs and paths, which must know the same classes.
+def load_models(paths: "Sequence[Path]") -> "list[LoadedModel]":
+    """The networks of checkpoint files, which must know the same classes.
 
     Raises:
         DataError: one of them is missing or damaged.
         SettingsError: they were trained on different classes.
     """
-    # Before the imports that load PyTorch.
-    paths = find_checkpoints(names, out)
-
     from mnistcli.evaluation.eval_data import require_same_classes
     from mnistcli.runs.checkpoint import load_checkpoint
 
@@ -194,7 +191,17 @@ def evaluate_checkpoints(
     calibration_sets = {loaded.card.settings.dataset for loaded in models if options.calibrate}
     others = [prepare_dataset(name) for name in sorted(calibration_sets - {dataset})]
     for name in (dataset, *others):
-        ensure_downloaded(get_dataset(name), data_dir, offline=offline)
+        try:
+            ensure_downloaded(get_dataset(name), data_dir, offline=offline)
+        except DataError as error:
+            digits = set(get_dataset("digits").classes)
+            if name != dataset or not all(digits <= set(each.card.classes) for each in models):
+                raise
+            raise DataError(
+                error.what,
+                why=error.why,
+                fix=f"{error.fix}; or evaluate on scikit-learn's digits: --dataset digits",
+            ) from error
     data = load_eval_data(
         models, dataset=dataset, split=split, calibrate=options.calibrate, data_dir=data_dir
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistcli.cli.inputs import default_checkpoint, load_models
+from mnistcli.cli.inputs import default_checkpoint, find_checkpoints, load_models
 from mnistcli.cli.options import OUTPUT, Json, Out, complete_run, quiet_option
 from mnistcli.config.choices import MAX_CLASSES
 from mnistcli.errors import DataError, SettingsError
@@ -154,7 +154,12 @@ def predict(
         find_picture_files,
         no_digit_error,
     )
-    from mnistcli.reading.scoring import PictureScores, read_labels, require_readable
+    from mnistcli.reading.scoring import (
+        PictureScores,
+        read_labels,
+        require_labeled,
+        require_readable,
+    )
     from mnistcli.views.console import print_error, print_note
 
     style = _pick_style(
@@ -177,10 +182,13 @@ def predict(
             _check_output(option, path, names)
     if annotate and names == [STDIN]:
         raise SettingsError("--annotate needs a picture file.", fix="Name one instead of -.")
+    if scores:
+        require_labeled(scores.labels, names)
+    paths = find_checkpoints(checkpoints or [], out)
     chunks = decode_files(names, single=single)
     # Before torch is imported, so that other processes decode meanwhile.
     chunks = itertools.chain([next(chunks)], chunks)
-    models = load_models(checkpoints or [], out)
+    models = load_models(paths)
 
     import torch
 
@@ -197,6 +205,11 @@ def predict(
     if scores and label_file:
         require_readable(scores.labels, networks.reader.card.classes, label_file)
     digits: list[DigitImage] = []
+
+    def note_written(path: Path) -> None:
+        if not quiet:
+            print_note(f"Wrote {path}")
+
     with PredictReport(
         num_pictures=len(names), style=style, top=top, show=show, is_scored=scores is not None
     ) as report:
@@ -212,10 +225,12 @@ def predict(
                 report.add(picture, reading, error, labeled)
                 if annotate and not picture.error:
                     save_annotated(annotate, picture.name, reading)
+                    note_written(annotate)
                 if save_input:
                     digits += [prediction.digit for prediction in reading.predictions]
     if digits and save_input:
         save_digits(save_input, digits)
+        note_written(save_input)
     for error in errors:
         print_error(error)
     if scores:
@@ -268,7 +283,7 @@ def _write_submission(
     from mnistcli.views.predict import show_submission
 
     names = checkpoints or [str(default_checkpoint(out, action="predicting with"))]
-    models = load_models(names, out)
+    models = load_models(find_checkpoints(names, out))
     for model in models:
         if model.card.settings.dataset == "mnist":
             print_note(
@@ -306,12 +321,17 @@ def _check_output(option: str, path: Path, names: list[str]) -> None:
         raise SettingsError(
             f"{option} would overwrite the picture '{path}'.", fix="Give it another name."
         )
-    if path.suffix.lower() != ".png" or not path.parent.is_dir():
-        raise SettingsError(
-            f"{option} cannot write '{path}'.",
-            why="It writes PNG files to an existing directory.",
-            fix="Name a file like input.png.",
-        )
+    why = fix = ""
+    if path.is_dir():
+        why, fix = "It is a directory.", "Give the file another name."
+    elif path.suffix.lower() != ".png":
+        why = "It writes PNG files."
+        fix = f"Name one: {option} {shlex.quote(str(path.with_suffix('.png')))}"
+    elif not path.parent.is_dir():
+        why = f"{path.parent} is not a directory."
+        fix = f"Make it first: mkdir -p {shlex.quote(str(path.parent))}"
+    if why:
+        raise SettingsError(f"{option} cannot write '{path}'.", why=why, fix=fix)
 
 
 def _pick_style(*, json: bool, as_csv: bool, quiet: bool, show: bool, score: bool) -> "OutputStyle":

@@ -118,9 +118,9 @@ def list_runs(
     """List runs with their progress and accuracy, or show one run.
 
     Validation accuracies are of the best and the last epoch; the test accuracy
-    is there after `mnist eval`. A narrow terminal shows fewer columns; `--json`
-    has everything. Of one run you see the settings that differ from its recipe
-    and, as in training, the table of its epochs.
+    is there after `mnist eval`. A narrow terminal shows fewer columns; a pipe
+    gets them all, and `--json` has everything. Of one run you see the settings
+    that differ from its recipe and, as in training, the table of its epochs.
 
     Examples:
     $ mnist runs --sort accuracy --max-params 8000

@@ -109,7 +109,11 @@ def _suggest_value(name: str, problem: Any) -> str:
 
 def _explain_unknown(name: str, arch: str) -> str:
     if name in MODEL_FIELDS:
-        return f"the architecture {arch} does not have this setting."
+        archs = [each for each in MODELS if name in MODELS[each].model_fields]
+        return (
+            f"the architecture {arch} does not have this setting. "
+            f"It belongs to {', '.join(archs)}: --arch {archs[0]}"
+        )
     nested = [
         f"{table}.{field}"
         for table, model in NESTED_SETTINGS.items()

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,18 +15,35 @@ DELIMITERS = ",;\t"
 MAX_CHARACTERS = 8_000_000
 
 
+def read_label_rows(path: Path, *, refuse: Callable[[str], MnistError]) -> list[dict[str, str]]:
+    """The rows of a label file, with the columns `file` (relative to it) and `label`.
+
+    The header may be missing if the first line names a file that exists, and nothing but its label.
+
+    Raises:
+        MnistError: as for `read_csv_rows`.
+    """
+
+    def is_row(cells: Sequence[str]) -> bool:
+        return len(cells) == 2 and os.path.isfile(path.parent / cells[0].strip())  # noqa: PTH113
+
+    return read_csv_rows(path, ("file", "label"), refuse=refuse, is_row=is_row)
+
+
 def read_csv_rows(
     path: Path,
     columns: Sequence[str],
     *,
     refuse: Callable[[str], MnistError],
     comment: str = "",
+    is_row: Callable[[Sequence[str]], bool] = lambda _: False,
 ) -> list[dict[str, str]]:
     """The `columns` of every row, by the names in the header; a missing cell is empty.
 
     Lines that begin with `comment` (if any) are skipped, as are other columns;
     the header's names may be capitalized. Cells are separated by the one of
-    `DELIMITERS` that the header has most of. There is at least one row.
+    `DELIMITERS` that the header has most of. There is at least one row. If the first line `is_row`,
+    there is no header: it and the others have the `columns` in their order.
 
     Raises:
         MnistError: `refuse` of the reason why the file cannot be used.
@@ -40,6 +58,8 @@ def read_csv_rows(
         names, *cells = csv.reader(
             itertools.chain([first_line], kept), delimiter=delimiter, skipinitialspace=True
         )
+        if is_row(names):
+            names, cells = list(columns), [names, *cells]
         header = [name.strip().lower() for name in names]
         rows = [
             dict(itertools.zip_longest(header, row[: len(header)], fillvalue=""))

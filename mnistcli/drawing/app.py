@@ -16,6 +16,7 @@ from mnistcli.drawing.kept_pictures import KeptPictures
 from mnistcli.drawing.picture_reader import PictureReader
 from mnistcli.drawing.server import LOCAL_NAMES, LOOPBACK, WILDCARDS
 from mnistcli.errors import DataError, MnistError
+from mnistcli.reading.annotate import DOUBTED, LEFT_OUT, READ
 
 # The only files that are served; the path of a request never names a file.
 PAGE_FILES = {
@@ -56,6 +57,14 @@ def create_app(
                 "networks": reader.names,
                 "classes": reader.networks.models[0].card.classes,
                 "keep": kept is not None,
+                "colors": {
+                    name: f"rgb{color}"
+                    for name, color in (
+                        ("read", READ),
+                        ("doubted", DOUBTED),
+                        ("left-out", LEFT_OUT),
+                    )
+                },
             }
         )
 

@@ -1,6 +1,8 @@
 """Finds what a plot is drawn from: runs, checkpoints, scores, training images."""
 
 import os
+import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,12 +118,13 @@ class PlotInputs:
     def find_scores(self) -> list[tuple[LoadedModel, Score]]:
         """The named checkpoints with their scores, all on one data set.
 
-        Without names these are all runs, of `dataset` if any was trained on it; those that cannot
-        be read are left out.
+        Without names these are all runs on `dataset`, unset that of the newest run; if none was
+        trained on `dataset`, all are evaluated on it. The others, and those that cannot be read,
+        are left out.
 
         Raises:
             DataError: a named run cannot be read, or there is none that can.
-            SettingsError: the networks were trained on different data sets.
+            SettingsError: the named networks were trained on different data sets.
         """
         if self.names:
             paths = [find_checkpoint(name, self.out) for name in self.names]
@@ -132,9 +135,19 @@ class PlotInputs:
         # Without any run, the search for the newest one raises the error.
         paths = paths or [find_checkpoint("last", self.out)]
         models = self._readable(load_checkpoint, paths)
-        models = [each for each in models if each.card.settings.dataset == self.dataset] or models
-        self._require_one_dataset(models)
+        chosen = self.dataset or models[0].card.settings.dataset
+        models = self._trained_on(chosen, models) or models
         return self._readable(lambda model: (model, self._score(model)), models)
+
+    def _trained_on(self, dataset: str, models: Sequence[LoadedModel]) -> list[LoadedModel]:
+        """The networks that were trained on `dataset`; unless it was asked for, reports others."""
+        others = Counter(each.card.settings.dataset for each in models)
+        del others[dataset]
+        for other, num in others.items() if self.dataset is None else ():
+            runs = "1 run" if num == 1 else f"{num} runs"
+            option = f"--dataset {shlex.quote(other)}"
+            self.report_omission(f"{runs} on {dataset_title(other)}, drawn with {option}.")
+        return [each for each in models if each.card.settings.dataset == dataset]
 
     def _score(self, model: LoadedModel) -> Score:
         return self._stored_score(model.path) or self.evaluate(model)

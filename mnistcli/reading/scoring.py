@@ -1,18 +1,19 @@
 """Read pictures against their labels.
 
 A label file is CSV with the columns `file`, relative to the label file's directory, and
-`label`: the digits from left to right. Other columns are ignored.
+`label`: the digits from left to right. Other columns are ignored; where there are no others, the
+header may be missing.
 """
 
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mnistcli.data.csv_table import read_csv_rows
+from mnistcli.data.csv_table import read_label_rows
 from mnistcli.errors import DataError, shorten
 from mnistcli.evaluation.metrics import wilson_interval
 
@@ -119,7 +120,7 @@ def read_labels(path: Path) -> dict[Path, str]:
     Raises:
         DataError: the file cannot be read, or lacks one of the columns.
     """
-    rows = read_csv_rows(path, ("file", "label"), refuse=partial(_label_file_error, path))
+    rows = read_label_rows(path, refuse=partial(_label_file_error, path))
     try:
         return {
             resolve_path(path.parent / _slashes(row["file"].strip(), path.parent)): re.sub(
@@ -142,6 +143,16 @@ def require_readable(labels: Mapping[Path, str], classes: Sequence[str], path: P
                 f"Its line of '{picture.name}' has the label '{shorten(label)}', "
                 f"which is not made of the classes {', '.join(classes)}.",
             )
+
+
+def require_labeled(labels: Mapping[Path, str], pictures: Iterable[str]) -> None:
+    """Raise DataError if none of the picture files has a label."""
+    if not any(resolve_path(Path(picture)) in labels for picture in pictures):
+        raise DataError(
+            "None of the pictures has a label.",
+            why="The label file names other files; its names are relative to its directory.",
+            fix="Check the column 'file', or name the pictures that the labels are for.",
+        )
 
 
 def resolve_path(path: Path) -> Path:

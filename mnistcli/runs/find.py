@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
+from mnistcli.config.recipes import RECIPES
 from mnistcli.errors import DataError
+from mnistcli.models.registry import ARCHITECTURES
 from mnistcli.runs.checkpoint import BUNDLED, BUNDLED_CHECKPOINT
 from mnistcli.runs.directory import MULTIRUN_RECORD, Run, is_multirun, lock_run, read_settings
 
@@ -31,6 +33,17 @@ def find_run(name: str, out: Path) -> Run:
     known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
     near = get_close_matches(name, [*known, *(path.name for path in _multiruns(out))], n=1)
     suggestion = f"Did you mean {near[0]}? " if near else ""
+    for option, kind, names in (
+        ("--recipe", "a recipe", RECIPES),
+        ("--arch", "an architecture", ARCHITECTURES),
+    ):
+        if name in names:
+            raise DataError(
+                f"There is no run '{name}'.",
+                why=f"{name} is {kind}: its network has weights once it is trained.",
+                fix=f"{suggestion}Train it: mnist train {option} {name}; or see its layers: "
+                f"mnist summary {option} {name}",
+            )
     newest = f"Runs in {out}, newest first: {', '.join(known[:5])}"
     raise DataError(
         f"There is no run '{name}'.",

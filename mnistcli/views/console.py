@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 
 def stdout(*, quiet: bool = False) -> Console:
-    """The console for results."""
-    return Console(highlight=False, soft_wrap=False, quiet=quiet)
+    """The console for results; it wraps lines on a terminal only, not in a file or a pipe."""
+    console = Console(highlight=False, quiet=quiet)
+    console.soft_wrap = not console.is_terminal
+    return console
 
 
 def stderr(*, quiet: bool = False) -> Console:

@@ -180,6 +180,8 @@ class PredictReport:
         else:
             if not self._is_scored:
                 self._print(picture, reading, read)
+                if self._style == "quiet" and read is not None:
+                    _note_doubts(picture, reading)
             _note_left_out(picture, reading)
         self._progress.advance(self._task)
 
@@ -197,15 +199,12 @@ class PredictReport:
         console.print(title, soft_wrap=True)
         if self._show:
             console.print(steps_as_text(picture, reading, console))
-        several = len(predictions) > 1
-        if several:
+        if len(predictions) > 1:
             print_table(_digit_table(predictions))
         else:
             console.print(self._top_classes(predictions[0]))
-        for prediction in predictions:
-            if prediction.doubt:
-                which = f"{prediction.label}, " if several else ""
-                console.print(Text(f"  {which}{prediction.doubt}", style="yellow"), soft_wrap=True)
+        for doubt in _doubted_digits(reading):
+            console.print(Text(f"  {doubt}", style="yellow"), soft_wrap=True)
 
     def _top_classes(self, prediction: Prediction) -> RenderableType:
         """Bars of the most probable classes; on a terminal, next to the network's input."""
@@ -222,11 +221,7 @@ class PredictReport:
         return columns
 
     def print_score(self, scores: PictureScores) -> None:
-        """Print how many of the labeled pictures were read correctly.
-
-        Raises:
-            DataError: none of the pictures has a label.
-        """
+        """Print how many of the labeled pictures, one or more, were read correctly."""
         tallies = scores.tallies()
         if self._style == "json":
             print_json(_score_record(scores))
@@ -263,13 +258,30 @@ def _write_csv(row: Sequence[Any]) -> None:
 
 def _summary_line(name: str, reading: Reading) -> Text:
     """One line: file, digits, lowest probability, first doubt."""
-    doubts = reading.doubts
+    doubts = _doubted_digits(reading) or reading.doubts
+    more = f", and {len(doubts) - 1} more" if len(doubts) > 1 else ""
     return Text.assemble(
         f"{printable(name)}: ",
         (reading.text, "bold green"),
         f"  {100 * _min_probability(reading.predictions):.2f} %",
-        (f"  {doubts[0]}" if doubts else "", "yellow"),
+        (f"  {doubts[0]}{more}" if doubts else "", "yellow"),
     )
+
+
+def _doubted_digits(reading: Reading) -> list[str]:
+    """Each doubt about a digit; where there are several digits, with which one it is."""
+    several = len(reading.predictions) > 1
+    return [
+        f"digit {number} ({each.label}) {each.doubt}" if several else each.doubt
+        for number, each in enumerate(reading.predictions, start=1)
+        if each.doubt
+    ]
+
+
+def _note_doubts(picture: PictureResult, reading: Reading) -> None:
+    """Print which digits of a picture are doubted."""
+    if doubts := _doubted_digits(reading):
+        print_note(f"{picture.name}: {'; '.join(doubts)}.")
 
 
 def _note_left_out(picture: PictureResult, reading: Reading) -> None:

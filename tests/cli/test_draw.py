@@ -47,6 +47,21 @@ def test_a_taken_port_is_replaced_by_the_next_free_one(
     assert f"Port {port} is taken, so the page is on {used}." in result.stderr
 
 
+def test_a_missing_network_is_told_before_the_port(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("damaged.pth").write_bytes(b"damaged")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for name in ("nothing", "damaged.pth"):
+            result = mnist("draw", "--no-open", "--port", port, "-c", name)
+            assert result.exit_code == 3
+            assert name in result.stderr
+            assert "taken" not in result.stderr
+        monkeypatch.setattr("mnistcli.drawing.server.NUM_PORTS", 1)
+        assert mnist("draw", "--no-open", "--port", port, "-c", "nothing").exit_code == 3
+
+
 def test_without_a_free_port(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mnistcli.drawing.server.NUM_PORTS", 1)
     with socket.create_server(("127.0.0.1", 0)) as taken:

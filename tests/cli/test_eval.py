@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mnistcli
+from mnistcli.data.datasets import get_dataset
 from mnistcli.evaluation.metrics import wilson_interval
 from mnistcli.evaluation.scores import read_score
 from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
@@ -152,6 +153,7 @@ def test_other_classes_are_refused(mnist: Mnist, trained: Path) -> None:
         (["--min-accuracy", "0.97"], 2, "--min-accuracy"),
         (["--dataset", "digits", "--split", "val"], 2, "no validation split of digits"),
         (["--offline", "--data-dir", "nowhere"], 3, "mnist download"),
+        (["cnn-small", "--offline", "--data-dir", "nowhere"], 3, "--dataset digits"),
         (["--device", "tpu"], 2, "tpu"),
         (["trained/small", "--corrupt", "blurr"], 2, "Did you mean blur?"),
         (["trained/small", "--ensemble"], 2, "--ensemble"),
@@ -168,6 +170,17 @@ def test_impossible_evaluations_end_in_a_message(
     assert words in result.stderr
     assert "Traceback" not in result.stderr
     assert not result.stdout
+
+
+def test_other_classes_are_not_sent_to_the_digits(mnist: Mnist, trained: Path) -> None:
+    content = torch.load(trained / "best.pth", weights_only=True)
+    content["card"]["classes"] = list(get_dataset("fashion-mnist").classes)
+    content["card"]["settings"]["dataset"] = "fashion-mnist"
+    torch.save(content, trained / "best.pth")
+    result = mnist("eval", trained, "--offline", "--data-dir", "nowhere")
+    assert result.exit_code == 3
+    assert "--dataset fashion-mnist" in result.stderr
+    assert "--dataset digits" not in result.stderr
 
 
 def test_without_a_name_the_newest_run_is_evaluated_and_named(mnist: Mnist, trained: Path) -> None:

@@ -1,6 +1,7 @@
 """`mnist plot`: files drawn from real runs. `tests/plots` tests what they show."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -206,15 +207,21 @@ def test_folds_are_one_curve_and_a_copy_is_another(mnist: Mnist, run: Path) -> N
 
 
 def test_a_frontier_is_of_one_data_set(mnist: Mnist, run: Path) -> None:
-    copy_run(run, "other", dataset="mnist")
-    result = mnist("plot", "-k", "frontier")
+    os.utime(copy_run(run, "other", dataset="mnist") / "best.pth", (1, 1))
+    mnist("eval", "mine")
+    result = mnist("plot", "mine", "other", "-k", "frontier")
     assert result.exit_code == 2
     assert "digits, mnist" in result.stderr
     assert "--dataset digits" in result.stderr
+    for kind in ("frontier", "time"):
+        result = mnist("plot", "-k", kind, "-q")
+        assert (result.exit_code, result.stdout) == (0, f"runs/{kind}.png\n")
+        assert result.stderr == "Left out: 1 run on mnist, drawn with --dataset mnist.\n"
     # Named twice, a run is one point.
     alone = draw_svg(mnist, "mine", "mine", "-k", "frontier")
     assert "A second point" in alone
-    assert draw_svg(mnist, "-k", "frontier", "--dataset", "digits") == alone
+    for options in ((), ("--dataset", "digits")):
+        assert draw_svg(mnist, "-k", "frontier", *options) == alone
     assert not (run.parent / "other" / "eval-digits-test.json").exists()
 
 

@@ -18,6 +18,7 @@ from mnistcli.runs.checkpoint import BUNDLED, load_checkpoint, save_checkpoint
 from tests.helpers.cli import Mnist, Result
 from tests.helpers.paths import PICTURES
 from tests.helpers.pictures import encoded, reading_of, with_marks, written
+from tests.helpers.strokes import drawn
 
 
 def save(name: str, *lines: str) -> str:
@@ -221,6 +222,25 @@ def test_files_left_out_of_a_directory_are_counted_in_a_note(mnist: Mnist, scans
     assert_refused(mnist("predict", "papers"), "'papers'", "1 .svg")
 
 
+def test_a_doubt_names_its_digit_and_its_file(mnist: Mnist) -> None:
+    page = Image.new("L", (300, 160), 255)
+    page.paste(drawn("7", height_px=100), (20, 20))
+    page.paste(0, (220, 30, 226, 130))  # a 1 as by a ruler
+    page.save("71.png")
+    doubt = "digit 2 (1) unsure:"
+    shown = mnist("predict", "71.png")
+    assert f"\n  {doubt}" in shown.stdout
+    assert "digit 1" not in shown.stdout
+    names = ["71.png", *(save(f"{label}.png") for label in "1234")]
+    line, *others = mnist("predict", *names).stdout.splitlines()
+    assert line.startswith("71.png: 71 ")
+    assert doubt in line
+    assert not any("digit" in other for other in others)
+    quiet = mnist("predict", *names, "-q")
+    assert (quiet.exit_code, quiet.stdout) == (0, "71\n1\n2\n3\n4\n")
+    assert quiet.stderr.startswith(f"71.png: {doubt}")
+
+
 def test_more_than_four_pictures_get_a_line_each(mnist: Mnist) -> None:
     names = [save(f"{label}.png") for label in "1234"]
     assert len(mnist("predict", *names).stdout.splitlines()) > 4
@@ -302,6 +322,7 @@ def test_labels_of_other_pictures_are_refused(mnist: Mnist, options: list[str]) 
     Path("labels.csv").write_text("file,label\nother.png,1\n")
     result = mnist("predict", save("1.png"), "--labels", "labels.csv", *options)
     assert_refused(result, "None of the pictures has a label")
+    assert not result.stdout, "nothing is read before"
 
 
 def test_labels_are_found_from_any_directory(
@@ -325,8 +346,9 @@ def test_a_bad_label_file_stops_before_any_picture_is_read(mnist: Mnist) -> None
 @pytest.mark.parametrize("digits", ["7", "2026"])
 def test_the_networks_input_is_saved(mnist: Mnist, digits: str) -> None:
     name = save(f"{digits}.png")
-    result = mnist("predict", name, "--save-input", "input.png", "-q")
-    assert result == Result(0, f"{digits}\n", "")
+    result = mnist("predict", name, "--save-input", "input.png", "--csv")
+    assert (result.exit_code, result.stderr) == (0, "Wrote input.png\n")
+    assert mnist("predict", name, "--save-input", "input.png", "-q").stdout == f"{digits}\n"
     predictions = reading_of(Path(name).read_bytes()).predictions
     with Image.open("input.png") as saved:
         expected = np.hstack([prediction.digit.pixels_HW for prediction in predictions])
@@ -334,23 +356,25 @@ def test_the_networks_input_is_saved(mnist: Mnist, digits: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "target"),
+    ("pictures", "target", "fix"),
     [
-        (["1.png", "2.png"], "input.png"),
-        (["scans"], "input.png"),
-        (["1.png"], "1.png"),
-        (["1.png"], "input.jpg"),
-        (["1.png"], "missing/input.png"),
+        (["1.png", "2.png"], "input.png", "Name one picture"),
+        (["scans"], "input.png", "Name one picture"),
+        (["1.png"], "1.png", "another name"),
+        (["1.png"], "input.jpg", "{option} input.png"),
+        (["1.png"], "missing/input.png", "mkdir -p missing"),
+        (["1.png"], "missing/input.jpg", "{option} missing/input.png"),
+        (["1.png"], "directory.png", "another name"),
     ],
-    ids=["two pictures", "a directory", "the picture itself", "not PNG", "no directory"],
 )
 @pytest.mark.parametrize("option", ["--save-input", "--annotate"])
 def test_pictures_are_not_written_elsewhere(
-    mnist: Mnist, scans: str, pictures: list[str], target: str, option: str
+    mnist: Mnist, scans: str, pictures: list[str], target: str, fix: str, option: str
 ) -> None:
+    Path("directory.png").mkdir()
     before = Path(save("1.png")).read_bytes()
     result = mnist("predict", *pictures, option, target)
-    assert_refused(result, option, exit_code=2)
+    assert_refused(result, option, fix.format(option=option), exit_code=2)
     assert not result.stdout
     assert Path("1.png").read_bytes() == before
     assert not Path("input.png").exists()
@@ -363,9 +387,12 @@ def test_nothing_is_saved_if_there_is_no_digit(mnist: Mnist) -> None:
 
 
 def colors_at(name: str, box: Sequence[int]) -> set[object]:
-    """The colors of the corners of a box."""
-    left, top, right, bottom = box
+    """The colors of the corners of the box around ink."""
     with Image.open(name) as picture:
+        left, top = (max(0, side - 3) for side in box[:2])
+        right, bottom = (
+            min(end, side + 3) for side, end in zip(box[2:], picture.size, strict=True)
+        )
         assert (picture.mode, picture.format) == ("RGB", "PNG")
         return {picture.getpixel((x, y)) for x in (left, right - 1) for y in (top, bottom - 1)}
 
@@ -375,6 +402,7 @@ def test_a_picture_is_annotated_with_boxes(mnist: Mnist) -> None:
     result = mnist("predict", "7.png", "--annotate", "boxes.png", "--json")
     [record] = records(result)
     [digit] = record["digits"]
+    assert result.stderr.splitlines()[-1] == "Wrote boxes.png"
     assert colors_at("boxes.png", digit["box"]) == {DOUBTED if digit["doubt"] else READ}
     assert colors_at("boxes.png", record["left_out"][0]["box"]) == {LEFT_OUT}
     with Image.open("boxes.png") as picture:

@@ -151,8 +151,15 @@ def test_an_unknown_setting_suggests_the_nearest(
 
 
 def test_a_setting_of_another_architecture_is_refused() -> None:
-    for arch, name in (("cnn-small", "hidden"), ("mlp", "kernel_size"), ("ann", "width")):
-        assert f"architecture {arch}" in refused({"arch": arch, name: "3"}).why
+    for arch, name, belongs_to in (
+        ("cnn-small", "hidden", "ann, mlp, cnn: --arch ann"),
+        ("cnn-small", "padding", "cnn: --arch cnn"),
+        ("mlp", "kernel_size", "cnn, cnn-small: --arch cnn"),
+        ("ann", "width", "cnn-small: --arch cnn-small"),
+    ):
+        why = refused({"arch": arch, name: "3"}).why
+        assert f"architecture {arch}" in why
+        assert why.endswith(f"It belongs to {belongs_to}")
     assert ARCHITECTURES.keys() >= {"cnn-small", "mlp", "ann"}
 
 

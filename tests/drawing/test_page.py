@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from mnistcli.data.datasets import get_dataset, load_dataset
+from mnistcli.reading.annotate import DOUBTED, READ
 from tests.drawing.conftest import Server, png
 from tests.helpers.cli import Mnist
 from tests.helpers.strokes import HANDWRITTEN, Stroke, drawn, strokes_of
@@ -173,16 +174,18 @@ def test_escape_closes_the_camera(page: Page) -> None:
     assert page.page.evaluate("document.getElementById('viewfinder').srcObject") is None
 
 
-def test_a_file_that_cannot_be_read_leaves_nothing_of_the_drawing_before(page: Page) -> None:
+def test_a_file_that_cannot_be_read_leaves_the_drawing_as_it_is(page: Page) -> None:
     page.draw(HANDWRITTEN["7"])
     assert page.read() == "7"
     page.page.locator("#file").set_input_files(
         {"name": "4.png", "mimeType": "image/png", "buffer": b"not a picture"}
     )
     page.page.get_by_text("not a picture that can be read").wait_for()
-    assert page.read() == ""
-    assert page.page.locator(".box").count() == 0
-    assert page.page.locator("#submit").is_disabled()
+    assert page.read() == "7"
+    assert page.page.locator(".box").count() == 1
+    assert page.page.locator("#submit").is_enabled()
+    page.page.locator("#undo").click()
+    assert page.page.locator("#undo").is_disabled(), "the file was not a step to undo"
     page.errors.clear()  # Chromium logs that the server refused it.
 
 
@@ -212,6 +215,17 @@ def test_a_picture_is_read_where_it_is(page: Page, way: str) -> None:
     # The picture is as wide as the sheet, and in its middle.
     assert float(left.strip("%")) == pytest.approx(67, abs=2)
     assert float(top.strip("%")) == pytest.approx(40, abs=2)
+
+
+def test_boxes_have_the_colors_of_annotated_pictures(page: Page) -> None:
+    page.draw([[(0.5, 0.0), (0.5, 1.0)]], left=0.1, size=0.4)
+    page.draw(HANDWRITTEN["7"], left=0.5, size=0.4)
+    assert page.read() == "17"
+    colors = page.page.locator(".box").evaluate_all(
+        "boxes => boxes.map(each => [each.className, getComputedStyle(each).outlineColor])"
+    )
+    doubted, read = (f"rgb{color}" for color in (DOUBTED, READ))
+    assert colors == [["box doubtful", doubted], ["box", read]]
 
 
 def test_a_corrected_reading_is_kept(page: Page, kept: Path, mnist: Mnist) -> None:

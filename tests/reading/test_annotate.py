@@ -20,9 +20,10 @@ def seven(box: Box, *, share: float = 1.0) -> Prediction:
     return Prediction(probabilities, DigitImage(SEVEN_HW, box), 0, 1.0)
 
 
-def outline(image: Image.Image, box: Box) -> set[object]:
-    """The colors of the pixels just inside a box's sides."""
-    left, top, right, bottom = box
+def outline(image: Image.Image, box: Box, margin: int = 3) -> set[object]:
+    """The colors of the outermost pixels of the box that is drawn `margin` pixels around ink."""
+    left, top = box[0] - margin, box[1] - margin
+    right, bottom = box[2] + margin, box[3] + margin
     sides = [(x, y) for x in (left, right - 1) for y in range(top, bottom)]
     sides += [(x, y) for x in range(left, right) for y in (top, bottom - 1)]
     return {image.getpixel(place) for place in sides}
@@ -42,9 +43,27 @@ def test_every_box_has_the_color_of_what_became_of_it() -> None:
     assert outline(annotated, doubted) == {DOUBTED}
     assert outline(annotated, left_out) == {LEFT_OUT}
     pixels_HWC = np.asarray(annotated)
-    assert (pixels_HWC[15:30, 20:50] != 255).any(), "the digit is above its box"
-    assert (pixels_HWC[32:78, 22:48] == 255).all()
-    assert (pixels_HWC[20:40, 150:180] == 255).all()
+    assert (pixels_HWC[12:27, 17:50] != 255).any(), "the digit is above its box"
+    assert (pixels_HWC[28:82, 18:52] == 255).all(), "a gap of two pixels around the ink"
+    assert (pixels_HWC[20:37, 150:180] == 255).all()
+
+
+def test_a_straight_one_is_not_hidden_by_its_box() -> None:
+    page = Image.new("L", (200, 100), 255)
+    stroke = (98, 20, 101, 80)
+    page.paste(0, stroke)
+    annotated = annotate(page, Reading([seven(stroke)], [], np.zeros((1, 1), np.float32)))
+    assert outline(annotated, stroke) == {READ}
+    around = (96, 18, 103, 82)
+    assert annotated.crop(around).tobytes() == page.convert("RGB").crop(around).tobytes()
+
+
+def test_a_box_at_the_edge_stays_within_the_picture() -> None:
+    page = Image.new("L", (60, 40), 255)
+    whole = (0, 0, 60, 40)
+    annotated = annotate(page, Reading([seven(whole)], [], np.zeros((1, 1), np.float32)))
+    assert outline(annotated, whole, margin=0) >= {READ}
+    assert annotated.getpixel((59, 39)) == READ
 
 
 def test_lines_are_wider_in_a_large_picture() -> None:
@@ -52,7 +71,7 @@ def test_lines_are_wider_in_a_large_picture() -> None:
     annotated = annotate(
         picture, Reading([seven((500, 300, 700, 600))], [], np.zeros((1, 1), np.float32))
     )
-    column_H3 = np.asarray(annotated)[400:500, 500:510].reshape(-1, 3)
+    column_H3 = np.asarray(annotated)[400:500, 480:500].reshape(-1, 3)
     assert 100 * 3 <= (column_H3 != 255).any(axis=1).sum() <= 100 * 8
 
 
@@ -69,4 +88,5 @@ def test_a_rotated_photo_is_annotated_upright(tmp_path: Path) -> None:
         assert annotated.size == picture.size
         for prediction in reading.predictions:
             color = DOUBTED if prediction.doubt else READ
-            assert outline(annotated, prediction.digit.box) == {color}
+            width = max(1, round(max(picture.size) / 400))
+            assert outline(annotated, prediction.digit.box, 3 * width) == {color}

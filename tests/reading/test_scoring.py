@@ -184,6 +184,22 @@ def test_usual_separators_spaces_quotes_and_numbers(text: str) -> None:
     assert by_name(label_file(text)) == {"a.png": "7"}
 
 
+@pytest.mark.parametrize("first", ["a.png,7", '"a.png"; 7', " a.png\t7.0"])
+def test_a_missing_header_is_not_a_missing_label(first: str) -> None:
+    Path("a.png").touch()
+    assert by_name(label_file(f"{first}\n")) == {"a.png": "7"}
+    delimiter = next(each for each in ",;\t" if each in first)
+    two = label_file(f"{first}\nb.png{delimiter}8\n")
+    assert by_name(two) == {"a.png": "7", "b.png": "8"}
+
+
+@pytest.mark.parametrize("first", ["b.png,7", "7,a.png", "a.png,7,ann", "a.png"])
+def test_a_first_line_that_may_be_a_header_is_not_a_row(first: str) -> None:
+    Path("a.png").touch()
+    with pytest.raises(DataError, match="not a label file"):
+        read_labels(label_file(f"{first}\n{first}\n"))
+
+
 def test_only_whole_numbers_lose_their_zeros() -> None:
     text = "file,label\na.png,70\nb.png,2026.0\nc.png,7.5\n"
     assert by_name(label_file(text)) == {"a.png": "70", "b.png": "2026", "c.png": "7.5"}

@@ -32,6 +32,18 @@ def test_a_run_is_found_by_name_by_directory_and_as_last(tmp_path: Path) -> None
     assert "newer, older" in missing.value.fix
 
 
+@pytest.mark.parametrize(
+    ("name", "option"), [("sprint", "--recipe"), ("mlp", "--arch"), ("cnn-deep", "--recipe")]
+)
+def test_a_recipe_or_an_architecture_is_not_a_run(tmp_path: Path, name: str, option: str) -> None:
+    with pytest.raises(DataError, match=f"no run '{name}'") as missing:
+        find_checkpoint(name, tmp_path)
+    assert f"mnist train {option} {name}" in missing.value.fix
+    assert f"mnist summary {option} {name}" in missing.value.fix
+    run = make_run(tmp_path / name)
+    assert find_checkpoint(name, tmp_path) == run.best
+
+
 def test_a_directory_without_runs_has_no_last_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no run in") as missing:
         find_run("last", tmp_path)

@@ -118,6 +118,21 @@ def test_a_narrow_terminal_gets_a_tighter_matrix_with_its_labels(
     assert max(map(len, matrix)) <= columns
 
 
+@pytest.mark.parametrize("command", ["eval small", "runs", "summary", "summary small"])
+def test_a_pipe_gets_full_lines_whatever_columns_says(
+    command: str, mnist: Mnist, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    for columns in (None, "30", "300"):
+        if columns:
+            monkeypatch.setenv("COLUMNS", columns)
+        else:
+            monkeypatch.delenv("COLUMNS", raising=False)
+        shown.append(mnist(*command.split(), "--out", trained.parent).stdout)
+    assert shown[0] == shown[1] == shown[2]
+    assert "…" not in shown[0]
+
+
 def test_columns_that_do_not_fit_are_named(terminal: Terminal) -> None:
     output = ESCAPE.sub("", terminal("summary", columns=40))
     assert "…" not in output

@@ -136,9 +136,17 @@ document.addEventListener("keydown", (event) => {
 
 async function openPicture(file) {
   if (!file) return;
-  // What only the server can decode is read without being shown.
-  const bitmap = await createImageBitmap(file).catch(() => null);
-  change({ strokes: [], picture: { blob: file, bitmap } });
+  byId("text").ariaBusy = true;
+  try {
+    // Read before the sheet changes: a file that is not a picture leaves it as it is.
+    const answer = await recognize(file);
+    // What only the server can decode is read without being shown.
+    const bitmap = await createImageBitmap(file).catch(() => null);
+    change({ strokes: [], picture: { blob: file, bitmap, answer } });
+  } catch (error) {
+    byId("note").textContent = error.message;
+    byId("text").ariaBusy = isReading;
+  }
 }
 
 for (const type of ["dragover", "dragleave", "drop"]) {
@@ -211,11 +219,16 @@ async function read() {
 
 async function readOnce() {
   const picture = isEmpty() ? null : sheet.picture ?? await strokesAsPicture();
-  const start = performance.now(), answer = picture && await post("read", picture.blob);
-  const duration = answer ? ` ·\u00a0${Math.round(performance.now() - start)}\u00a0ms` : "";
+  const answer = picture && (picture.answer ?? await recognize(picture.blob));
+  const duration = answer ? ` ·\u00a0${answer.ms}\u00a0ms` : "";
   byId("networks").textContent = settings.networks.join(", ") + duration;
   show(answer, picture);
   await Promise.all([...cards.querySelectorAll("details[open]")].map(showMaps));
+}
+
+async function recognize(blob) {
+  const start = performance.now(), answer = await post("read", blob);
+  return { ...answer, ms: Math.round(performance.now() - start) };
 }
 
 // The strokes black on white, cropped to the ink, and where on the sheet that is.
@@ -279,9 +292,10 @@ function matchChildren(parent, count, create) {
   while (parent.children.length < count) parent.append(create());
 }
 
-function showBox(box, { box: [left, top, right, bottom], label, reason }, place) {
+function showBox(box, { box: [left, top, right, bottom], label, doubt, reason }, place) {
   const share = (units) => `${(100 * units) / SIDE}%`;
   box.className = label ? "box" : "box left-out";
+  box.classList.toggle("doubtful", Boolean(doubt));
   box.classList.toggle("high", place.top + top * place.scale < SIDE / 12);
   box.dataset.label = label ?? reason;
   box.style.left = share(place.left + left * place.scale);
@@ -393,4 +407,7 @@ byId("theme").addEventListener("click", () => {
 dark.addEventListener("change", paintSheet);
 new ResizeObserver(paintSheet).observe(pad);
 byId("keep").hidden = !settings.keep;
+for (const [name, color] of Object.entries(settings.colors)) {
+  document.documentElement.style.setProperty(`--${name}`, color);
+}
 setSheet(EMPTY);
