@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -96,8 +96,32 @@ def _expand_home(argument: str) -> str:
     return f"{option}{equals}{os.path.expanduser(value)}"  # noqa: PTH111
 
 
+def _flush(stream: TextIO) -> bool:
+    """Write what is buffered; False if nobody reads it."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        # Python tries again at the exit, and would print an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
+
+
 def main(args: list[str] | None = None) -> None:
-    """Run the command line `args` (by default `sys.argv[1:]`) and exit."""
+    """Run the command line `args` (by default `sys.argv[1:]`) and exit.
+
+    The exit code of a command that succeeds is 1 if nobody reads its output, as after `| head`.
+    """
+    try:
+        _run(args)
+    except SystemExit as end:
+        _flush(sys.stderr)
+        if not _flush(sys.stdout) and not end.code:
+            sys.exit(1)
+        raise
+
+
+def _run(args: list[str] | None) -> None:
     if threading.current_thread() is threading.main_thread():
         handle_as_ctrl_c()
     if os.environ.get("COLUMNS") == "0":  # a terminal without a size; Rich would print nothing

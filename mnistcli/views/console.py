@@ -24,14 +24,26 @@ from mnistcli.version import SCHEMA_VERSION
 _LEAST_FOLDED = 12
 
 
-def stdout(*, quiet: bool = False) -> Console:
-    """The console for results."""
-    return Console(highlight=False, soft_wrap=False, quiet=quiet)
+class _LastingConsole(Console):
+    """A console that goes quiet once nobody reads it, where Rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+def stdout(*, quiet: bool = False, lasting: bool = False) -> Console:
+    """The console for results.
+
+    When its reader ends, as `head` does, so does the program, unless the console is `lasting`:
+    then the work goes on.
+    """
+    kind = _LastingConsole if lasting else Console
+    return kind(highlight=False, soft_wrap=False, quiet=quiet)
 
 
 def stderr(*, quiet: bool = False) -> Console:
-    """The console for everything else."""
-    return Console(stderr=True, highlight=False, quiet=quiet)
+    """The console for everything else; nothing depends on whether it is read."""
+    return _LastingConsole(stderr=True, highlight=False, quiet=quiet)
 
 
 def print_note(message: str) -> None:

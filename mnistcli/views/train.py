@@ -139,7 +139,7 @@ def training_display(
 
     `epoch_seconds` is the estimated time of an epoch.
     """
-    console = stdout(quiet=quiet)
+    console = stdout(quiet=quiet, lasting=True)
     num_epochs = run.plan.settings.epochs - len(run.history)
     print_training_header(
         console,

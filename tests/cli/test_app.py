@@ -1,6 +1,7 @@
 """The command line as a whole: help, exit codes, imports, completion."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -202,12 +203,15 @@ def test_the_home_directory_is_expanded_where_no_shell_does(
     assert not Path("~").exists()
 
 
-def mnist_process(arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+def mnist_process(
+    arguments: str, *, stdout: int = subprocess.PIPE, **changes: str
+) -> subprocess.CompletedProcess[str]:
     """A command line of a shell in a process of its own."""
     return subprocess.run(
         f"'{sys.executable}' -m mnistcli {arguments}",
         shell=True,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         env=environment(PYTHONPATH=str(REPOSITORY), **changes),
@@ -232,3 +236,26 @@ def test_closed_streams_leave_the_exit_code(arguments: str, exit_code: int) -> N
     assert result.returncode == exit_code
     assert "Traceback" not in result.stderr
     assert mnist_process(f"{arguments} >&- 2>&-").returncode == exit_code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        ("runs --out trained", 1),
+        ("runs --out trained -q", 1),
+        ("runs --out trained --json", 1),
+        ("runs nothing", 3),
+        ("--version", 1),
+    ],
+)
+def test_a_pipe_that_nobody_reads_is_told_by_the_exit_code_alone(
+    trained: Path, arguments: str, exit_code: int
+) -> None:
+    assert trained.is_dir()
+    read = mnist_process(arguments)
+    assert read.returncode == (exit_code if exit_code == 3 else 0)
+    reader, writer = os.pipe()
+    os.close(reader)
+    unread = mnist_process(arguments, stdout=writer)
+    os.close(writer)
+    assert (unread.returncode, unread.stderr) == (exit_code, read.stderr)
