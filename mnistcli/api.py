@@ -276,9 +276,10 @@ def read_picture(
         decoded = process_picture(name, single=single)
         if decoded.error:
             raise decoded.error
+    elif isinstance(picture, bytes | bytearray | memoryview):
+        decoded = decode_data(bytes(picture), name=name, single=single)
     else:
-        data = picture if isinstance(picture, bytes) else encode_picture(picture)
-        decoded = decode_data(data, name=name, single=single)
+        decoded = decode_data(encode_picture(picture), name=name, single=single)
     (reading,) = read_pictures([decoded], load_networks([model] if model else ()), single=single)
     if not reading.predictions:
         raise no_digit_error(name)

@@ -242,6 +242,7 @@ def test_pictures_in_memory_are_read_like_files() -> None:
     gray_HW = np.asarray(image.convert("L"))
     pictures: dict[str, Any] = {
         "content": path.read_bytes(),
+        "content that can be changed": bytearray(path.read_bytes()),
         "image": image,
         "image in CMYK": image.convert("CMYK"),
         "uint8": gray_HW,
