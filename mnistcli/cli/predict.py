@@ -153,7 +153,7 @@ def predict(
         no_digit_error,
         process_pictures,
     )
-    from mnistcli.reading.scoring import read_labels, require_readable
+    from mnistcli.reading.scoring import labels_as_classes, read_labels
     from mnistcli.runs.checkpoint import load_checkpoint
     from mnistcli.views.console import print_error, print_note
 
@@ -162,7 +162,7 @@ def predict(
     )
     pictures = [*(pictures or []), *([str(DEMO)] if demo else [])]
     _refuse_networks(pictures, out)
-    labels = read_labels(label_file) if label_file else None
+    labels_in_file = read_labels(label_file) if label_file else {}
     names, errors, unread = find_picture_files(pictures, recursive=recursive)
     if unread:
         kinds = ", ".join(f"{num:,} {suffix}" for suffix, num in sorted(unread.items()))
@@ -198,8 +198,9 @@ def predict(
     if len(models) > 1:
         require_same_classes(models)
     networks = load_networks(models)
-    if labels and label_file:
-        require_readable(labels, networks.reader.card.classes, label_file)
+    labels = None
+    if label_file:
+        labels = labels_as_classes(labels_in_file, networks.reader.card.classes, label_file)
     digits: list[DigitImage] = []
     with PredictReport(
         num_pictures=len(names), style=style, top=top, show=show, labels=labels
