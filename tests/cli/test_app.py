@@ -220,22 +220,43 @@ def mnist_process(
 
 def test_a_terminal_without_a_width_has_80_columns() -> None:
     wide = mnist_process("summary --arch mlp", COLUMNS="80")
-    zero = mnist_process("summary --arch mlp", COLUMNS="0")
-    assert zero.stdout == wide.stdout
-    assert "parameters" in zero.stdout
+    for columns in ("0", "00"):
+        assert mnist_process("summary --arch mlp", COLUMNS=columns).stdout == wide.stdout
+    assert "parameters" in wide.stdout
     assert "There is no run" in mnist_process("runs", COLUMNS="0").stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "exit_code"),
-    [("summary --arch mlp", 0), ("runs --json", 0), ("eval nothing", 3), ("train --lr x", 2)],
+    [
+        ("summary --arch mlp", 0),
+        ("runs --json", 0),
+        ("eval nothing", 3),
+        ("train --lr x", 2),
+        ("doctor --device cpu --seconds 0 -q", 0),  # checks in other processes
+    ],
 )
 def test_closed_streams_leave_the_exit_code(arguments: str, exit_code: int) -> None:
     result = mnist_process(f"{arguments} >&-")
     assert result.returncode == exit_code
     assert "Traceback" not in result.stderr
     assert mnist_process(f"{arguments} >&- 2>&-").returncode == exit_code
+
+
+def test_no_file_gets_the_number_of_a_closed_stream() -> None:
+    """Libraries would print into it."""
+    Path("code.py").write_text(
+        "import os, sys\n"
+        "from mnistcli.cli.app import main\n"
+        "try:\n"
+        "    main(['--version'])\n"
+        "except SystemExit:\n"
+        "    sys.exit(os.open('file', os.O_CREAT | os.O_WRONLY))\n"
+    )
+    command = f"'{sys.executable}' code.py <&- >&-"
+    environ = environment(PYTHONPATH=str(REPOSITORY))
+    assert subprocess.run(command, shell=True, check=False, env=environ).returncode > 2
 
 
 @pytest.mark.parametrize(
