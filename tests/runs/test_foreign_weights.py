@@ -49,8 +49,8 @@ NETWORKS = {
 def test_the_command_for_a_network_of_the_same_layers_works(mnist: Mnist, kind: str) -> None:
     weights = NETWORKS[kind].state_dict()
     [options] = re.findall(r"mnist train (--arch [^(]*)", fix_of(weights))
-    trained = mnist("train", *shlex.split(options), *"--dataset digits -e 1 --name x -q".split())
-    assert trained.exit_code == 0
+    words = [*shlex.split(options), "--dataset", "digits", "--epochs", "1", "--name", "x"]
+    assert mnist("train", *words).exit_code == 0
     network = load_checkpoint(Path("runs/x/best.pth")).network
     # As docs/python.md says.
     network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
