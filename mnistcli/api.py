@@ -31,6 +31,7 @@ from mnistcli.reading.predict import Prediction, load_networks, read_pictures
 from mnistcli.runs.checkpoint import LoadedModel, load_checkpoint, model_snapshot
 from mnistcli.runs.find import find_checkpoint, find_run
 from mnistcli.runs.history import EpochResult, best_epoch, is_finished, read_metrics
+from mnistcli.system.files import expand_home
 from mnistcli.system.machine import keep_freed_memory
 from mnistcli.system.signals import defer_interrupts
 from mnistcli.training.device import pick_device
@@ -239,7 +240,8 @@ def load_model(name: AnyPath | None = None, *, out: AnyPath = "runs") -> LoadedM
     Raises:
         DataError: the checkpoint is missing, damaged, or not readable by this version.
     """
-    return load_checkpoint(find_checkpoint(None if name is None else str(name), Path(out)))
+    meant = None if name is None else str(expand_home(name))
+    return load_checkpoint(find_checkpoint(meant, expand_home(out)))
 
 
 def read_history(name: AnyPath = "last", *, out: AnyPath = "runs") -> list[EpochResult]:
@@ -248,7 +250,7 @@ def read_history(name: AnyPath = "last", *, out: AnyPath = "runs") -> list[Epoch
     Raises:
         DataError: there is no such run, or its metrics are damaged.
     """
-    return read_metrics(find_run(str(name), Path(out)))
+    return read_metrics(find_run(str(expand_home(name)), expand_home(out)))
 
 
 def read_picture(
@@ -269,14 +271,15 @@ def read_picture(
     Raises:
         DataError: it cannot be read, or contains no digit.
     """
-    name = str(picture) if isinstance(picture, str | Path) else "the picture"
+    name = str(expand_home(picture)) if isinstance(picture, str | Path) else "the picture"
     if isinstance(picture, str | Path):
         decoded = decode_file(name, single=single)
         if decoded.error:
             raise decoded.error
+    elif isinstance(picture, bytes | bytearray | memoryview):
+        decoded = decode_data(bytes(picture), name=name, single=single)
     else:
-        data = picture if isinstance(picture, bytes) else encode_picture(picture)
-        decoded = decode_data(data, name=name, single=single)
+        decoded = decode_data(encode_picture(picture), name=name, single=single)
     (reading,) = read_pictures([decoded], load_networks([model] if model else ()), single=single)
     if not reading.predictions:
         raise no_digit_error(name)

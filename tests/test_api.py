@@ -211,6 +211,18 @@ def test_runs_are_found_as_the_commands_find_them(trained: Path) -> None:
         read_history("nothing")
 
 
+def test_paths_may_begin_with_a_tilde(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = load_model("~/trained/small/last.pth")
+    assert model.path == trained / "last.pth"
+    assert load_model("small", out="~/trained").path == trained / "best.pth"
+    assert read_history("~/trained/small") == read_history("last", out="~/trained")
+    shutil.copy(REPOSITORY / "docs" / "images" / "year.jpg", tmp_path)
+    assert read_picture("~/year.jpg", model)
+
+
 def test_a_picture_is_read_as_mnist_predict_reads_it(mnist: Mnist, trained: Path) -> None:
     year = REPOSITORY / "docs" / "images" / "year.jpg"
     said = json.loads(mnist("predict", year, "-c", trained, "--json").stdout)
@@ -230,6 +242,7 @@ def test_pictures_in_memory_are_read_like_files() -> None:
     gray_HW = np.asarray(image.convert("L"))
     pictures: dict[str, Any] = {
         "content": path.read_bytes(),
+        "content that can be changed": bytearray(path.read_bytes()),
         "image": image,
         "image in CMYK": image.convert("CMYK"),
         "uint8": gray_HW,

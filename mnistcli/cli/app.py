@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -96,19 +96,54 @@ def _expand_home(argument: str) -> str:
     return f"{option}{equals}{os.path.expanduser(value)}"  # noqa: PTH111
 
 
+def _open_closed_streams() -> None:
+    """Open standard streams that are closed (`>&-`), so that what is printed there is lost.
+
+    The next file that is opened would get the number of such a stream, and what libraries print.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (until the exit)
+
+
+def _flush(stream: TextIO) -> bool:
+    """Write what is buffered; False if nobody reads it."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        # Python tries again at the exit, and would print an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
+
+
 def main(args: list[str] | None = None) -> None:
-    """Run the command line `args` (by default `sys.argv[1:]`) and exit."""
+    """Run the command line `args` (by default `sys.argv[1:]`) and exit.
+
+    The exit code of a command that succeeds is 1 if nobody reads its output, as after `| head`.
+    """
+    try:
+        _run(args)
+    except SystemExit as end:
+        _flush(sys.stderr)
+        if not _flush(sys.stdout) and not end.code:
+            sys.exit(1)
+        raise
+
+
+def _run(args: list[str] | None) -> None:
     if threading.current_thread() is threading.main_thread():
         handle_as_ctrl_c()
-    if os.environ.get("COLUMNS") == "0":  # a terminal without a size; Rich would print nothing
-        del os.environ["COLUMNS"]
+    if not os.environ.get("COLUMNS", "80").strip("0"):
+        del os.environ["COLUMNS"]  # a terminal without a size; Rich would print nothing
     # Importing libraries makes many objects and hardly any garbage: collecting less often, and
     # not at exit, saves a quarter of the time that it takes to load and unload PyTorch.
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     atexit.register(_freeze_garbage)
-    # Where one is closed (`>&-`), what is printed is lost, but the exit code tells.
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 (until the exit)
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A character that the console cannot encode becomes "?" instead of an error.
         if hasattr(stream, "reconfigure"):

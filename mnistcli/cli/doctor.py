@@ -52,8 +52,10 @@ def doctor(
     from mnistcli.diagnostics.checks import DoctorOptions
     from mnistcli.diagnostics.doctor import run_checks
     from mnistcli.diagnostics.verdict import decide_verdict
+    from mnistcli.system.machine import spare_busy_cores
     from mnistcli.views.doctor import doctor_progress, show_checks
 
+    spare_busy_cores()  # for the processes that check
     options = DoctorOptions(device, str(data_dir) if data_dir else None, str(out), seconds)
     with doctor_progress(quiet=quiet or json) as on_start:
         checks = list(run_checks(options, on_start=on_start))

@@ -134,8 +134,8 @@ def evaluate(
         device=device,
     )
     scores = [evaluation.score for evaluation in evaluations]
-    show_evaluations(evaluations, compare_all(scores), as_json=json, quiet=quiet)
-    scores = scores[: len(paths)]  # without the ensemble
-    for score in scores:
+    of_checkpoints = scores[: len(paths)]  # without the ensemble
+    for score in of_checkpoints:  # before the output, whose reader may end the command
         store_score(score)
-    require_accuracy(*scores, min_percent=min_accuracy)
+    show_evaluations(evaluations, compare_all(scores), as_json=json, quiet=quiet)
+    require_accuracy(*of_checkpoints, min_percent=min_accuracy)

@@ -156,9 +156,9 @@ def predict(
     )
     from mnistcli.reading.scoring import (
         PictureScores,
+        labels_as_classes,
         read_labels,
         require_labeled,
-        require_readable,
     )
     from mnistcli.views.console import print_error, print_note
 
@@ -167,7 +167,7 @@ def predict(
     )
     pictures = [*(pictures or []), *([str(DEMO)] if demo else [])]
     _refuse_networks(pictures, out)
-    scores = PictureScores(read_labels(label_file)) if label_file else None
+    labels = read_labels(label_file) if label_file else {}
     names, errors, unread = find_picture_files(pictures, recursive=recursive)
     if unread:
         kinds = ", ".join(f"{num:,} {suffix}" for suffix, num in sorted(unread.items()))
@@ -182,8 +182,8 @@ def predict(
             _check_output(option, path, names)
     if annotate and names == [STDIN]:
         raise SettingsError("--annotate needs a picture file.", fix="Name one instead of -.")
-    if scores:
-        require_labeled(scores.labels, names)
+    if label_file:
+        require_labeled(labels, names)
     paths = find_checkpoints(checkpoints or [], out)
     chunks = decode_files(names, single=single)
     # Before torch is imported, so that other processes decode meanwhile.
@@ -202,8 +202,10 @@ def predict(
     from mnistcli.views.predict import PredictReport
 
     networks = load_networks(models)
-    if scores and label_file:
-        require_readable(scores.labels, networks.reader.card.classes, label_file)
+    scores = None
+    if label_file:
+        classes = networks.reader.card.classes
+        scores = PictureScores(labels_as_classes(labels, classes, label_file))
     digits: list[DigitImage] = []
 
     def note_written(path: Path) -> None:

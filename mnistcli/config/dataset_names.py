@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mnistcli.config.choices import DatasetName, values
 from mnistcli.errors import find_known
+from mnistcli.system.files import expand_home
 
 KNOWN_DATASETS = values(DatasetName)
 RAW = "raw:"
@@ -23,7 +24,7 @@ def parse_dataset(text: str) -> str:
     if known := find_known(text, KNOWN_DATASETS):
         return known
     prefix = RAW if text.startswith(RAW) else ""
-    path = Path(text.removeprefix(RAW)).expanduser()
+    path = expand_home(text.removeprefix(RAW))
     looks_like_a_path = len(path.parts) > 1 or path.suffix or path.is_absolute() or path.exists()
     if not looks_like_a_path or not text.isprintable():
         raise ValueError(f"should be {', '.join(KNOWN_DATASETS)} or the path of your own data")

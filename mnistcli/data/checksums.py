@@ -3,8 +3,9 @@
 import gzip
 import hashlib
 import io
+import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,23 +38,56 @@ class SoundFile:
     unpacked: bytes
 
 
-def find_files(file: DataFile, folder: Path) -> Iterator[Path]:
-    """The file as `.gz`, then unpacked where its checksum is known, as far as they are there."""
-    names = (file.gz_name, *([file.name] if file.sha256 else []))
-    return (path for name in names if (path := folder / name).is_file())
+def find_named(file: DataFile, folder: Path) -> list[Path]:
+    """The files in `folder` with a usual name, or in a directory of that name.
+
+    Usual are `train-images.idx3-ubyte`, `... (1).gz` and the like. The published name comes first,
+    and `.gz` before unpacked files.
+    """
+    paths = [
+        path
+        for place in _named_as(file, folder)
+        for path in (_named_as(file, place) if place.is_dir() else [place])
+    ]
+    published = (folder / file.gz_name, folder / file.name)
+    return sorted(
+        filter(Path.is_file, paths), key=lambda path: (path not in published, path.suffix != ".gz")
+    )
+
+
+def _named_as(file: DataFile, folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if re.sub("[._ ]", "-", path.name.lower()).startswith(file.name)
+    )
+
+
+def find_files(file: DataFile, folder: Path) -> list[Path]:
+    """Those of `find_named` that can be verified: unpacked ones if their checksum is known."""
+    return [path for path in find_named(file, folder) if file.sha256 or path.suffix == ".gz"]
 
 
 def find_sound(file: DataFile, paths: Iterable[Path]) -> SoundFile | None:
     """The first of `paths` that is the published file, whatever its name is.
 
     Raises:
-        DataError: a path before it cannot be read.
+        DataError: none is, and one cannot be read.
     """
+    unreadable: DataError | None = None
     for path in paths:
-        content = read_file(path)
+        try:
+            content = read_file(path)
+        except DataError as error:
+            unreadable = unreadable or error
+            continue
         unpacked = _unpack_verified(content, file)
         if unpacked is not None:
             return SoundFile(path, content, unpacked)
+    if unreadable:
+        raise unreadable
     return None
 
 

@@ -2,8 +2,8 @@
 
 import csv
 import io
-import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +15,9 @@ DELIMITERS = ",;\t"
 MAX_CHARACTERS = 8_000_000
 
 
-def read_label_rows(path: Path, *, refuse: Callable[[str], MnistError]) -> list[dict[str, str]]:
+def read_label_rows(
+    path: Path, *, refuse: Callable[[str], MnistError]
+) -> list[tuple[int, dict[str, str]]]:
     """The rows of a label file, with the columns `file` (relative to it) and `label`.
 
     The header may be missing if the first line names a file that exists, and nothing but its label.
@@ -25,7 +27,7 @@ def read_label_rows(path: Path, *, refuse: Callable[[str], MnistError]) -> list[
     """
 
     def is_row(cells: Sequence[str]) -> bool:
-        return len(cells) == 2 and os.path.isfile(path.parent / cells[0].strip())  # noqa: PTH113
+        return len(cells) == 2 and os.path.isfile(listed_file(path.parent, cells[0]))  # noqa: PTH113
 
     return read_csv_rows(path, ("file", "label"), refuse=refuse, is_row=is_row)
 
@@ -37,13 +39,14 @@ def read_csv_rows(
     refuse: Callable[[str], MnistError],
     comment: str = "",
     is_row: Callable[[Sequence[str]], bool] = lambda _: False,
-) -> list[dict[str, str]]:
-    """The `columns` of every row, by the names in the header; a missing cell is empty.
+) -> list[tuple[int, dict[str, str]]]:
+    """The `columns` of every row, by the names in the header, with the number of its last line.
 
-    Lines that begin with `comment` (if any) are skipped, as are other columns;
-    the header's names may be capitalized. Cells are separated by the one of
-    `DELIMITERS` that the header has most of. There is at least one row. If the first line `is_row`,
-    there is no header: it and the others have the `columns` in their order.
+    Cells are separated by the one of `DELIMITERS` that the header has most of, or by spaces if it
+    has none. Spaces around them do not count, and a missing one is empty. Lines that are empty
+    or begin with `comment` (if any) are skipped, as are other columns; the header's names may be
+    capitalized. If the first line `is_row`, there is no header: it and the others have the
+    `columns` in their order. There is at least one row.
 
     Raises:
         MnistError: `refuse` of the reason why the file cannot be used.
@@ -51,27 +54,41 @@ def read_csv_rows(
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARACTERS + 1)
-        lines = io.StringIO(text[:MAX_CHARACTERS], newline="")
-        kept = (line for line in lines if not (comment and line.startswith(comment)))
-        first_line = next(kept, "")
-        delimiter = max(DELIMITERS, key=first_line.count)
-        names, *cells = csv.reader(
-            itertools.chain([first_line], kept), delimiter=delimiter, skipinitialspace=True
-        )
-        if is_row(names):
-            names, cells = list(columns), [names, *cells]
-        header = [name.strip().lower() for name in names]
-        rows = [
-            dict(itertools.zip_longest(header, row[: len(header)], fillvalue=""))
-            for row in cells
-            if row
+        lines = [
+            "\n" if comment and line.startswith(comment) else line
+            for line in io.StringIO(text[:MAX_CHARACTERS], newline="")
+        ]
+        first = next(filter(str.strip, lines), "").strip()
+        delimiter = max(DELIMITERS, key=first.count)
+        if delimiter not in first:
+            delimiter = " "
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+        table = [
+            (reader.line_num, cells)
+            for row in reader
+            if any(cells := [cell.strip() for cell in row])
         ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise refuse(f"It cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if len(text) > MAX_CHARACTERS:
         raise refuse(f"It has more than {MAX_CHARACTERS:,} characters.")
-    if (header or rows) and not set(columns) <= set(header):
+    if table and is_row(table[0][1]):
+        table.insert(0, (0, list(columns)))
+    header = [name.lower() for name in table[0][1]] if table else []
+    if table and not set(columns) <= set(header):
         raise refuse(f"Its first line is {shorten(', '.join(header))}.")
-    if not rows:
+    if len(table) < 2:
         raise refuse("It has no rows.")
-    return [{name: row[name] for name in columns} for row in rows]
+    rows = ((line, dict(zip(header, cells, strict=False))) for line, cells in table[1:])
+    return [(line, {name: row.get(name, "") for name in columns}) for line, row in rows]
+
+
+def listed_file(folder: Path, name: str) -> Path:
+    """The path of a file that a table in `folder` lists, perhaps with backslashes of Windows."""
+    path = folder / name
+    return path if "\\" not in name or path.exists() else folder / name.replace("\\", "/")
+
+
+def whole_number(label: str) -> str:
+    """A label without the ".0" with which pandas writes whole numbers."""
+    return re.sub(r"^([0-9]+)\.0+$", r"\1", label)

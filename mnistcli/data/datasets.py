@@ -27,6 +27,7 @@ from mnistcli.data.own_data import TEST_SHARE, OwnImages, pixel_moments, read_ow
 from mnistcli.data.sklearn_digits import load_digits
 from mnistcli.data.splits import hold_out
 from mnistcli.errors import DataError, find_known, unknown_name
+from mnistcli.system.files import expand_home
 
 DIGITS = tuple("0123456789")
 # Test images of MNIST whose label fewer than three of five people chose, according to
@@ -257,7 +258,7 @@ def resolve_data_dir(data_dir: str | Path | None, environ: Mapping[str, str]) ->
 
     directory = data_dir or environ.get("MNIST_DATA_DIR")
     # Not every place that sets it expands "~", such as an .env file.
-    return Path(directory).expanduser() if directory else user_cache_path("mnist")
+    return expand_home(directory) if directory else user_cache_path("mnist")
 
 
 def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples:
@@ -307,13 +308,13 @@ def _relabel(examples: Examples, before: tuple[str, ...], classes: tuple[str, ..
 def has_all_files(dataset: Dataset, data_dir: Path) -> bool:
     """Whether every file is there; checksums are verified when the data set is loaded."""
     folder = raw_folder(dataset, data_dir)
-    return all(any(find_files(file, folder)) for file in dataset.files)
+    return all(find_files(file, folder) for file in dataset.files)
 
 
 def missing_dataset(dataset: Dataset, data_dir: Path) -> DataError:
     """The error that names the missing files, their directory and the command to get them."""
     folder = raw_folder(dataset, data_dir)
-    names = [file.gz_name for file in dataset.files if not any(find_files(file, folder))]
+    names = [file.gz_name for file in dataset.files if not find_files(file, folder)]
     return DataError(
         f"The data set {dataset.name} is not on this machine.",
         why=f"{', '.join(names)} not found in {folder}.",
@@ -328,7 +329,7 @@ def raw_folder(dataset: Dataset, data_dir: Path) -> Path:
 
 def _read_verified(file: DataFile, dataset: Dataset, data_dir: Path) -> bytes:
     """The unpacked content of a file, its checksum verified."""
-    paths = list(find_files(file, raw_folder(dataset, data_dir)))
+    paths = find_files(file, raw_folder(dataset, data_dir))
     if not paths:
         raise missing_dataset(dataset, data_dir)
     sound = find_sound(file, paths)

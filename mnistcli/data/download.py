@@ -4,7 +4,6 @@ Pooch downloads, verifies the checksum and retries; the mirrors, the limits and
 the messages are ours.
 """
 
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from mnistcli.data.checksums import (
     MAX_FILE_BYTES,
     DataFile,
     find_files,
+    find_named,
     find_sound,
     is_gz,
     is_published_gz,
@@ -164,7 +164,7 @@ def _unwritable_error(folder: Path, error: OSError) -> DataError:
 
 
 def _verify_file(file: DataFile, folder: Path) -> FileState:
-    paths = list(find_files(file, folder))
+    paths = find_files(file, folder)
     if not paths:
         return FileState(file.name, "missing", folder / file.gz_name)
     sound = find_sound(file, paths)
@@ -189,37 +189,23 @@ def _import_file(dataset: Dataset, source: Path, file: DataFile, folder: Path) -
     else:
         target, content = folder / file.name, sound.unpacked
     _write(target, content)
-    for path in find_files(file, folder):
-        if path != target:
+    for path in (folder / file.gz_name, folder / file.name):
+        if path != target and path.is_file():
             path.unlink()  # It is damaged.
     return FileState(file.name, "imported", target, str(sound.path))
 
 
 def _find_imports(dataset: Dataset, source: Path, file: DataFile) -> list[Path]:
-    """The files in `source` with a usual name, or in a directory of that name; `.gz` first."""
+    """The files in `source`, or where torchvision puts them, that go by the name of `file`."""
     folders = (source, source / "raw", source / dataset.folder / "raw")
-    named = [path for folder in folders for path in _named_as(file, folder)]
-    paths = [
-        path for place in named for path in ([place] if place.is_file() else _named_as(file, place))
-    ]
+    paths = [path for folder in folders for path in find_named(file, folder)]
     if not paths:
         raise DataError(
             f"{source} does not contain {file.name}.",
             why=f"Neither {file.gz_name} nor {file.name} is a file there.",
             fix="Name the directory that holds the four IDX files.",
         )
-    return sorted(filter(Path.is_file, paths), key=lambda path: path.suffix != ".gz")
-
-
-def _named_as(file: DataFile, folder: Path) -> list[Path]:
-    """What is in `folder` under a usual name: `train-images.idx3-ubyte`, `... (1).gz`."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if re.sub("[._ ]", "-", path.name.lower()).startswith(file.name)
-    )
+    return paths
 
 
 def _mismatch_reason(path: Path, file: DataFile) -> str:

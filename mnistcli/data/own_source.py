@@ -16,7 +16,7 @@ from typing import Literal
 
 from mnistcli.config.choices import DataSplit
 from mnistcli.config.dataset_names import split_name
-from mnistcli.data.csv_table import read_label_rows
+from mnistcli.data.csv_table import listed_file, read_label_rows, whole_number
 from mnistcli.data.image_table import first_cells
 from mnistcli.errors import DataError, SettingsError
 
@@ -146,9 +146,9 @@ def _labeled_pictures(file: Path) -> Iterator[PictureFile]:
             fix="Write a CSV file with file,label as first line and lines like digit.png,7",
         )
 
-    for row in read_label_rows(file, refuse=refuse):
-        if row["file"] and row["label"].strip():
-            yield PictureFile(file.parent / row["file"], row["label"].strip())
+    for _, row in read_label_rows(file, refuse=refuse):
+        if row["file"] and row["label"]:
+            yield PictureFile(listed_file(file.parent, row["file"]), whole_number(row["label"]))
 
 
 def _is_idx(path: Path, kind: Literal["images", "labels"]) -> bool:

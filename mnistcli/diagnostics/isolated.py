@@ -35,7 +35,7 @@ class ProcessDiedError(RunError):
 
 
 class ProcessSilentError(ProcessDiedError):
-    """A process had to be killed because it gave no answer: it hangs, or the machine is busy."""
+    """A process had to be killed: it hangs, or the machine is too busy for it to answer or exit."""
 
 
 def iterate_isolated(
@@ -82,6 +82,8 @@ def iterate_isolated(
                 yield result
                 limit = silence_seconds
             process.join(EXIT_SECONDS)
+            if process.exitcode is None:
+                raise ProcessSilentError("the process does not exit")
             if process.exitcode != 0:
                 raise ProcessDiedError(_describe_exit(process.exitcode, output))
         finally:
@@ -145,10 +147,8 @@ def _inherited_conditions() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
-def _describe_exit(exit_code: int | None, output: Path) -> str:
+def _describe_exit(exit_code: int, output: Path) -> str:
     """How a process ended: by a signal, with a last line of output, with an exit code."""
-    if exit_code is None:
-        return "the process does not exit"
     if exit_code < 0:
         known = {number.value: number.name for number in signal.Signals}
         return f"the process was killed by {known.get(-exit_code, f'signal {-exit_code}')}"

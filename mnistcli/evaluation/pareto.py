@@ -134,7 +134,7 @@ def read_published_points(path: Path) -> list[TradeoffPoint]:
     refuse = partial(_invalid_points_file, path)
     return [
         _parse_point(row, refuse)
-        for row in read_csv_rows(path, POINT_COLUMNS, refuse=refuse, comment="#")
+        for _, row in read_csv_rows(path, POINT_COLUMNS, refuse=refuse, comment="#")
     ]
 
 

@@ -20,15 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from mnistcli.data.arrays import GrayImage, border_pixels
-from mnistcli.errors import DataError, first_line
+from mnistcli.errors import DataError, first_line, shorten
 
 # Without a handler, Python would print Pillow's log messages to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # and HEIF, by pillow-heif
 SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif")
-)
+    (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjp", ".pjpeg")
+) | frozenset((".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif"))
 FORMAT_NAMES = "PNG, JPEG, BMP, GIF, WebP, TIFF or HEIC"
 # Formats whose further frames are an animation or a document's pages. A JPEG's are previews and
 # depth maps.
@@ -73,6 +73,7 @@ MAX_GRAY_DIFFERENCE = 0.02
 # Ink's color is found in about this many rows and columns.
 SAMPLED_SIDE = 200
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in JPEG
+_ARRAYS = "numbers of shape (H, W), (H, W, 3) or (H, W, 4)"
 # The EXIF orientations that rotate by 90 degrees, with or without a flip.
 SIDEWAYS = range(5, 9)
 
@@ -117,7 +118,7 @@ def decode_upright(data: bytes, *, name: str) -> Image.Image:
     """The whole picture in color, upright; raises DataError as `decode_picture` does."""
     with decoding(data, name=name) as image:
         load_upright(image)
-        return image.convert("RGB")
+        return _fix_white(image).convert("RGB")
 
 
 @contextmanager
@@ -140,12 +141,25 @@ def encode_picture(picture: Image.Image | ArrayLike) -> bytes:
     """The content of a file with an image or an array (H, W), (H, W, 3) or (H, W, 4).
 
     Raises:
-        DataError: it is an array of another shape, or not of numbers.
+        DataError: it is an array of another shape, not of numbers, or cannot be converted.
     """
-    image = picture if isinstance(picture, Image.Image) else _to_image(np.asarray(picture))
     file = io.BytesIO()
-    # A format for every mode, without loss.
-    image.save(file, "TIFF")
+    try:
+        if isinstance(picture, Image.Image):
+            image = ImageOps.exif_transpose(picture)
+        else:
+            image = _to_image(np.asarray(picture))
+        # A format for nearly every mode, without loss.
+        image.save(file, "TIFF")
+    except DataError:
+        raise
+    # NumPy, PyTorch and Pillow's decoders raise errors of many types.
+    except Exception as error:
+        raise DataError(
+            "The picture cannot be read.",
+            why=f"{shorten(first_line(error))}.",
+            fix=f"Pass the content of a file, a PIL image, or {_ARRAYS}.",
+        ) from error
     return file.getvalue()
 
 
@@ -156,7 +170,7 @@ def _to_image(array: NDArray[Any]) -> Image.Image:
     if 0 in array.shape or array.dtype.kind not in "biuf" or not (has_color or array.ndim == 2):
         raise DataError(
             f"An array of shape {shape} and dtype {array.dtype} is not a picture.",
-            fix="Pass numbers of shape (H, W), (H, W, 3) or (H, W, 4).",
+            fix=f"Pass {_ARRAYS}.",
         )
     if array.dtype not in (np.uint8, np.bool_, np.uint16) or (
         has_color and array.dtype != np.uint8
@@ -288,27 +302,30 @@ def count_tiff_frames(image: Image.Image) -> int:
 
 def to_gray(image: Image.Image) -> GrayImage:
     """Convert any of Pillow's modes to brightness in 0..1, scaled down to `WORKING_SIDE_PX`."""
-    if image.mode in ("1", "L") and "transparency" not in image.info:
-        image = image.convert("L")
-        return shrink(image) / white_level(image)
+    image = _fix_white(image)
+    if image.has_transparency_data:
+        return mix_channels(composite(shrink(image.convert("RGBA")) / np.float32(255)))
+    if image.mode in ("1", "L", "F"):
+        return shrink(image.convert("L") if image.mode == "1" else image) / np.float32(255)
+    return mix_channels(shrink(image.convert("RGB")) / np.float32(255))
+
+
+def _fix_white(image: Image.Image) -> Image.Image:
+    """A picture whose white is 255; one of more than 8 bits becomes gray floats (mode F)."""
+    if image.mode in ("I", "F"):
+        stretched_HW = stretch_range(np.asarray(image, dtype=np.float32))
+        stretched_HW *= 255
+        return Image.fromarray(stretched_HW)
     if image.mode.startswith("I;16"):
         values_HW = np.asarray(image).astype(np.float32)
         # Programs store 8, 10 or 12 bits in 16 without scaling them.
         white = 2 ** int(values_HW.max()).bit_length() - 1
-        return shrink(Image.fromarray(values_HW / np.float32(white or 1)))
-    if image.mode in ("I", "F"):
-        return shrink(Image.fromarray(stretch_range(np.asarray(image, dtype=np.float32))))
-    if image.has_transparency_data:
-        return mix_channels(composite(shrink(image.convert("RGBA")) / np.float32(255)))
-    image = image.convert("RGB")
-    return mix_channels(shrink(image) / white_level(image))
-
-
-def white_level(image: Image.Image) -> np.float32:
-    """The value of white in a picture in mode L or RGB: 1 in a mask of zeros and ones, else 255."""
-    extrema = image.getextrema()
-    highest = np.max(extrema)
-    return np.float32(255 if highest > 1 else 1)
+        values_HW *= 255 / (white or 1)
+        return Image.fromarray(values_HW)
+    is_mask = image.mode in ("L", "RGB") and np.max(image.getextrema()) == 1
+    if is_mask and not image.has_transparency_data:
+        return image.point(lambda value: 255 * value)
+    return image
 
 
 def shrink(image: Image.Image) -> GrayImage:

@@ -6,14 +6,13 @@ header may be missing.
 """
 
 import os
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mnistcli.data.csv_table import read_label_rows
+from mnistcli.data.csv_table import listed_file, read_label_rows, whole_number
 from mnistcli.errors import DataError, shorten
 from mnistcli.evaluation.metrics import wilson_interval
 
@@ -87,17 +86,7 @@ class PictureScores:
         return labeled
 
     def tallies(self) -> dict[str, Tally]:
-        """The tally of all pictures ("all"), then that of each kind.
-
-        Raises:
-            DataError: none of the pictures has a label.
-        """
-        if not self.pictures:
-            raise DataError(
-                "None of the pictures has a label.",
-                why="The label file names other files; its names are relative to its directory.",
-                fix="Check the column 'file', or name the pictures that the labels are for.",
-            )
+        """The tally of all pictures ("all"), of which there is at least one, then by kind."""
         groups = {"all": self.pictures}
         for kind in sorted({picture.kind for picture in self.pictures}):
             groups[kind] = [picture for picture in self.pictures if picture.kind == kind]
@@ -112,10 +101,16 @@ class PictureScores:
         return [picture for picture in self.pictures if not picture.is_correct]
 
 
-def read_labels(path: Path) -> dict[Path, str]:
-    """The labels in a label file by the `resolve_path` of the pictures.
+@dataclass(frozen=True)
+class Label:
+    """A label as it stands in a label file, and the number of its line."""
 
-    Labels such as "7.0", which pandas writes, are whole numbers.
+    text: str
+    line: int
+
+
+def read_labels(path: Path) -> dict[Path, Label]:
+    """The labels in a label file by the `resolve_path` of the pictures.
 
     Raises:
         DataError: the file cannot be read, or lacks one of the columns.
@@ -123,29 +118,45 @@ def read_labels(path: Path) -> dict[Path, str]:
     rows = read_label_rows(path, refuse=partial(_label_file_error, path))
     try:
         return {
-            resolve_path(path.parent / _slashes(row["file"].strip(), path.parent)): re.sub(
-                r"^([0-9]+)\.0+$", r"\1", row["label"].strip()
-            )
-            for row in rows
-            if row["file"].strip() and row["label"].strip()
+            resolve_path(listed_file(path.parent, row["file"])): Label(row["label"], line)
+            for line, row in rows
+            if row["file"] and row["label"]
         }
     except ValueError as error:
         raise _label_file_error(path, f"It has an impossible file name: {error}.") from error
 
 
-def require_readable(labels: Mapping[Path, str], classes: Sequence[str], path: Path) -> None:
-    """Raise DataError if a label in `path` is not made of the names of classes."""
+def labels_as_classes(
+    labels: Mapping[Path, Label], classes: Sequence[str], path: Path
+) -> dict[Path, str]:
+    """The labels in `path`, each made of the names of classes.
+
+    Numbers may end in ".0", as pandas writes them, and have digits of other scripts, such as the
+    full-width ones of Japanese keyboards.
+
+    Raises:
+        DataError: a label is not made of them.
+    """
+    texts = {}
     for picture, label in labels.items():
-        text = _strip_spaces(label)
-        if label not in classes and not set(text) <= set(classes):
-            raise _label_file_error(
-                path,
-                f"Its line of '{picture.name}' has the label '{shorten(label)}', "
-                f"which is not made of the classes {', '.join(classes)}.",
+        usual = "".join(str(unicodedata.decimal(each, each)) for each in label.text)
+        forms = (label.text, usual, whole_number(usual))
+        text = next((form for form in forms if _is_made_of(form, classes)), None)
+        if text is None:
+            raise DataError(
+                f"'{path}' has the label '{shorten(label.text)}' in line {label.line}.",
+                why=f"It is not made of the classes {', '.join(classes)}.",
+                fix="Correct it, or leave it empty, so that the picture does not count.",
             )
+        texts[picture] = text
+    return texts
 
 
-def require_labeled(labels: Mapping[Path, str], pictures: Iterable[str]) -> None:
+def _is_made_of(label: str, classes: Sequence[str]) -> bool:
+    return label in classes or set(_strip_spaces(label)) <= set(classes)
+
+
+def require_labeled(labels: Mapping[Path, object], pictures: Iterable[str]) -> None:
     """Raise DataError if none of the picture files has a label."""
     if not any(resolve_path(Path(picture)) in labels for picture in pictures):
         raise DataError(
@@ -162,13 +173,6 @@ def resolve_path(path: Path) -> Path:
     `Path.resolve`, it does not fail for a loop of links.
     """
     return Path(unicodedata.normalize("NFC", os.path.realpath(path)))
-
-
-def _slashes(name: str, folder: Path) -> str:
-    """The name with the slashes of this system, unless the backslashes are a part of it."""
-    if "\\" in name and not (folder / name).exists():
-        return name.replace("\\", "/")
-    return name
 
 
 def _strip_spaces(text: str) -> str:

@@ -187,6 +187,15 @@ def load_checkpoint(path: Path) -> LoadedModel:
     return LoadedModel(path, network, card)
 
 
+def is_valid_checkpoint(path: Path) -> bool:
+    """Whether `load_checkpoint` can read it."""
+    try:
+        load_checkpoint(path)
+    except DataError:
+        return False
+    return True
+
+
 def describe_start(path: Path) -> tuple[LoadedModel, Start]:
     """The network in a checkpoint, and what a run that starts from its weights records.
 

@@ -23,13 +23,10 @@ def find_run(name: str, out: Path) -> Run:
     """
     if name == "last":
         return _first(all_runs(out), out)
-    for path in (out / name, Path(name)):
+    if path := _find_directory(name, out):
         if is_multirun(path):
             raise _not_one_run(path)
-        if path.is_dir():
-            return Run(path)
-        if path.is_file() and (path.parent / "settings.json").is_file():
-            return Run(path.parent)
+        return Run(path)
     known = [run.path.relative_to(out).as_posix() for run in all_runs(out)]
     near = get_close_matches(name, [*known, *(path.name for path in _multiruns(out))], n=1)
     suggestion = f"Did you mean {near[0]}? " if near else ""
@@ -50,6 +47,17 @@ def find_run(name: str, out: Path) -> Run:
         why=f"Neither {out / name} nor {name} is a directory.",
         fix=f"{suggestion}{newest}" if known else "Train one: mnist train",
     )
+
+
+def _find_directory(name: str, out: Path) -> Path | None:
+    """The directory that `name` is, or that of the run or multi-run whose file it is."""
+    for path in (out / name, Path(name)):
+        if path.is_dir():
+            return path
+        records = (path.parent / record for record in ("settings.json", MULTIRUN_RECORD))
+        if path.is_file() and any(record.is_file() for record in records):
+            return path.parent
+    return None
 
 
 @contextmanager
@@ -126,10 +134,10 @@ def find_multirun(name: str, out: Path) -> Run | None:
         DataError: `name` is "last", and nothing has been trained in `out`.
     """
     if name == "last":
-        paths = [_first(started_runs(out), out).path.parent]
+        path: Path | None = _first(started_runs(out), out).path.parent
     else:
-        paths = [path for path in (out / name, Path(name)) if path.is_dir()]
-    return Run(paths[0]) if paths and is_multirun(paths[0]) else None
+        path = _find_directory(name, out)
+    return Run(path) if path and is_multirun(path) else None
 
 
 def expand_multiruns(
@@ -202,12 +210,15 @@ def find_checkpoint(name: str | None, out: Path) -> Path:
     run = find_run(name, out)
     if not run.best.is_file():
         why = "It is not a run, or has not finished an epoch."
+        fix = "Name a run that has finished an epoch, or a .pth file."
+        if run.last.is_file():
+            fix = f"The weights of the last epoch are there: {run.last}"
         if (run.path / "metrics.csv").is_file():
             why = "The run has finished an epoch, so the file has been removed or moved."
         raise DataError(
             f"{run.path} holds no best.pth.",
             why=why,
-            fix="Name a run that has finished an epoch, or a .pth file.",
+            fix=fix,
         )
     return run.best
 

@@ -33,7 +33,7 @@ def foreign_weights(path: Path, content: object) -> DataError:
 
 
 def _weight_shapes(content: object) -> list[tuple[int, ...]]:
-    """The shapes of the weights of layers in a state dict, in its order; empty for anything else.
+    """The shapes of the tensors in a state dict, in its order; empty if it has no layer's weights.
 
     It may be inside of a dict, as training scripts save it.
     """
@@ -43,8 +43,8 @@ def _weight_shapes(content: object) -> list[tuple[int, ...]]:
         for state in (content, *dict.values(content)):
             if isinstance(state, dict):
                 tensors = [value for value in dict.values(state) if type(value) is torch.Tensor]
-                shapes = [tuple(tensor.shape) for tensor in tensors if tensor.ndim in (2, 4)]
-                if shapes:
+                shapes = [tuple(tensor.shape) for tensor in map(torch.detach, tensors)]
+                if any(len(shape) in (2, 4) for shape in shapes):
                     return shapes
     return []
 
@@ -55,7 +55,7 @@ def _matching_options(shapes: list[tuple[int, ...]]) -> str:
     hidden = [shape[0] for shape in shapes if len(shape) == 2][:-1]
     candidates: list[dict[str, Any]] = [{"arch": "mlp", "hidden": hidden}]
     if channels:
-        size = shapes[0][2]
+        size = next(shape[2] for shape in shapes if len(shape) == 4)
         candidates = [
             {
                 "arch": "cnn",
@@ -63,8 +63,10 @@ def _matching_options(shapes: list[tuple[int, ...]]) -> str:
                 "kernel_size": size,
                 "padding": padding,
                 "pool": pool,
+                "batch_norm": batch_norm,
                 "hidden": hidden,
             }
+            for batch_norm in (False, True)
             for pool in ("each", "last")
             for padding in (0, size // 2)
         ]
@@ -79,6 +81,8 @@ def _matching_options(shapes: list[tuple[int, ...]]) -> str:
 
 def _words(options: dict[str, Any]) -> Iterator[object]:
     for name, value in options.items():
-        if value != []:
+        if value is not False:
             yield f"--{name.replace('_', '-')}"
-            yield from value if isinstance(value, list) else [value]
+        if not isinstance(value, bool):
+            # An empty list is an empty word.
+            yield from (value or [""]) if isinstance(value, list) else [value]

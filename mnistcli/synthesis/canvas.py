@@ -6,6 +6,7 @@ x (rightwards) and y (downwards) in pixels.
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,12 @@ def draw_text(
 @cache
 def fonts() -> list[Path]:
     """The font files that come with matplotlib."""
-    import matplotlib as mpl
-
-    return sorted(Path(mpl.get_data_path(), "fonts", "ttf").glob("DejaVu*[!y].ttf"))
+    # Not imported, which a configuration of the user's can prevent.
+    specification = find_spec("matplotlib")
+    assert specification is not None
+    assert specification.origin is not None
+    data = Path(specification.origin).parent / "mpl-data"
+    return sorted((data / "fonts" / "ttf").glob("DejaVu*[!y].ttf"))
 
 
 def random_font(rng: np.random.Generator) -> Path:

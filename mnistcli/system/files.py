@@ -57,6 +57,11 @@ def remove_stale_temporaries(directory: Path) -> None:
                     _remove_unless_open(path)
 
 
+def expand_home(path: str | Path) -> Path:
+    """A path with a "~" at its beginning expanded, or as it is if that home is not known."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's own fails without a home)
+
+
 class UnreadableFileError(OSError):
     """A path that exists and should not be read: a device, a pipe or a file that is too large."""
 

@@ -4,6 +4,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 INTERRUPTS = tuple(
     number
@@ -19,7 +21,14 @@ def handle_as_ctrl_c() -> None:
     """
     for number in INTERRUPTS:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            is_hangup = number == getattr(signal, "SIGHUP", None)
+            signal.signal(number, _hang_up if is_hangup else signal.default_int_handler)
+
+
+def _hang_up(number: int, _frame: FrameType | None) -> NoReturn:
+    # The system and the shell both send it, and a second one would interrupt the cleaning up.
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from mnistcli.models.registry import count_parameters, get_architecture, has_bat
 from mnistcli.runs.checkpoint import (
     CheckpointCard,
     LoadedModel,
+    is_valid_checkpoint,
     load_start,
     save_best,
     save_checkpoint,
@@ -387,7 +388,7 @@ def _has_current_checkpoints(training_run: TrainingRun) -> bool:
     """
     run = training_run.run
     try:
-        has_checkpoints = run.last.exists() and run.best.exists()
+        has_checkpoints = is_valid_checkpoint(run.last) and is_valid_checkpoint(run.best)
         return has_checkpoints and read_metrics(run) == training_run.history
     except DataError:
         return False

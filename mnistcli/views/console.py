@@ -27,16 +27,28 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-def stdout(*, quiet: bool = False) -> Console:
-    """The console for results; it wraps lines on a terminal only, not in a file or a pipe."""
-    console = Console(highlight=False, quiet=quiet)
+class _LastingConsole(Console):
+    """A console that goes quiet once nobody reads it, where Rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+def stdout(*, quiet: bool = False, lasting: bool = False) -> Console:
+    """The console for results; it wraps lines on a terminal only, not in a file or a pipe.
+
+    When its reader ends, as `head` does, so does the program, unless the console is `lasting`:
+    then the work goes on.
+    """
+    kind = _LastingConsole if lasting else Console
+    console = kind(highlight=False, quiet=quiet)
     console.soft_wrap = not console.is_terminal
     return console
 
 
 def stderr(*, quiet: bool = False) -> Console:
-    """The console for everything else."""
-    return Console(stderr=True, highlight=False, quiet=quiet)
+    """The console for everything else; nothing depends on whether it is read."""
+    return _LastingConsole(stderr=True, highlight=False, quiet=quiet)
 
 
 def print_note(message: str) -> None:

@@ -53,6 +53,9 @@ def show_checks(checks: Sequence[Check], verdict: Verdict, *, as_json: bool, qui
         print_line(verdict.word)
         if verdict.word == "failed":
             print_note(verdict.sentence)
+            for check in checks:
+                if check.status == "failed":
+                    print_note(printable(f"{check.label}: {check.finding}"))
         return
     table = plain_table(
         Column("check", no_wrap=True), Column("", no_wrap=True), Column("finding", overflow="fold")

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mnistcli.data.datasets import raw_folder
 from mnistcli.views.console import plain_table, print_json, print_line, stderr, stdout
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ def show_files(
     elif not states:
         print_line(f"{dataset.name} needs no download: {dataset.summary}.")
     else:
+        folder = raw_folder(dataset, data_dir)
         table = plain_table("file", "state")
         for state in states:
             style = "red" if state.state in ("missing", "damaged") else "green"
-            table.add_row(Text(state.path.name), Text(state.state, style=style))
+            table.add_row(Text(str(state.path.relative_to(folder))), Text(state.state, style=style))
         stdout().print(table)
-        stdout().print(Text(f"Directory: {states[0].path.parent}"), soft_wrap=True)
+        stdout().print(Text(f"Directory: {folder}"), soft_wrap=True)

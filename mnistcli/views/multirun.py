@@ -70,7 +70,7 @@ def multirun_display(
 
     `epoch_seconds` is the estimated time of an epoch.
     """
-    console = stdout(quiet=quiet)
+    console = stdout(quiet=quiet, lasting=True)
     num_epochs = (len(multirun.runs) - len(multirun.finished)) * multirun.plan.settings.epochs
     layout = multirun.layout.describe(multirun.plan.settings)
     print_training_header(

@@ -26,6 +26,7 @@ from mnistcli.views.console import (
     print_labeled,
     print_line,
     print_next,
+    print_note,
     printable,
     shell_path,
     stderr,
@@ -164,7 +165,7 @@ def training_display(
 
     `epoch_seconds` is the estimated time of an epoch.
     """
-    console = stdout(quiet=quiet)
+    console = stdout(quiet=quiet, lasting=True)
     num_epochs = run.plan.settings.epochs - len(run.history)
     print_training_header(
         console,
@@ -236,8 +237,10 @@ class TrainingDisplay:
         epochs = f" --epochs {self._num_epochs}" if self._run.is_resumed else ""
         self._notes.print(f"Interrupted after epoch {history[-1].epoch} of {self._num_epochs}.")
         self._notes.print(f"To resume: mnist train --resume {path}{epochs}", style="")
-        epoch = "last epoch" if history[-1].val_accuracy is None else "best epoch so far"
-        self._notes.print(f"To evaluate the {epoch}: mnist eval {path}", style="")
+        usable = _what_to_evaluate(self._run)
+        is_last = usable != self._run.run.path or history[-1].val_accuracy is None
+        epoch = "last epoch" if is_last else "best epoch so far"
+        self._notes.print(f"To evaluate the {epoch}: mnist eval {shell_path(usable)}", style="")
 
     def stopped(self) -> None:
         """Say what a run that failed has saved."""
@@ -285,9 +288,23 @@ def show_trained(run: "TrainingRun", *, data_dir: Path | None, as_json: bool, qu
         console.print(_describe_target(run, seconds_since_start()), soft_wrap=True)
     console.print(Text(f"Saved in {printable(str(directory.path))}"), soft_wrap=True)
     path, data = shell_path(directory.path), data_option(data_dir)
+    usable = _what_to_evaluate(run)
+    if usable != directory.path:
+        lost = printable(str(directory.best))
+        print_note(f"{lost} is missing or damaged; last.pth has the last epoch's weights.")
     # One epoch makes no curve.
     plot = f"plot {path}" + (f" --kind mistakes{data}" if len(run.history) == 1 else "")
-    print_next(f"eval {path}{data}", plot)
+    print_next(f"eval {shell_path(usable)}{data}", plot)
+
+
+def _what_to_evaluate(run: "TrainingRun") -> Path:
+    """The run, or its last checkpoint if a resumed run has lost the best one."""
+    from mnistcli.runs.checkpoint import is_valid_checkpoint
+
+    directory = run.run
+    if not run.is_resumed or is_valid_checkpoint(directory.best):
+        return directory.path
+    return directory.last
 
 
 def _describe_target(run: "TrainingRun", seconds: float) -> str:

@@ -1,6 +1,7 @@
 """The command line as a whole: help, exit codes, imports, completion."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -202,12 +203,15 @@ def test_the_home_directory_is_expanded_where_no_shell_does(
     assert not Path("~").exists()
 
 
-def mnist_process(arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+def mnist_process(
+    arguments: str, *, stdout: int = subprocess.PIPE, **changes: str
+) -> subprocess.CompletedProcess[str]:
     """A command line of a shell in a process of its own."""
     return subprocess.run(
         f"'{sys.executable}' -m mnistcli {arguments}",
         shell=True,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         env=environment(PYTHONPATH=str(REPOSITORY), **changes),
@@ -216,19 +220,63 @@ def mnist_process(arguments: str, **changes: str) -> subprocess.CompletedProcess
 
 def test_a_terminal_without_a_width_has_80_columns() -> None:
     wide = mnist_process("summary --arch mlp", COLUMNS="80")
-    zero = mnist_process("summary --arch mlp", COLUMNS="0")
-    assert zero.stdout == wide.stdout
-    assert "parameters" in zero.stdout
+    for columns in ("0", "00"):
+        assert mnist_process("summary --arch mlp", COLUMNS=columns).stdout == wide.stdout
+    assert "parameters" in wide.stdout
     assert "There is no run" in mnist_process("runs", COLUMNS="0").stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "exit_code"),
-    [("summary --arch mlp", 0), ("runs --json", 0), ("eval nothing", 3), ("train --lr x", 2)],
+    [
+        ("summary --arch mlp", 0),
+        ("runs --json", 0),
+        ("eval nothing", 3),
+        ("train --lr x", 2),
+        ("doctor --device cpu --seconds 0 -q", 0),  # checks in other processes
+    ],
 )
 def test_closed_streams_leave_the_exit_code(arguments: str, exit_code: int) -> None:
     result = mnist_process(f"{arguments} >&-")
     assert result.returncode == exit_code
     assert "Traceback" not in result.stderr
     assert mnist_process(f"{arguments} >&- 2>&-").returncode == exit_code
+
+
+def test_no_file_gets_the_number_of_a_closed_stream() -> None:
+    """Libraries would print into it."""
+    Path("code.py").write_text(
+        "import os, sys\n"
+        "from mnistcli.cli.app import main\n"
+        "try:\n"
+        "    main(['--version'])\n"
+        "except SystemExit:\n"
+        "    sys.exit(os.open('file', os.O_CREAT | os.O_WRONLY))\n"
+    )
+    command = f"'{sys.executable}' code.py <&- >&-"
+    environ = environment(PYTHONPATH=str(REPOSITORY))
+    assert subprocess.run(command, shell=True, check=False, env=environ).returncode > 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        ("runs --out trained", 1),
+        ("runs --out trained -q", 1),
+        ("runs --out trained --json", 1),
+        ("runs nothing", 3),
+        ("--version", 1),
+    ],
+)
+def test_a_pipe_that_nobody_reads_is_told_by_the_exit_code_alone(
+    trained: Path, arguments: str, exit_code: int
+) -> None:
+    assert trained.is_dir()
+    read = mnist_process(arguments)
+    assert read.returncode == (exit_code if exit_code == 3 else 0)
+    reader, writer = os.pipe()
+    os.close(reader)
+    unread = mnist_process(arguments, stdout=writer)
+    os.close(writer)
+    assert (unread.returncode, unread.stderr) == (exit_code, read.stderr)

@@ -13,6 +13,7 @@ import pytest
 from mnistcli.diagnostics import doctor
 from mnistcli.diagnostics.checks import Check, CheckStart
 from mnistcli.diagnostics.doctor import OnStart, Task
+from mnistcli.system import machine
 from tests.helpers.cli import Mnist, Terminal
 
 SHORT = ("doctor", "--device", "cpu", "--seconds", "0", "--data-dir", "data")
@@ -65,12 +66,32 @@ def test_every_form_of_the_verdict(
     assert (quiet.exit_code, quiet.stdout) == (code, f"{word}\n")
     assert quiet.stderr.startswith("This machine can train" if word == "failed" else "")
     assert bool(quiet.stderr) is (word == "failed")
+    for check in checks:
+        if check.status == "failed":
+            assert f"{check.label}: {check.finding}" in quiet.stderr
     as_json = mnist("doctor", "--json")
     assert (as_json.exit_code, as_json.stderr) == (code, "")
     record = json.loads(as_json.stdout)
     assert record["verdict"]["word"] == word
     assert record["verdict"]["exit_code"] == code
     assert [check["name"] for check in record["checks"]] == [check.name for check in checks]
+
+
+def test_the_checks_leave_busy_cores_to_other_programs(
+    mnist: Mnist, monkeypatch: pytest.MonkeyPatch, finds: Callable[..., None]
+) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(machine, "spare_busy_cores", lambda: steps.append("spared"))
+    finds(TRAINED)
+    find = doctor.run_task
+
+    def run(task: Task, on_start: OnStart) -> Iterator[Check]:
+        steps.append(task.kind)
+        return find(task, on_start)
+
+    monkeypatch.setattr(doctor, "run_task", run)
+    assert mnist("doctor", "-q").exit_code == 0
+    assert steps == ["spared", "machine", "train"]
 
 
 def test_an_unknown_device_is_a_wrong_setting(mnist: Mnist) -> None:

@@ -67,6 +67,16 @@ def test_the_data_directory_is_the_option_then_the_environments_then_the_cache()
     assert resolve_data_dir(None, {"MNIST_DATA_DIR": ""}) == cache_dir
 
 
+def test_a_tilde_is_the_home_directory_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert resolve_data_dir(None, {"MNIST_DATA_DIR": "~/data"}) == Path("/home/me/data")
+    assert resolve_data_dir("~", {}) == Path("/home/me")
+    assert resolve_data_dir("a/~", {}) == Path("a/~")
+    assert resolve_data_dir("~nobody-here/data", {}) == Path("~nobody-here/data")
+    with pytest.raises(DataError, match="nobody-here"):
+        get_dataset("~nobody-here/data")
+
+
 @pytest.mark.mnist
 def test_the_mean_std_and_sizes_of_mnist_are_the_measured_ones(mnist_dir: Path) -> None:
     mnist = DATASETS["mnist"]

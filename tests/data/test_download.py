@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import runpy
+import shutil
 import stat
 import sys
 import tracemalloc
@@ -141,6 +142,22 @@ def test_files_are_imported_under_any_usual_name(tmp_path: Path, name: str) -> N
     states = import_files(small_mnist(), tmp_path / "data", source)
     assert states[0] == FileState(TRAIN_IMAGES, "imported", states[0].path, str(path))
     assert len(load_dataset(small_mnist(), "train", tmp_path / "data")) == NUM_TRAIN
+    # Put there by hand, they need no import.
+    raw = shutil.copytree(source, tmp_path / "by hand" / "MNIST" / "raw")
+    states = verify_files(small_mnist(), tmp_path / "by hand")
+    assert states[0] == FileState(TRAIN_IMAGES, "verified", raw / name)
+    assert len(load_dataset(small_mnist(), "train", tmp_path / "by hand")) == NUM_TRAIN
+
+
+@pytest.mark.parametrize(
+    "name", [f"._{TRAIN_IMAGES}.gz", f"emnist-digits-{TRAIN_IMAGES}.gz", f"other/{TRAIN_IMAGES}"]
+)
+def test_other_names_are_not_looked_at(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(unpacked()[TRAIN_IMAGES])
+    with pytest.raises(DataError, match=f"does not contain {TRAIN_IMAGES}"):
+        import_files(small_mnist(), tmp_path / "data", tmp_path)
 
 
 def test_the_sound_one_of_two_files_is_taken(tmp_path: Path) -> None:
@@ -266,6 +283,9 @@ def test_an_unreadable_file_is_an_error_that_names_it(tmp_path: Path, place: str
     path.symlink_to("/proc/self/mem")  # not even root can read its beginning
     with pytest.raises(DataError, match=re.escape(f"Cannot read {path}.")):
         import_files(small_mnist(), tmp_path / "data", source)
+    put(path.parent, {TRAIN_IMAGES: unpacked()[TRAIN_IMAGES]})
+    states = import_files(small_mnist(), tmp_path / "data", source)
+    assert states[0].state == ("imported" if place == "source" else "verified")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "broken link"])

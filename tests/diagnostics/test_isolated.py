@@ -15,6 +15,7 @@ import pytest
 from mnistcli.diagnostics import isolated
 from mnistcli.diagnostics.isolated import (
     ProcessDiedError,
+    ProcessSilentError,
     _describe_exit,
     call_isolated,
     iterate_isolated,
@@ -60,7 +61,7 @@ def test_a_process_that_does_not_exit_is_an_error(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(isolated, "EXIT_SECONDS", 0.5)
     results = iterate_isolated(crashes.no_exit)
     assert next(results) == 1
-    with pytest.raises(ProcessDiedError, match="does not exit"):
+    with pytest.raises(ProcessSilentError, match="does not exit"):
         next(results)
 
 

@@ -405,7 +405,7 @@ def valid_labels() -> list[bytes]:
 def read_labels_file(path: Path) -> None:
     for file, label in read_labels(path).items():
         assert file.is_absolute()
-        assert label
+        assert label.text
 
 
 def read_environment_file(path: Path) -> None:

@@ -71,8 +71,10 @@ def test_a_directory_stands_for_its_pictures() -> None:
 def test_suffixes_of_directories() -> None:
     make_files("scans/a.jfif", "scans/b.HEIC", "scans/c.heif", "scans/d.csv", "scans/e.AVIF")
     make_files("scans/f.pdf", "scans/._g.pdf", "scans/deep/h.pdf", "i.psd")
+    other_suffixes = [f"scans/k.{suffix}" for suffix in ("JPE", "apng", "dib", "hif", "pjpeg")]
+    make_files(*other_suffixes)
     names, errors, unread = find_picture_files(["scans", "i.psd"], recursive=False)
-    assert names == ["scans/a.jfif", "scans/b.HEIC", "scans/c.heif", "i.psd"]
+    assert names == ["scans/a.jfif", "scans/b.HEIC", "scans/c.heif", *other_suffixes, "i.psd"]
     assert not errors
     assert unread == {".avif": 1, ".pdf": 1}
     assert find_picture_files(["scans"], recursive=True)[2] == {".avif": 1, ".pdf": 2}

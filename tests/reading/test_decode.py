@@ -1,5 +1,6 @@
 """Files of every kind become the same gray picture, or are refused with a reason."""
 
+import io
 import struct
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mnistcli.errors import DataError
 from mnistcli.reading import decode
@@ -412,3 +414,40 @@ def test_masks_of_zeros_and_ones_are_black_and_white(mode: str) -> None:
     assert (gray_HW.min(), gray_HW.max()) == (0, 1)
     black = encode_picture(Image.new(mode, (30, 40)))
     assert decode_picture(black, name="x.png").gray_HW.max() == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "white"),
+    [(np.uint8, 255), (np.uint8, 1), (np.uint16, 4095), (np.uint16, 65535), (np.float32, 0.5)],
+)
+def test_the_whole_picture_is_as_bright_as_what_is_read(dtype: type, white: float) -> None:
+    page_HW: NDArray[Any] = np.full((40, 30), white, dtype)
+    page_HW[8:32, 14:17] = 0
+    data = encode_picture(Image.fromarray(page_HW))
+    whole_HW = np.asarray(decode_upright(data, name="x.png").convert("L"))
+    assert_array_equal(whole_HW, 255 * decode_picture(data, name="x.png").gray_HW)
+
+
+def test_an_image_in_memory_is_upright_and_not_changed() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = Image.open(io.BytesIO(encoded(small().resize((90, 60)), "JPEG", exif=exif)))
+    picture = decode_picture(encode_picture(image), name="x")
+    assert (picture.width_px, picture.height_px) == (60, 90)
+    assert image.size == (90, 60)
+    assert image.getexif()[ExifTags.Base.Orientation] == 6
+
+
+@pytest.mark.parametrize("kind", ["damaged", "ragged", "with gradients", "mode"])
+def test_what_cannot_be_converted_is_an_error_that_says_why(kind: str) -> None:
+    pictures: dict[str, tuple[Any, str]] = {
+        "damaged": (Image.open(io.BytesIO(encoded(small().resize((99, 99)))[:-60])), "truncated"),
+        "ragged": ([[1, 2], [3]], "shape"),
+        "with gradients": (torch.zeros(28, 28, requires_grad=True), "grad"),
+        "mode": (small("RGB").convert("HSV"), "HSV"),
+    }
+    picture, why = pictures[kind]
+    with pytest.raises(DataError) as caught:
+        encode_picture(picture)
+    assert why in caught.value.why
+    assert "(H, W)" in caught.value.fix

@@ -72,6 +72,15 @@ def test_a_label_file_names_pictures_and_classes(tmp_path: Path, name: str) -> N
     assert read_picture_data(str(tmp_path / name)) == notes, "kept"
 
 
+def test_a_label_file_may_come_from_windows_and_from_pandas(tmp_path: Path) -> None:
+    folder = write_labeled_pictures(tmp_path / "drawings", 12)
+    text = (folder / "labels.csv").read_text().replace(",", ";").split()[1:]
+    lines = ["file;label", *(f"drawings\\{line}.0" for line in text)]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    read_picture_data(str(tmp_path / "labels.csv"))
+    assert load(str(tmp_path / "labels.csv"))[1] == list(map(str, LABELS[:12]))
+
+
 def test_raw_pictures_are_taken_as_they_are(tmp_path: Path) -> None:
     for number in range(NUM):
         folder = tmp_path / "raw" / str(LABELS[number])

@@ -8,7 +8,7 @@ import pytest
 from mnistcli.errors import DataError
 from mnistcli.runs.checkpoint import BUNDLED, BUNDLED_CHECKPOINT
 from mnistcli.runs.directory import Run
-from mnistcli.runs.find import display_names, find_checkpoint, find_run
+from mnistcli.runs.find import display_names, find_checkpoint, find_multirun, find_run
 
 
 def make_run(path: Path, *, num_epochs: int = 1) -> Run:
@@ -59,6 +59,11 @@ def test_a_checkpoint_is_a_file_or_the_best_of_a_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"best\.pth") as missing:
         find_checkpoint("one", tmp_path)
     assert "removed or moved" in missing.value.why
+    assert str(run.last) not in missing.value.fix
+    run.last.touch()
+    with pytest.raises(DataError, match=r"best\.pth") as missing:
+        find_checkpoint("one", tmp_path)
+    assert str(run.last) in missing.value.fix
     make_run(tmp_path / "empty", num_epochs=0)
     with pytest.raises(DataError, match=r"best\.pth") as missing:
         find_checkpoint("empty", tmp_path)
@@ -96,3 +101,14 @@ def test_a_file_stands_for_its_run(trained: Path, file: str) -> None:
     Path("alone.pth").touch()
     with pytest.raises(DataError, match=r"alone\.pth"):
         find_run("alone.pth", Path("runs"))
+
+
+def test_a_file_stands_for_its_multirun(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "five" / "seed-0")
+    (tmp_path / "five" / "summary.json").touch()
+    for name, out in (("five/summary.json", tmp_path), (f"{tmp_path}/five/summary.json", Path())):
+        assert find_multirun(name, out) == Run(tmp_path / "five")
+        with pytest.raises(DataError, match="multi-run"):
+            find_run(name, out)
+    assert find_multirun("five/seed-0/best.pth", tmp_path) is None
+    assert find_run("five/seed-0/best.pth", tmp_path) == run

@@ -31,12 +31,29 @@ def fix_of(content: object) -> str:
     return caught.value.fix
 
 
-def test_the_command_for_a_network_of_the_same_layers_works(mnist: Mnist) -> None:
-    weights = ExampleNet().state_dict()
-    fix = fix_of(weights)
-    [options] = re.findall(r"mnist train (--arch cnn [^(]*)", fix)
-    result = mnist("summary", *shlex.split(options), "--json")
-    assert '"num_params": 1199882' in result.stdout
+NETWORKS = {
+    "example": ExampleNet(),
+    "no hidden layer": nn.Sequential(nn.Conv2d(1, 8, 5), nn.Flatten(), nn.Linear(8 * 144, 10)),
+    "no layer but one": nn.Linear(784, 10),
+    "batch norm": nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.Conv2d(8, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.Linear(16 * 49, 10),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_command_for_a_network_of_the_same_layers_works(mnist: Mnist, kind: str) -> None:
+    weights = NETWORKS[kind].state_dict()
+    [options] = re.findall(r"mnist train (--arch [^(]*)", fix_of(weights))
+    words = [*shlex.split(options), "--dataset", "digits", "--epochs", "1", "--name", "x"]
+    assert mnist("train", *words).exit_code == 0
+    network = load_checkpoint(Path("runs/x/best.pth")).network
+    # As docs/python.md says.
+    network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
 
 
 @pytest.mark.parametrize("key", ["model", "state_dict"])
@@ -52,6 +69,8 @@ def test_weights_inside_of_a_training_state_are_found(key: str) -> None:
         nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8 * 13 * 13, 10)),
         nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 5), nn.Linear(8 * 100, 10)),
         nn.Sequential(nn.Conv2d(1, 8, 40), nn.Linear(8, 10)),
+        nn.Linear(784, 10, bias=False),
+        nn.Sequential(nn.Conv2d(1, 8, 5), nn.BatchNorm2d(8), nn.Linear(8 * 144, 10)),
     ],
 )
 def test_other_layers_fit_no_architecture(network: nn.Module) -> None:

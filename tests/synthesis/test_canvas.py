@@ -1,10 +1,16 @@
 """Strokes, stamps, lines and letters on an array of ink."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from mnistcli.data.mnist_format import ink_box
 from mnistcli.synthesis.canvas import draw_polyline, draw_text, fonts, smooth_noise, stamp, stroke
+from tests.helpers.paths import REPOSITORY
 
 
 def test_a_stroke_fades_over_one_pixel() -> None:
@@ -49,3 +55,17 @@ def test_smooth_noise_changes_slowly() -> None:
     assert noise_HW.shape == (300, 200)
     assert noise_HW.std() == pytest.approx(1, rel=0.35)
     assert np.abs(np.diff(noise_HW, axis=1)).mean() < 0.2
+
+
+def test_fonts_are_found_whatever_the_configuration_of_matplotlib(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    code = "from mnistcli.synthesis.canvas import fonts; print(len(fonts()))"
+    environ = {"MPLBACKEND": "Qt4Agg", "PYTHONPATH": str(REPOSITORY)}
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ},
+        check=False,
+    )
+    assert (found.stdout, found.stderr) == (f"{len(fonts())}\n", "")

@@ -54,6 +54,7 @@ def test_a_closed_terminal_interrupts_unless_it_is_ignored() -> None:
         handle_as_ctrl_c()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)  # from the shell too
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

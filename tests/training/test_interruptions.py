@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -238,6 +239,41 @@ def test_an_interruption_in_the_first_epoch_leaves_no_run(
     stopped = fork_server.run(*train_command(), "--name", "one", prepare=prepare)
     assert stopped.exit_code == 130
     assert not ONE.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the state of a process in /proc")
+@pytest.mark.parametrize("num_epochs", [0, 1])
+def test_a_closed_terminal_ends_a_training(fork_server: ForkServer, num_epochs: int) -> None:
+    ours, theirs = os.openpty()
+    terminal = f"""
+os.setsid()
+terminal = os.open({os.ttyname(theirs)!r}, os.O_RDWR)
+for number in (0, 1, 2): os.dup2(terminal, number)
+"""
+    # It stops itself, so that the terminal is closed at that moment.
+    stops = signal_at_step(signal.SIGSTOP, step=2 + 6 * num_epochs)
+    process = fork_server.start(*train_command(), "--name", "one", prepare=terminal + stops)
+    os.close(theirs)
+    status = Path(f"/proc/{process.pid}/stat")
+    while status.read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.01)
+    assert (ONE / "settings.json").exists()
+    os.close(ours)
+    for number in (signal.SIGHUP, signal.SIGCONT):  # a shell sends it too
+        process.kill(number)
+    process.wait()  # its exit code is for nobody
+    assert ONE.exists() == (num_epochs > 0)
+    if num_epochs:
+        assert assert_readable(ONE) == num_epochs
+
+
+def test_under_nohup_a_training_goes_on_when_the_terminal_is_closed(
+    fork_server: ForkServer,
+) -> None:
+    ignored = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    prepare = ignored + signal_at_step(signal.SIGHUP)
+    assert fork_server.run(*train_command(), "--name", "one", prepare=prepare).exit_code == 0
+    assert_same_run(ONE, train("whole"))
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from mnistcli.cli.app import app
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.runs.checkpoint import load_checkpoint
 from mnistcli.runs.directory import Run, read_record, read_settings, write_record
-from mnistcli.runs.history import read_metrics
+from mnistcli.runs.history import best_epoch, read_metrics
 from mnistcli.training.trainer import load_training_data, start_run, train_run
 from tests.helpers.cli import Mnist
 from tests.helpers.runs import (
@@ -257,6 +257,30 @@ def test_flags_that_would_change_the_run_are_refused(mnist: Mnist) -> None:
         assert flag[0].replace("--no-", "--") in result.stderr
         assert "--resume" in result.stderr
         assert file_contents(ONE) == before
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+@pytest.mark.parametrize("is_last_best", [False, True])
+def test_a_lost_best_checkpoint_is_written_again_or_not_recommended(
+    mnist: Mnist, is_removed: bool, is_last_best: bool
+) -> None:
+    # With the smallest learning rate nothing changes, and the first of equal epochs is the best.
+    still: dict[str, Any] = {} if is_last_best else {"lr": 1e-30, "schedule": "constant", "ema": 0}
+    history = read_metrics(Run(train("one", epochs=2, **still)))
+    assert (best_epoch(history) is history[-1]) == is_last_best
+    best = ONE / "best.pth"
+    if is_removed:
+        best.unlink()
+    else:
+        best.write_bytes(best.read_bytes()[:-100])
+    result = mnist("train", "--resume", "one")
+    assert result.exit_code == 0
+    assert read_metrics(Run(ONE)) == history
+    usable = "runs/one" if is_last_best else "runs/one/last.pth"
+    assert f"mnist eval {usable}\n" in result.stdout
+    assert ("best.pth" in result.stderr) == (not is_last_best)
+    checkpoint = load_checkpoint(ONE / ("best.pth" if is_last_best else "last.pth"))
+    assert checkpoint.card.epoch == 2
 
 
 def test_environment_variables_do_not_change_a_resumed_run(

@@ -1,15 +1,19 @@
 """Output in a pseudo-terminal, in a pipe, and without color."""
 
 import re
+import signal
 import sys
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from mnistcli.runs.directory import Run
+from mnistcli.runs.history import read_metrics
 from mnistcli.views.console import format_duration
-from tests.helpers.cli import Mnist, Terminal, environment
+from tests.helpers.cli import Mnist, Result, Terminal, environment
 from tests.helpers.processes import ForkServer
+from tests.helpers.runs import signal_at_step
 
 COMMAND = "train --recipe cnn-26k --dataset digits --epochs 3 --name one"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -166,3 +170,38 @@ def test_the_time_is_estimated_before_the_training(mnist: Mnist) -> None:
         before, _, _ = result.stdout.partition("\n\n")
         line = r"^time +{} \d+ (seconds?|minutes|hours) on this machine \(from three trial steps\)$"
         assert re.search(line.format(words), before, re.MULTILINE), result.stdout
+
+
+# Standard output, or both streams, lead to a pipe whose reader has ended.
+UNREAD = """
+reader, writer = os.pipe()
+for number in {numbers}: os.dup2(writer, number)
+os.close(reader)
+"""
+
+
+@pytest.mark.parametrize("several", ["", " --seeds 2"])
+@pytest.mark.parametrize("numbers", [(1,), (1, 2)])
+def test_a_training_goes_on_when_nobody_reads_its_output(
+    fork_server: ForkServer, several: str, numbers: tuple[int, ...]
+) -> None:
+    runs = [Path("runs/one", folder) for folder in (["seed-0", "seed-1"] if several else [""])]
+    for words, num_epochs in ((COMMAND + several, 3), ("train --resume one --epochs 4", 4)):
+        result = fork_server.run(*words.split(), prepare=UNREAD.format(numbers=numbers))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "Traceback" not in result.stderr
+        assert [len(read_metrics(Run(run))) for run in runs] == [num_epochs] * len(runs)
+        assert all((run / "best.pth").is_file() for run in runs)
+
+
+def test_an_interrupted_training_has_its_exit_code_when_nobody_reads_its_output(
+    fork_server: ForkServer,
+) -> None:
+    prepare = UNREAD.format(numbers=(1, 2)) + signal_at_step(signal.SIGTERM)
+    assert fork_server.run(*COMMAND.split(), prepare=prepare) == Result(130, "", "")
+
+
+def test_a_score_is_kept_when_nobody_reads_it(fork_server: ForkServer, trained: Path) -> None:
+    result = fork_server.run("eval", trained, prepare=UNREAD.format(numbers=(1,)))
+    assert result.exit_code == 1
+    assert (trained / "eval-digits-test.json").is_file()
