@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
 from mnistcli.version import SCHEMA_VERSION
 from mnistcli.views.bench import BenchesRecord
@@ -19,7 +20,7 @@ from mnistcli.views.eval import EvaluationRecord, EvaluationsRecord
 from mnistcli.views.export import ExportRecord
 from mnistcli.views.multirun import MultiRunRecord
 from mnistcli.views.plot import PlotRecord
-from mnistcli.views.predict import PictureRecord, ScoreRecord
+from mnistcli.views.predict import PictureRecord, ScoreRecord, SubmissionRecord
 from mnistcli.views.runs import RunsRecord, ShownRunRecord
 from mnistcli.views.summary import NetworkRecord, RecipesRecord
 from mnistcli.views.train import SettingsRecord, TrainedRecord
@@ -33,16 +34,25 @@ RECORDS: dict[str, Any] = {
     "eval": EvaluationRecord | EvaluationsRecord,
     "export": ExportRecord,
     "plot": PlotRecord,
-    "predict": PictureRecord | ScoreRecord,
+    "predict": PictureRecord | ScoreRecord | SubmissionRecord,
     "runs": RunsRecord | ShownRunRecord,
     "summary": NetworkRecord | RecipesRecord,
     "train": TrainedRecord | MultiRunRecord | SettingsRecord,
 }
 
 
+class _RecordSchema(GenerateJsonSchema):
+    """Every field is printed, also one that has a default."""
+
+    def field_is_required(self, *_: Any, **__: Any) -> bool:
+        return True
+
+
 def schema(command: str) -> dict[str, Any]:
     """The schema of a record that `mnist COMMAND --json` prints (JSON Schema, draft 2020-12)."""
-    generated = TypeAdapter(RECORDS[command]).json_schema(mode="serialization")
+    generated = TypeAdapter(RECORDS[command]).json_schema(
+        mode="serialization", schema_generator=_RecordSchema
+    )
     version = {"const": SCHEMA_VERSION, "type": "integer"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -20,6 +20,7 @@ from mnistcli.errors import MnistError
 from mnistcli.version import SCHEMA_VERSION
 from mnistcli.views.bench import show_bench
 from tests.helpers.cli import Mnist
+from tests.helpers.own_data import digit_arrays, write_table
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.small_mnist import put_data, small_mnist, unpacked
 
@@ -37,6 +38,7 @@ COMMANDS = (
     "train --dry-run --seeds 2",
     "predict digit.png blank.png missing.png",
     "predict digit.png blank.png --labels labels.csv",
+    "predict test.csv -c RUN --submission submission.csv",
     "summary",
     "summary --arch cnn-small --max-params 2000",
     "runs --out RUN/..",
@@ -118,6 +120,7 @@ def test_what_a_command_prints_follows_its_schema(
     Path("digit.png").write_bytes((REPOSITORY / "docs" / "images" / "digit.png").read_bytes())
     Image.new("L", (28, 28), 255).save("blank.png")
     Path("labels.csv").write_text("file,label\ndigit.png,7\n")
+    write_table(Path("test.csv"), digit_arrays(5)[0])
     words = line.replace("RUN", str(trained)).split()
     result = mnist(*words, "--json")
     # A picture that is missing is an error, and so may be an old driver.

@@ -48,7 +48,7 @@ class PictureReader:
         picture = decode_data(data, name="the picture", single=False)
         [reading] = read_pictures([picture], self.networks, single=False)
         return {
-            "text": reading.text,
+            "read": reading.text,
             "doubts": reading.doubts,
             "size": picture.size,
             "digits": [_digit_record(prediction) for prediction in reading.predictions],
@@ -89,7 +89,7 @@ class PictureReader:
 
 def _digit_record(prediction: Prediction) -> Record:
     return {
-        "label": prediction.label,
+        "digit": prediction.label,
         "probabilities": list(prediction.probabilities.values()),
         "networks": prediction.by_network,
         "is_digit": prediction.digit_probability,

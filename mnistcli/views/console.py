@@ -7,7 +7,7 @@ it stay brackets.
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,10 +66,10 @@ def print_error(error: MnistError) -> None:
         console.print(Text(f"  {printable(error.fix)}", style="bold"), soft_wrap=True)
 
 
-def print_json(record: "DataclassInstance | Mapping[str, Any]") -> None:
+def print_json(record: "DataclassInstance") -> None:
     """Print a record as one line of JSON; `docs/schemas.py` publishes the schemas of its types."""
-    values = record if isinstance(record, Mapping) else vars(record)
-    line = json.dumps({"schema_version": SCHEMA_VERSION, **values}, default=_json_fields)
+    fields = {"schema_version": SCHEMA_VERSION, **vars(record)}
+    line = json.dumps(fields, default=_json_fields)
     sys.stdout.write(f"{line}\n")
 
 

@@ -36,7 +36,7 @@ OutputStyle = Literal["text", "json", "csv", "quiet"]
 
 # More pictures get one line each.
 MAX_PREVIEWS = 4
-CSV_COLUMNS = ("file", "read", "probability", "doubt", "label", "right", "error")
+CSV_COLUMNS = ("file", "read", "probability", "doubt", "label", "correct", "error")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ErrorRecord:
 class PictureRecord:
     """One picture; `read` is null where nothing was read, and `error` says why.
 
-    What does not apply is left out: most figures where there is an error, `label` and `right`
+    What does not apply is null: most figures where there is an error, `label` and `correct`
     without a label.
     """
 
@@ -91,7 +91,7 @@ class PictureRecord:
     digits: list[DigitRecord] | None = None
     left_out: list[LeftOutRecord] | None = None
     label: str | None = None
-    right: bool | None = None
+    correct: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class TallyRecord:
     """How many of `num` pictures were read correctly, and the 95 % Wilson interval of the share."""
 
     num: int
-    num_right: int
+    num_correct: int
     interval: tuple[float, float]
 
 
@@ -108,7 +108,16 @@ class ScoreRecord:
     """With `--labels`, the last line: tallies of the pictures with a label, by their kind."""
 
     score: dict[str, TallyRecord]
-    num_unlabelled: int
+    num_unlabeled: int
+
+
+@dataclass(frozen=True)
+class SubmissionRecord:
+    """A written submission, and the file that it was checked against, if there is one."""
+
+    submission: str
+    num_images: int
+    sample: str | None
 
 
 class PredictReport:
@@ -171,10 +180,7 @@ class PredictReport:
                 f"{picture.name} has {picture.num_frames} frames or pages: only the first is read."
             )
         if self._style == "json":
-            record = _json_record(picture, reading, error=error, labeled=labeled)
-            # `read` is always there.
-            given = {name: value for name, value in vars(record).items() if value is not None}
-            print_json({"file": record.file, "read": record.read, **given})
+            print_json(_json_record(picture, reading, error=error, labeled=labeled))
         elif self._style == "csv":
             _write_csv(_csv_row(picture, reading, error=error, labeled=labeled))
         else:
@@ -238,13 +244,8 @@ def show_submission(submission: Submission, *, as_json: bool, quiet: bool) -> No
     """What was written; quiet: the file's name."""
     path, sample = printable(str(submission.path)), submission.sample
     if as_json:
-        print_json(
-            {
-                "submission": str(submission.path),
-                "num_images": submission.num_images,
-                "sample": str(sample) if sample else None,
-            }
-        )
+        sample_name = str(sample) if sample else None
+        print_json(SubmissionRecord(str(submission.path), submission.num_images, sample_name))
     elif quiet:
         print_line(path)
     else:
@@ -333,7 +334,7 @@ def _json_record(
         read=None if error else reading.text,
         left_out=None if picture.error else left_out,
         label=labeled.label if labeled else None,
-        right=labeled.is_correct if labeled else None,
+        correct=labeled.is_correct if labeled else None,
     )
     if error is not None:
         return replace(record, error=ErrorRecord(error.what, error.why))
@@ -371,9 +372,9 @@ def _csv_row(
     read, probability = None, None
     if error is None:
         read, probability = reading.text, _min_probability(reading.predictions)
-    label, right = (None, None) if labeled is None else (labeled.label, labeled.is_correct)
+    label, correct = (None, None) if labeled is None else (labeled.label, labeled.is_correct)
     what = error.what if error else None
-    return [picture.name, read, probability, "; ".join(reading.doubts), label, right, what]
+    return [picture.name, read, probability, "; ".join(reading.doubts), label, correct, what]
 
 
 def _score_record(scores: PictureScores) -> ScoreRecord:

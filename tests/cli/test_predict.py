@@ -90,7 +90,7 @@ def test_json_is_one_object_per_line(mnist: Mnist) -> None:
     assert page["probability"] == min(digit["probability"] for digit in page["digits"])
     for record in (one, page):
         assert record["schema_version"] == 1
-        assert "error" not in record
+        assert record["error"] is None
         for digit in record["digits"]:
             probabilities = digit["probabilities"]
             assert list(probabilities) == list("0123456789")
@@ -115,8 +115,8 @@ def test_json_says_what_is_left_out(mnist: Mnist) -> None:
     assert "apart" in mark["reason"]
     assert "left out: 1 part" in read["doubts"][-1]
     assert blank["left_out"] == []
-    assert "left_out" not in missing
-    assert "doubts" not in missing
+    assert missing["left_out"] is None
+    assert missing["doubts"] is None
 
 
 def test_csv_has_a_row_per_picture(mnist: Mnist) -> None:
@@ -125,7 +125,7 @@ def test_csv_has_a_row_per_picture(mnist: Mnist) -> None:
     result = mnist("predict", *names, "--csv", "--labels", "labels.csv")
     assert result.exit_code == 3
     columns, *rows = csv.reader(io.StringIO(result.stdout))
-    assert columns == ["file", "read", "probability", "doubt", "label", "right", "error"]
+    assert columns == ["file", "read", "probability", "doubt", "label", "correct", "error"]
     assert [row[0] for row in rows] == names
     assert [row[1] for row in rows] == ["20", "", "1", "2"]
     assert 0.5 < float(rows[0][2]) <= 1
@@ -197,7 +197,7 @@ def test_files_that_fail_do_not_stop_the_others(mnist: Mnist) -> None:
     for record in read[1:4]:
         assert record["file"] in record["error"]["what"]
         assert record["error"]["why"]
-        assert "digits" not in record
+        assert record["digits"] is None
 
 
 @pytest.mark.parametrize("name", ["moving.gif", "pages.tiff"])
@@ -290,7 +290,7 @@ def test_labels_give_a_score_and_a_list_of_misread_pictures(mnist: Mnist, labels
 def test_the_last_object_of_json_is_the_score(mnist: Mnist, labels: str) -> None:
     *read, last = records(mnist("predict", "scans", "--labels", labels, "--json"))
     by_name = {Path(record["file"]).stem: record for record in read}
-    assert {name: record.get("right") for name, record in by_name.items()} == {
+    assert {name: record["correct"] for name, record in by_name.items()} == {
         "1": True,
         "2": True,
         "3": None,
@@ -299,13 +299,13 @@ def test_the_last_object_of_json_is_the_score(mnist: Mnist, labels: str) -> None
         "blank": False,
     }
     assert by_name["2026"]["label"] == "2026"
-    assert "label" not in by_name["3"]
-    assert (last["schema_version"], last["num_unlabelled"]) == (1, 2)
+    assert by_name["3"]["label"] is None
+    assert (last["schema_version"], last["num_unlabeled"]) == (1, 2)
     score = last["score"]
-    assert (score["all"]["num"], score["all"]["num_right"]) == (4, 3)
+    assert (score["all"]["num"], score["all"]["num_correct"]) == (4, 3)
     assert score["all"]["interval"] == pytest.approx([0.3006, 0.9544], abs=5e-5)
     assert sum(tally["num"] for tally in score.values()) == 2 * 4
-    assert score["several digits"]["num_right"] == score["several digits"]["num"] == 1
+    assert score["several digits"]["num_correct"] == score["several digits"]["num"] == 1
 
 
 def test_misread_digits_are_listed(mnist: Mnist) -> None:
@@ -523,7 +523,7 @@ def test_pictures_by_many_people(mnist: Mnist) -> None:
         kinds = {row["file"]: row["kind"] for row in csv.DictReader(lines)}
     correct: dict[str, list[bool]] = {}
     for record in read:
-        correct.setdefault(kinds[Path(record["file"]).name], []).append(record["right"])
+        correct.setdefault(kinds[Path(record["file"]).name], []).append(record["correct"])
     singles = correct["handwritten"] + correct["photo"]
     assert (len(singles), len(correct["multi"])) == (173, 10)
     assert sum(singles) >= 171

@@ -36,11 +36,11 @@ def test_the_page_is_served_with_headers_against_other_sites(
 
 def test_a_reading_has_digits_boxes_inputs_and_networks(server: Server) -> None:
     reading = server.request("POST", "/read", picture_of("74")).json()
-    assert reading["text"] == "74"
+    assert reading["read"] == "74"
     assert reading["size"] == [280, 160]
     assert reading["left_out"] == []
     for digit, label in zip(reading["digits"], "74", strict=True):
-        assert digit["label"] == label
+        assert digit["digit"] == label
         assert len(digit["probabilities"]) == 10
         assert sum(digit["probabilities"]) == pytest.approx(1, abs=1e-5)
         assert digit["is_digit"] > 0.5
@@ -59,12 +59,12 @@ def test_the_page_reads_as_predict_does(server: Server, mnist: Mnist) -> None:
     Path("drawing.png").write_bytes(picture_of("174"))
     result = mnist("predict", "drawing.png", "-c", "reader", "-c", "cnn-small", "-q")
     reading = server.request("POST", "/read", Path("drawing.png").read_bytes()).json()
-    assert result.stdout == f"{reading['text']}\n"
+    assert result.stdout == f"{reading['read']}\n"
 
 
 def test_an_empty_sheet_has_no_digits(server: Server) -> None:
     reading = server.request("POST", "/read", png(Image.new("L", (200, 200), 255))).json()
-    assert (reading["text"], reading["digits"]) == ("", [])
+    assert (reading["read"], reading["digits"]) == ("", [])
 
 
 def test_feature_maps_of_each_network(server: Server) -> None:
@@ -144,7 +144,7 @@ def test_names_of_this_machine_are_served(server: Server, host: str) -> None:
     """With any port: it may be forwarded from another one."""
     host = host.format(port=server.port)
     response = server.request("POST", "/read", picture_of("7"), Host=host, Origin=f"http://{host}")
-    assert response.json()["text"] == "7"
+    assert response.json()["read"] == "7"
 
 
 @pytest.mark.parametrize("origin", ["", "null", "http://evil.example", "http://127.0.0.1:1"])

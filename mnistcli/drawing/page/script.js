@@ -273,7 +273,7 @@ const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 const toBytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 
 function show(answer, picture) {
-  const { text = "", digits = [], left_out: leftOut = [], doubts = [] } = answer ?? {};
+  const { read: text = "", digits = [], left_out: leftOut = [], doubts = [] } = answer ?? {};
   shown = picture?.blob;
   byId("label").value = text;
   if (byId("text").value !== text) byId("text").value = text;
@@ -292,12 +292,12 @@ function matchChildren(parent, count, create) {
   while (parent.children.length < count) parent.append(create());
 }
 
-function showBox(box, { box: [left, top, right, bottom], label, doubt, reason }, place) {
+function showBox(box, { box: [left, top, right, bottom], digit, doubt, reason }, place) {
   const share = (units) => `${(100 * units) / SIDE}%`;
-  box.className = label ? "box" : "box left-out";
+  box.className = digit ? "box" : "box left-out";
   box.classList.toggle("doubtful", Boolean(doubt));
   box.classList.toggle("high", place.top + top * place.scale < SIDE / 12);
-  box.dataset.label = label ?? reason;
+  box.dataset.label = digit ?? reason;
   box.style.left = share(place.left + left * place.scale);
   box.style.top = share(place.top + top * place.scale);
   box.style.width = share((right - left) * place.scale);
@@ -323,7 +323,7 @@ function showDigit(card, digit) {
   card.querySelector("details").hidden = !digit;
   card.pixels = digit ? toBytes(digit.input) : new Uint8Array(28 * 28);
   const seen = card.querySelector(".seen canvas");
-  seen.ariaLabel = digit ? `What the networks are given of the ${digit.label}` : "Nothing yet";
+  seen.ariaLabel = digit ? `What the networks are given of the ${digit.digit}` : "Nothing yet";
   paintGray(seen, card.pixels);
   const charts = card.querySelector(".charts"), names = settings.networks;
   matchChildren(charts, names.length, newChart);
