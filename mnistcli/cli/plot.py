@@ -129,6 +129,7 @@ def plot(
     Examples:
     $ mnist plot
     $ mnist plot last --kind report
+    $ mnist plot last --kind mistakes -o - > mistakes.png
     """
     _import_matplotlib()
 

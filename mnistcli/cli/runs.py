@@ -125,6 +125,7 @@ def list_runs(
     Examples:
     $ mnist runs --sort accuracy --max-params 8000
     $ mnist runs last
+    $ mnist runs last --csv > epochs.csv
     """
     from mnistcli.evaluation.run_table import (
         best_entry,
