@@ -47,9 +47,6 @@ SMALL_HEIGHT = 0.35
 # times the square of the height's logarithm: a normal distribution with an SD of a quarter. On 268
 # labeled pictures any factor from 2 to 32 does the same, and without it two more are misread.
 LOW_HEIGHT, LOWNESS_COST = 0.5, 8.0
-# How much the network's log-probability of "no digit" counts where ink is left out, and its least
-# value: a network that is quite sure of a digit may be wrong about ink that is none.
-NO_DIGIT_WEIGHT, LEAST_NO_DIGIT = 0.5, -5.0
 # 99.9 % of MNIST's training digits have a mean ink (0..1) and a stroke width
 # (`stroke_width_px`) within these bounds.
 USUAL_INK, USUAL_STROKE_PX = (0.033, 0.305), (1.26, 5.36)
@@ -341,8 +338,7 @@ def _span_scores(
         if height < SMALL_HEIGHT:
             ways.append((math.log(SMALL_PRIOR), False))
         elif no_digit_prior:
-            no_digit = NO_DIGIT_WEIGHT * max(float(log_probabilities_K[-1]), LEAST_NO_DIGIT)
-            ways.append((math.log(no_digit_prior) + no_digit, False))
+            ways.append((math.log(no_digit_prior) + float(log_probabilities_K[-1]), False))
     return ways
 
 
