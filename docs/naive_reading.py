@@ -37,7 +37,7 @@ def resize_and_invert(data: bytes) -> Segmentation:
 def labeled_files(directory: Path) -> Iterator[tuple[str, bytes, str]]:
     """The name, content and label of every picture in the directory's label file."""
     for path, label in read_labels(directory / "labels.csv").items():
-        yield path.name, read_file(str(path)), label
+        yield path.name, read_file(str(path)), label.text
 
 
 def enlarged_digits() -> Iterator[tuple[str, bytes, str]]:
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("directory", nargs="?", type=Path)
     directory = parser.parse_args().directory
     networks = load_networks()
-    scores = {"naive": PictureScores(), "mnist predict": PictureScores()}
+    scores = {"naive": PictureScores({}), "mnist predict": PictureScores({})}
     for name, data, label in labeled_files(directory) if directory else enlarged_digits():
         picture = decode_data(data, name=name, single=False)
         readings = {
