@@ -283,6 +283,10 @@ def test_a_submission_is_written_for_kaggle(mnist: Mnist, trained: Path) -> None
     assert len(Path("s.csv").read_text().splitlines()) == 21
     assert "MNIST" not in result.stderr
     assert "MNIST" in mnist("predict", "test.csv", "--submission", "s.csv").stderr
+    options = ("--epochs", "1", "-q", "--name", "tuned")
+    assert mnist("train", "--from", "cnn-small", "-d", "digits", *options).exit_code == 0
+    result = mnist("predict", "test.csv", "-c", "tuned", "--submission", "s.csv")
+    assert "MNIST" in result.stderr
     for words in (
         ("test.csv", "s.csv", "--submission", "t.csv"),
         ("test.csv", "--submission", "test.csv"),
