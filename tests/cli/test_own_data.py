@@ -298,6 +298,13 @@ def test_a_submission_is_written_for_kaggle(mnist: Mnist, trained: Path) -> None
     assert not Path("t.csv").exists()
 
 
+@pytest.mark.parametrize("name", ["./gone", "gone/"])
+def test_a_missing_directory_is_a_path(mnist: Mnist, name: str) -> None:
+    result = mnist("train", "--dataset", name, *TRAIN, "x")
+    assert result.exit_code == 3
+    assert str(Path("gone").absolute()) in result.stderr
+
+
 def test_one_s_own_data_are_not_downloaded(mnist: Mnist, table: Path) -> None:
     assert mnist("download", "--dataset", table).exit_code == 2
 
