@@ -81,16 +81,12 @@ def draw(
         from mnistcli.drawing.picture_reader import PictureReader
         from mnistcli.drawing.server import serve
         from mnistcli.reading.predict import load_networks
-        from mnistcli.runs.checkpoint import BUNDLED
         from mnistcli.views.eval import checkpoint_names
 
         # On maps this small, several threads mostly wait for each other.
         torch.set_num_threads(1)
         networks = load_networks(models)
-        bundled = {path: name for name, path in BUNDLED.items()}
-        names = checkpoint_names(
-            [bundled.get(model.path, str(model.path)) for model in networks.models]
-        )
+        names = checkpoint_names([str(model.path) for model in networks.models])
         reader = PictureReader(networks, tuple(names))
         reader.warm_up()
         classes = networks.reader.card.classes

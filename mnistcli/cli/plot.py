@@ -232,10 +232,12 @@ def _evaluate(
     """Evaluate a checkpoint that has no saved score, and save it in its run."""
     from mnistcli.config.dataset_names import dataset_title
     from mnistcli.data.datasets import resolve_data_dir
+    from mnistcli.runs.checkpoint import checkpoint_title
     from mnistcli.views.console import print_note
 
     title = dataset_title(dataset or model.card.settings.dataset)
-    print_note(f"{model.path} has no score on {split} images of {title}: evaluating it.")
+    name = checkpoint_title(model.path)
+    print_note(f"{name} has no score on {split} images of {title}: evaluating it.")
     data_dir = resolve_data_dir(data_dir, os.environ)
     (evaluation,) = evaluate_checkpoints(
         [model], dataset=dataset, split=split, data_dir=data_dir, offline=True

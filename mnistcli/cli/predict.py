@@ -281,16 +281,18 @@ def _write_submission(
     spare_busy_cores()  # before the imports that load PyTorch
 
     from mnistcli.evaluation.submission import read_test_images, write_submission
+    from mnistcli.runs.checkpoint import BUNDLED, checkpoint_title
     from mnistcli.views.console import print_note
     from mnistcli.views.predict import show_submission
 
     names = checkpoints or [str(default_checkpoint(out, action="predicting with"))]
     models = load_models(find_checkpoints(names, out))
     for model in models:
-        if model.card.settings.dataset == "mnist":
+        start = model.card.settings.start
+        if model.card.settings.dataset == "mnist" or (start and start.checkpoint in BUNDLED):
             print_note(
-                f"Warning: {model.path} was trained on MNIST, which contains the test images of "
-                "Kaggle's Digit Recognizer. Its score there would mean nothing."
+                f"Warning: {checkpoint_title(model.path)} was trained on MNIST, which contains the "
+                "test images of Kaggle's Digit Recognizer. Its score there would mean nothing."
             )
     images_NHW = read_test_images(table)
     written = write_submission(models, images_NHW, target, beside=table.parent)

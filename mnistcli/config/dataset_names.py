@@ -25,7 +25,8 @@ def parse_dataset(text: str) -> str:
         return known
     prefix = RAW if text.startswith(RAW) else ""
     path = expand_home(text.removeprefix(RAW))
-    looks_like_a_path = len(path.parts) > 1 or path.suffix or path.is_absolute() or path.exists()
+    has_directory = "/" in text or len(path.parts) > 1
+    looks_like_a_path = has_directory or path.suffix or path.is_absolute() or path.exists()
     if not looks_like_a_path or not text.isprintable():
         raise ValueError(f"should be {', '.join(KNOWN_DATASETS)} or the path of your own data")
     return f"{prefix}{Path(os.path.abspath(path))}"  # noqa: PTH100 (resolve() follows links)

@@ -31,8 +31,9 @@ PART_NAMES: dict[str, DataSplit] = {
 }
 LABEL_FILE = "labels.csv"
 FORMS = (
-    "Known are a CSV file with an image in every row, .npz, IDX files, a directory with a "
-    "directory of pictures for every class, and pictures with a labels.csv (file,label)."
+    "Known are a CSV file with an image in every row, .npz, IDX files (train-images-idx3-ubyte "
+    "with train-labels-idx1-ubyte), a directory with a directory of pictures for every class, and "
+    "pictures with a labels.csv (file,label)."
 )
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mnistcli.config.settings import Fold, TrainSettings
 from mnistcli.data.examples import Examples
-from mnistcli.errors import SettingsError
+from mnistcli.errors import DataError, SettingsError
 
 
 def split_examples(examples: Examples, settings: TrainSettings) -> tuple[Examples, Examples]:
@@ -85,7 +85,17 @@ def split_by_size(examples: Examples, val_size: float, seed: int) -> tuple[Examp
 
 
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """The examples without a random share (0..1) of them, and that share: at least one example."""
+    """The examples without a random share (0..1) of them, and that share: at least one example.
+
+    Raises:
+        DataError: no example would be left.
+    """
+    if len(examples) < 2:
+        raise DataError(
+            "The data set has one image only.",
+            why="One is held out for testing, so none is left to train on.",
+            fix="Add images. To see why pictures are left out: mnist predict FILE --single",
+        )
     order_N, num = _permutation(len(examples), seed), max(1, round(share * len(examples)))
     return examples.take(order_N[num:]), examples.take(order_N[:num])
 

@@ -16,7 +16,7 @@ from mnistcli.data.datasets import resolve_data_dir
 from mnistcli.data.image_arrays import IMAGE_PX
 from mnistcli.data.own_data import OwnImages, Part, find_kept, keep, make_own
 from mnistcli.data.own_source import OwnSource, PictureFile, find_source
-from mnistcli.errors import DataError
+from mnistcli.errors import DataError, shorten
 from mnistcli.models.ink_finder import InkFinder
 from mnistcli.reading.batch import PictureResult, decode_files, read_file
 from mnistcli.reading.decode import SUFFIXES, decode_picture
@@ -77,7 +77,12 @@ def _read_pictures(name: str, source: OwnSource, on_picture: OnPicture) -> OwnIm
     parts: dict[DataSplit, Part] = {
         part: (np.stack(pixels), labels[part]) for part, pixels in images.items() if pixels
     }
-    return make_own(path, parts, notes=_notes(len(source.pictures), files, numbers, problems))
+    lost = {each.label for each in single} - {*labels["train"], *labels["test"]}
+    notes = _notes(len(source.pictures), files, numbers, problems)
+    if lost:
+        names = shorten(", ".join(sorted(lost)))
+        notes.append(f"Classes without a usable picture, left out: {names}.")
+    return make_own(path, parts, notes=notes)
 
 
 def _notes(

@@ -196,6 +196,11 @@ def is_valid_checkpoint(path: Path) -> bool:
     return True
 
 
+def checkpoint_title(path: Path) -> str:
+    """The name of a bundled network, the path of another checkpoint."""
+    return next((name for name, bundled in BUNDLED.items() if bundled == path), str(path))
+
+
 def describe_start(path: Path) -> tuple[LoadedModel, Start]:
     """The network in a checkpoint, and what a run that starts from its weights records.
 
@@ -203,9 +208,8 @@ def describe_start(path: Path) -> tuple[LoadedModel, Start]:
         DataError: as `load_checkpoint`.
     """
     loaded = load_checkpoint(path)
-    names = {bundled: name for name, bundled in BUNDLED.items()}
     return loaded, Start(
-        checkpoint=names.get(path, str(path.absolute())),
+        checkpoint=checkpoint_title(path.absolute()),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         mean=loaded.card.mean,
         std=loaded.card.std,

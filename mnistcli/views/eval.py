@@ -25,6 +25,7 @@ from mnistcli.evaluation.evaluate import Evaluation
 from mnistcli.evaluation.metrics import Spread, macro_mean, summarize_spread
 from mnistcli.evaluation.pareto import group_repetitions
 from mnistcli.evaluation.scores import CorruptedScore, Score
+from mnistcli.runs.checkpoint import checkpoint_title
 from mnistcli.runs.find import display_names, run_of_best_checkpoint
 from mnistcli.views.console import (
     format_percent,
@@ -168,7 +169,8 @@ def _print_evaluations(
 
 def _print_one(evaluation: Evaluation) -> None:
     score, console = evaluation.score, stdout()
-    console.print(Text(f"{score.checkpoint} ({evaluation.recipe})", style="dim"), soft_wrap=True)
+    title = checkpoint_title(Path(score.checkpoint))
+    console.print(Text(f"{title} ({evaluation.recipe})", style="dim"), soft_wrap=True)
     accuracy = f"Accuracy {format_percent(score.accuracy)}"
     console.print(Text.assemble((accuracy, "bold"), f" on {_describe_images(score)}"))
     console.print(
@@ -288,11 +290,11 @@ def _describe_spread(spread: Spread) -> str:
 
 
 def checkpoint_names(checkpoints: Sequence[str]) -> list[str]:
-    """Display names: a run's name for its best checkpoint, else the path."""
+    """Display names: a run's for its best checkpoint, a bundled network's, else the path."""
     runs = [run_of_best_checkpoint(Path(checkpoint)) for checkpoint in checkpoints]
     run_names = iter(display_names([run for run in runs if run]))
     return [
-        printable(next(run_names) if run else checkpoint)
+        printable(next(run_names) if run else checkpoint_title(Path(checkpoint)))
         for checkpoint, run in zip(checkpoints, runs, strict=True)
     ]
 

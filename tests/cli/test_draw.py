@@ -78,7 +78,7 @@ def test_other_machines_reach_it_by_its_address(fork_server: ForkServer) -> None
     host = f"{address}:{server.port}"
     picture = png(drawn("7"))
     response = server.request("POST", "/read", picture, Host=host, Origin=f"http://{host}")
-    assert response.json()["text"] == "7"
+    assert response.json()["read"] == "7"
     evil = "evil.example"
     assert server.request("GET", "/", Host=evil).status == 400
     assert server.request("POST", "/read", picture, Origin=f"http://{evil}").status == 403

@@ -283,6 +283,10 @@ def test_a_submission_is_written_for_kaggle(mnist: Mnist, trained: Path) -> None
     assert len(Path("s.csv").read_text().splitlines()) == 21
     assert "MNIST" not in result.stderr
     assert "MNIST" in mnist("predict", "test.csv", "--submission", "s.csv").stderr
+    options = ("--epochs", "1", "-q", "--name", "tuned")
+    assert mnist("train", "--from", "cnn-small", "-d", "digits", *options).exit_code == 0
+    result = mnist("predict", "test.csv", "-c", "tuned", "--submission", "s.csv")
+    assert "MNIST" in result.stderr
     for words in (
         ("test.csv", "s.csv", "--submission", "t.csv"),
         ("test.csv", "--submission", "test.csv"),
@@ -292,6 +296,13 @@ def test_a_submission_is_written_for_kaggle(mnist: Mnist, trained: Path) -> None
         assert mnist("predict", *words).exit_code == 2, words
     assert mnist("predict", "gone.csv", "--submission", "t.csv").exit_code == 3
     assert not Path("t.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["./gone", "gone/"])
+def test_a_missing_directory_is_a_path(mnist: Mnist, name: str) -> None:
+    result = mnist("train", "--dataset", name, *TRAIN, "x")
+    assert result.exit_code == 3
+    assert str(Path("gone").absolute()) in result.stderr
 
 
 def test_one_s_own_data_are_not_downloaded(mnist: Mnist, table: Path) -> None:

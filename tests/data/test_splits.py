@@ -8,8 +8,8 @@ import torch
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.config.settings import Fold
 from mnistcli.data.examples import Examples
-from mnistcli.data.splits import split_by_fold, split_by_size, split_examples
-from mnistcli.errors import SettingsError
+from mnistcli.data.splits import hold_out, split_by_fold, split_by_size, split_examples
+from mnistcli.errors import DataError, SettingsError
 from tests.helpers.examples import numbered
 
 
@@ -50,6 +50,13 @@ def test_a_useless_split_is_refused(val_size: float, problem: str) -> None:
         split_by_size(numbered(100), val_size, seed=0)
     assert f"--val-size {val_size:g}" in caught.value.what
     assert "100 images" in caught.value.why
+
+
+def test_one_image_cannot_be_held_out() -> None:
+    train, test = hold_out(numbered(2), 0.1, seed=0)
+    assert (len(train), len(test)) == (1, 1)
+    with pytest.raises(DataError):
+        hold_out(numbered(1), 0.1, seed=0)
 
 
 @pytest.mark.parametrize(("num_all", "num_folds"), [(100, 5), (101, 3), (7, 7)])

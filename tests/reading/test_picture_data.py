@@ -49,6 +49,15 @@ def test_a_directory_for_every_class_is_read_as_predict_reads(tmp_path: Path) ->
         np.testing.assert_array_equal(reading.predictions[0].digit.pixels_HW, image)
 
 
+def test_a_class_without_a_usable_picture_is_named(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "digits", NUM)
+    (root / "x").mkdir()
+    (root / "x" / "1.png").write_text("not a picture")
+    notes = read_picture_data(str(root))
+    assert notes[-1].endswith("left out: x.")
+    assert get_dataset(str(root)).classes == tuple("0123456789")
+
+
 def test_train_and_test_directories_are_the_parts(tmp_path: Path) -> None:
     write_class_folders(tmp_path / "digits" / "train", 12)
     write_class_folders(tmp_path / "digits" / "test", 10)

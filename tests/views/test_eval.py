@@ -80,6 +80,7 @@ def test_runs_are_shown_by_name_where_it_is_unique(pair: tuple[str, str]) -> Non
     last = str(Path(pair[0]) / "last.pth")
     assert checkpoint_names([first, second, last]) == ["small", "other", last]
     assert checkpoint_names([first, second, third]) == [pair[0], "other", "elsewhere/small"]
+    assert checkpoint_names([first, str(BUNDLED_CHECKPOINT)]) == ["small", "cnn-small"]
 
 
 def test_a_long_name_is_not_wrapped_in_a_pipe(pair: tuple[str, str], mnist: Mnist) -> None:
