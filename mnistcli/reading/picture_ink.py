@@ -39,7 +39,7 @@ WEAK_CONTRAST, OUTNUMBERED, COUNTED_PX = 0.65, 2, 5
 # A dark part is completed if more than this share of it was found, and if it is no wider than a
 # digit: not a frame with its digits. The background is estimated at this size of the picture's
 # longer side.
-FOUND_SHARE, MAX_ASPECT, BACKGROUND_SIDE_PX = 0.25, 2.0, 320
+FOUND_SHARE, MAX_ASPECT, BACKGROUND_SIDE_PX = 0.15, 2.0, 320
 
 
 def find_picture_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
