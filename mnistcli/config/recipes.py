@@ -57,6 +57,16 @@ _MILD_AUGMENTATION = dict(rotate_degrees=5.0, scale_fraction=0.05, shear_degrees
 # Larger kernels and more of them cost a narrow network too much of its width.
 _NARROW = dict(kernel_size=3, depthwise=1)
 
+_CNN_SMALL_TRAINING = dict(
+    _ADAMW,
+    batch_size=128,
+    lr=0.015,
+    augment=True,
+    augmentation=_STRONG_AUGMENTATION,
+    ema=0.99,
+    max_params=8000,
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -123,16 +133,7 @@ RECIPES: dict[str, Recipe] = {
             test_percent=99.57,
             seconds=330,
             model=dict(kernel_size=5, depthwise=2),
-            training=dict(
-                _ADAMW,
-                epochs=30,
-                batch_size=128,
-                lr=0.015,
-                augment=True,
-                augmentation=_STRONG_AUGMENTATION,
-                ema=0.99,
-                max_params=8000,
-            ),
+            training=dict(_CNN_SMALL_TRAINING, epochs=30),
             # Its 1,293 images make ten batches of 128.
             by_dataset={"digits": dict(epochs=15, batch_size=64)},
             # The widest under 5,000, 2,000 and 1,000 parameters. Learning rate times width stays
@@ -142,6 +143,16 @@ RECIPES: dict[str, Recipe] = {
                 30: dict(_NARROW, epochs=64, lr=0.035, augmentation=_MEDIUM_AUGMENTATION),
                 18: dict(_NARROW, epochs=90, lr=0.06, augmentation=_MILD_AUGMENTATION),
             },
+        ),
+        Recipe(
+            "cnn-small-15",
+            "cnn-small",
+            "the same in 15 epochs",
+            test_percent=99.55,
+            seconds=210,
+            model=dict(kernel_size=5, depthwise=2),
+            training=dict(_CNN_SMALL_TRAINING, epochs=15),
+            by_dataset={"digits": dict(batch_size=64)},
         ),
         Recipe(
             "mlp-120-84",
