@@ -68,10 +68,12 @@ def class_scores(confusion_KK: NDArray[np.int64], names: tuple[str, ...]) -> lis
 
 
 def macro_mean(classes: Sequence[ClassScore]) -> ClassScore:
-    """The unweighted mean over the classes; its F1 is the macro F1."""
+    """The unweighted mean over the classes that have images; its F1 is the macro F1."""
+    num_images = sum(score.num_images for score in classes)
+    classes = [score for score in classes if score.num_images]
     return ClassScore(
         "mean",
-        sum(score.num_images for score in classes),
+        num_images,
         fmean(score.precision for score in classes),
         fmean(score.recall for score in classes),
         fmean(score.f1 for score in classes),

@@ -43,6 +43,11 @@ def test_the_macro_mean_gives_every_class_the_same_weight() -> None:
     assert mean.num_images == 10
 
 
+def test_a_class_without_images_is_left_out_of_the_macro_mean() -> None:
+    mean = macro_mean(class_scores([[3, 0, 0], [0, 2, 0], [0, 0, 0]], ("a", "b", "c")))
+    assert (mean.precision, mean.recall, mean.f1, mean.num_images) == (1, 1, 1, 5)
+
+
 @pytest.mark.parametrize(
     ("num_correct", "num_all", "low", "high"),
     [
