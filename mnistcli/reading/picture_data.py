@@ -5,7 +5,6 @@ Shapes: N images, H rows, W columns.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ from mnistcli.data.own_data import OwnImages, Part, find_kept, keep, make_own
 from mnistcli.data.own_source import OwnSource, PictureFile, find_source
 from mnistcli.errors import DataError
 from mnistcli.models.ink_finder import InkFinder
-from mnistcli.reading.batch import PictureResult, decode_files, read_file
+from mnistcli.reading.batch import PictureResult, decode_files, no_digit_error, read_file
 from mnistcli.reading.decode import SUFFIXES, decode_picture
 from mnistcli.reading.picture_ink import find_picture_ink
 from mnistcli.reading.pipeline import segment_ink
@@ -54,9 +53,8 @@ def read_picture_data(name: str, *, on_picture: OnPicture | None = None) -> tupl
 def _read_pictures(name: str, source: OwnSource, on_picture: OnPicture) -> OwnImages:
     path, _ = split_name(name)
     files = [each for each in source.pictures if each.path.suffix.lower() in SUFFIXES]
-    # As `mnist predict --labels` has it: the digits from left to right.
-    numbers = [each for each in files if _is_number_of_digits(each)] if source.files else []
-    single = [each for each in files if each not in numbers] if numbers else files
+    # In a label file, as for `mnist predict --labels`, they are the digits from left to right.
+    single = [each for each in files if not (source.files and _has_several_digits(each))]
     images: dict[DataSplit, list[Pixels]] = {"train": [], "test": []}
     labels: dict[DataSplit, list[str]] = {"train": [], "test": []}
     problems: list[DataError] = []
@@ -77,27 +75,26 @@ def _read_pictures(name: str, source: OwnSource, on_picture: OnPicture) -> OwnIm
     parts: dict[DataSplit, Part] = {
         part: (np.stack(pixels), labels[part]) for part, pixels in images.items() if pixels
     }
-    return make_own(path, parts, notes=_notes(len(source.pictures), files, numbers, problems))
+    notes = _notes(len(source.pictures), len(files), len(single), problems)
+    return make_own(path, parts, notes=notes)
 
 
 def _notes(
-    num_all: int,
-    files: Sequence[PictureFile],
-    numbers: Sequence[PictureFile],
-    problems: Sequence[DataError],
+    num_files: int, num_pictures: int, num_single: int, problems: Sequence[DataError]
 ) -> list[str]:
+    """What is left out: files that are not pictures, pictures of several digits, `problems`."""
     notes = []
-    if num_all > len(files):
-        notes.append(f"Files that are not pictures, left out: {num_all - len(files):,}.")
-    if numbers:
-        notes.append(f"Pictures of several digits, left out: {len(numbers):,}.")
+    if num_files > num_pictures:
+        notes.append(f"Files that are not pictures, left out: {num_files - num_pictures:,}.")
+    if num_pictures > num_single:
+        notes.append(f"Pictures of several digits, left out: {num_pictures - num_single:,}.")
     if problems:
         first = f"{problems[0].what} {problems[0].why}".rstrip()
         notes.append(f"Pictures that cannot be used, left out: {len(problems):,}. {first}")
     return notes
 
 
-def _is_number_of_digits(file: PictureFile) -> bool:
+def _has_several_digits(file: PictureFile) -> bool:
     digits = "".join(file.label.split())
     return len(digits) > 1 and digits.isascii() and digits.isdecimal()
 
@@ -115,11 +112,11 @@ def _images(
                 error.__cause__ = error.__context__ = None
                 yield file, error.with_traceback(None)
         return
-    to_image = partial(_image_of_digit, finder=load_finder())
+    finder = load_finder()
     chunks = decode_files([str(file.path) for file in files], single=True)
     results = (result for chunk in chunks for result in chunk)
     for file, result in zip(files, results, strict=True):
-        yield file, to_image(result)
+        yield file, _image_of_digit(result, finder)
 
 
 def _raw_image(name: str) -> Pixels:
@@ -134,7 +131,7 @@ def _raw_image(name: str) -> Pixels:
     return np.rint(255 * gray_HW).astype(np.uint8)
 
 
-def _image_of_digit(picture: PictureResult, *, finder: InkFinder) -> Pixels | DataError:
+def _image_of_digit(picture: PictureResult, finder: InkFinder) -> Pixels | DataError:
     """The only digit in a picture, in MNIST's format."""
     if picture.error:
         return picture.error
@@ -143,5 +140,5 @@ def _image_of_digit(picture: PictureResult, *, finder: InkFinder) -> Pixels | Da
     )
     candidates = [image for line in found.lines for image in line.candidates.values()]
     if len(candidates) != 1:
-        return DataError(f"There is no digit in '{picture.name}'.")
+        return no_digit_error(picture.name)
     return candidates[0].pixels_HW
