@@ -17,7 +17,13 @@ from mnistcli.data.own_data import OwnImages, Part, find_kept, keep, make_own
 from mnistcli.data.own_source import OwnSource, PictureFile, find_source
 from mnistcli.errors import DataError
 from mnistcli.models.ink_finder import InkFinder
-from mnistcli.reading.batch import PictureResult, decode_files, no_digit_error, read_file
+from mnistcli.reading.batch import (
+    PictureResult,
+    decode_files,
+    no_digit_error,
+    read_file,
+    without_traceback,
+)
 from mnistcli.reading.decode import SUFFIXES, decode_picture
 from mnistcli.reading.picture_ink import find_picture_ink
 from mnistcli.reading.pipeline import segment_ink
@@ -108,9 +114,7 @@ def _images(
             try:
                 yield file, _raw_image(str(file.path))
             except DataError as error:
-                # Its traceback would keep the picture in memory.
-                error.__cause__ = error.__context__ = None
-                yield file, error.with_traceback(None)
+                yield file, without_traceback(error)
         return
     finder = load_finder()
     chunks = decode_files([str(file.path) for file in files], single=True)
