@@ -14,6 +14,7 @@ from mnistcli.reading.scoring import (
     Tally,
     labels_as_classes,
     read_labels,
+    require_labeled,
     resolve_path,
 )
 
@@ -91,8 +92,9 @@ def test_all_pictures_and_each_kind_are_counted() -> None:
 def test_pictures_without_a_label_are_counted_apart() -> None:
     scores = PictureScores({Path.cwd().resolve() / "7.png": "7"})
     assert scores.add("8.png", "8", (30, 20)) is None
-    with pytest.raises(DataError):
-        scores.tallies()
+    require_labeled(scores.labels, ["8.png", "./7.png"])
+    with pytest.raises(DataError, match="None of the pictures"):
+        require_labeled(scores.labels, ["8.png"])
     assert scores.add("./7.png", "1", (30, 20)) == LabeledPicture("./7.png", "7", "1", 30, 20)
     assert scores.num_unlabeled == 1
     assert scores.tallies()["all"] == Tally(num=1, num_correct=0)
