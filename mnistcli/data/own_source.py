@@ -138,15 +138,7 @@ def _files_of(folders: list[Path], part: DataSplit) -> Iterator[PictureFile]:
 
 def _labeled_pictures(file: Path) -> Iterator[PictureFile]:
     """The pictures that a label file lists, relative to it."""
-
-    def refuse(why: str) -> DataError:
-        return DataError(
-            f"'{file}' is not a label file.",
-            why=why,
-            fix="Write a CSV file with file,label as first line and lines like digit.png,7",
-        )
-
-    for _, row in read_label_rows(file, refuse=refuse):
+    for _, row in read_label_rows(file):
         if row["file"] and row["label"]:
             yield PictureFile(listed_file(file.parent, row["file"]), whole_number(row["label"]))
 
