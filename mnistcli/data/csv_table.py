@@ -22,17 +22,21 @@ def read_label_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     The header may be missing if the first line names a file that exists, and nothing but its label.
 
     Raises:
-        DataError: as for `read_csv_rows`.
+        DataError: as for `read_csv_rows`, or a file's name is impossible.
     """
 
     def is_row(cells: Sequence[str]) -> bool:
         return len(cells) == 2 and os.path.isfile(listed_file(path.parent, cells[0]))  # noqa: PTH113
 
-    refuse = partial(label_file_error, path)
-    return read_csv_rows(path, ("file", "label"), refuse=refuse, is_row=is_row)
+    refuse = partial(_label_file_error, path)
+    rows = read_csv_rows(path, ("file", "label"), refuse=refuse, is_row=is_row)
+    for line, row in rows:
+        if "\0" in row["file"]:
+            raise refuse(f"The file's name in line {line} has a null character.")
+    return rows
 
 
-def label_file_error(path: Path, why: str) -> DataError:
+def _label_file_error(path: Path, why: str) -> DataError:
     """The error for a file that is not a label file."""
     return DataError(
         f"'{path}' is not a label file.",

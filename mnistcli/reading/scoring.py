@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnistcli.data.csv_table import label_file_error, listed_file, read_label_rows, whole_number
+from mnistcli.data.csv_table import listed_file, read_label_rows, whole_number
 from mnistcli.errors import DataError, shorten
 from mnistcli.evaluation.metrics import wilson_interval
 
@@ -112,17 +112,13 @@ def read_labels(path: Path) -> dict[Path, Label]:
     """The labels in a label file by the `resolve_path` of the pictures.
 
     Raises:
-        DataError: the file cannot be read, or lacks one of the columns.
+        DataError: as for `read_label_rows`.
     """
-    rows = read_label_rows(path)
-    try:
-        return {
-            resolve_path(listed_file(path.parent, row["file"])): Label(row["label"], line)
-            for line, row in rows
-            if row["file"] and row["label"]
-        }
-    except ValueError as error:
-        raise label_file_error(path, f"It has an impossible file name: {error}.") from error
+    return {
+        resolve_path(listed_file(path.parent, row["file"])): Label(row["label"], line)
+        for line, row in read_label_rows(path)
+        if row["file"] and row["label"]
+    }
 
 
 def labels_as_classes(
