@@ -16,7 +16,7 @@ from typing import Literal
 
 from mnistcli.config.choices import DataSplit
 from mnistcli.config.dataset_names import split_name
-from mnistcli.data.csv_table import listed_file, read_label_rows, whole_number
+from mnistcli.data.csv_table import is_label_row, listed_file, read_label_rows, whole_number
 from mnistcli.data.image_table import first_cells
 from mnistcli.errors import DataError, SettingsError
 
@@ -89,7 +89,8 @@ def _source_of_file(path: Path) -> OwnSource:
         return OwnSource("npz", (path,))
     if name.endswith((".csv", ".csv.gz", ".txt", ".tsv")):
         _, cells = first_cells(path)
-        if {"file", "label"} <= {cell.strip().lower() for cell in cells}:
+        names = {cell.strip().lower() for cell in cells}
+        if {"file", "label"} <= names or is_label_row(path.parent, cells):
             return OwnSource("pictures", (path,), tuple(_labeled_pictures(path)))
         return OwnSource("table", (path,))
     if _is_idx(path, "images"):
