@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mnistcli.config.choices import DataSplit
-from mnistcli.config.dataset_names import dataset_title, parse_dataset, split_name
+from mnistcli.config.dataset_names import data_path, dataset_title, parse_dataset
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.checksums import DataFile, find_files, find_sound
 from mnistcli.data.examples import Examples
@@ -225,9 +225,8 @@ def open_dataset(settings: TrainSettings) -> Dataset:
 
 def changed_data(dataset: Dataset) -> DataError:
     """The error for a path at which other images are than a run was trained on."""
-    path, _ = split_name(dataset.name)
     return DataError(
-        f"'{path}' has changed since the run was trained on it.",
+        f"'{data_path(dataset.name)}' has changed since the run was trained on it.",
         why="Its images or labels are others, so the images held out cannot be told.",
         fix="Restore it, name the original (--dataset PATH), or train a new run on what it is now.",
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnistcli.config.choices import EvalSplit
-from mnistcli.config.dataset_names import dataset_title, is_own_data, split_name
+from mnistcli.config.dataset_names import data_path, dataset_title, is_own_data
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.datasets import Dataset, changed_data, get_dataset, load_dataset
 from mnistcli.data.examples import Examples
@@ -43,8 +43,8 @@ def common_dataset(models: Sequence[LoadedModel]) -> str:
             fix=f"Choose one: --dataset {names[0]}",
         )
     # The data of a user may have been moved between two trainings.
-    is_here = (name for name in names if not is_own_data(name) or split_name(name)[0].exists())
-    return next(is_here, names[0])
+    present = (name for name in names if not is_own_data(name) or data_path(name).exists())
+    return next(present, names[0])
 
 
 def require_same_classes(models: Sequence[LoadedModel]) -> None:

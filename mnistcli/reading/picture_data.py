@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.config.dataset_names import split_name
+from mnistcli.config.dataset_names import data_path, is_raw
 from mnistcli.data.datasets import resolve_data_dir
 from mnistcli.data.image_arrays import IMAGE_PX
 from mnistcli.data.own_data import OwnImages, Part, find_kept, keep, make_own
@@ -57,14 +57,14 @@ def read_picture_data(name: str, *, on_picture: OnPicture | None = None) -> tupl
 
 
 def _read_pictures(name: str, source: OwnSource, on_picture: OnPicture) -> OwnImages:
-    path, _ = split_name(name)
+    path = data_path(name)
     files = [each for each in source.pictures if each.path.suffix.lower() in SUFFIXES]
     # In a label file, as for `mnist predict --labels`, they are the digits from left to right.
     single = [each for each in files if not (source.files and _has_several_digits(each))]
     images: dict[DataSplit, list[Pixels]] = {"train": [], "test": []}
     labels: dict[DataSplit, list[str]] = {"train": [], "test": []}
     problems: list[DataError] = []
-    for number, (file, pixels_HW) in enumerate(_images(single, raw=source.raw), start=1):
+    for number, (file, pixels_HW) in enumerate(_images(single, raw=is_raw(name)), start=1):
         on_picture(number, len(single))
         if isinstance(pixels_HW, DataError):
             problems.append(pixels_HW)
