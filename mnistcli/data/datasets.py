@@ -26,7 +26,7 @@ from mnistcli.data.idx import read_idx
 from mnistcli.data.own_data import TEST_SHARE, OwnImages, pixel_moments, read_own
 from mnistcli.data.sklearn_digits import load_digits
 from mnistcli.data.splits import hold_out
-from mnistcli.errors import DataError, find_known, unknown_name
+from mnistcli.errors import DataError, find_known, shorten, unknown_name
 from mnistcli.system.files import expand_home
 
 DIGITS = tuple("0123456789")
@@ -76,9 +76,19 @@ class Dataset:
         """What tells data sets apart, as `TrainSettings.data_key`."""
         return self.digest or self.name
 
-    def known_by(self, classes: tuple[str, ...]) -> "Dataset":
-        """The data set with labels that are numbers of `classes`, which contain its own."""
-        assert set(self.classes) <= set(classes)
+    def with_classes(self, classes: tuple[str, ...]) -> "Dataset":
+        """The data set with labels that are numbers of `classes`.
+
+        Raises:
+            DataError: one of its own is not among them.
+        """
+        unknown = sorted(set(self.classes) - set(classes))
+        if unknown:
+            raise DataError(
+                f"The data set {self.title} has other classes than recorded.",
+                why=f"There is no {shorten(', '.join(unknown))} in the settings or checkpoint.",
+                fix="Restore the file, or train a new run.",
+            )
         return replace(self, classes=classes)
 
     def pair(self, split: DataSplit) -> tuple[DataFile, DataFile]:
@@ -220,7 +230,7 @@ def open_dataset(settings: TrainSettings) -> Dataset:
         return dataset
     if recorded.digest != dataset.digest:
         raise changed_data(dataset)
-    return dataset.known_by(recorded.classes)
+    return dataset.with_classes(recorded.classes)
 
 
 def changed_data(dataset: Dataset) -> DataError:

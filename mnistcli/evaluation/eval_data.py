@@ -100,7 +100,7 @@ def open_test_data(models: Sequence[LoadedModel], dataset: str) -> Dataset:
             fix="Train them with the same --seed, or together with --seeds; or evaluate one alone.",
         )
     (test_seed,) = seeds or {None}
-    return get_dataset(dataset, test_seed=test_seed).known_by(classes)
+    return get_dataset(dataset, test_seed=test_seed).with_classes(classes)
 
 
 def load_eval_data(
@@ -176,4 +176,4 @@ def load_scored_images(loaded: LoadedModel, score: Score, data_dir: Path) -> Exa
     source = get_dataset(score.dataset, test_seed=score.test_seed)
     if source.digest != score.digest:
         raise changed_data(source)
-    return load_dataset(source.known_by(loaded.card.classes), "test", data_dir)
+    return load_dataset(source.with_classes(loaded.card.classes), "test", data_dir)
