@@ -23,7 +23,7 @@ def parse_dataset(text: str) -> str:
     """
     if known := find_known(text, KNOWN_DATASETS):
         return known
-    prefix = RAW if text.startswith(RAW) else ""
+    prefix = RAW if is_raw(text) else ""
     path = expand_home(text.removeprefix(RAW))
     has_directory = "/" in text or len(path.parts) > 1
     looks_like_a_path = has_directory or path.suffix or path.is_absolute() or path.exists()
@@ -37,14 +37,19 @@ def is_own_data(name: str) -> bool:
     return name not in KNOWN_DATASETS
 
 
-def split_name(name: str) -> tuple[Path, bool]:
-    """The path in the name of a user's own data, and whether its pictures are taken as they are."""
-    return Path(name.removeprefix(RAW)), name.startswith(RAW)
+def is_raw(name: str) -> bool:
+    """Whether the pictures of a user's own data set are taken as they are."""
+    return name.startswith(RAW)
+
+
+def data_path(name: str) -> Path:
+    """The path in the name of a user's own data set."""
+    return Path(name.removeprefix(RAW))
 
 
 def dataset_title(name: str) -> str:
     """The name to show: of a path the last part."""
     if not is_own_data(name):
         return name
-    path, is_raw = split_name(name)
-    return f"{path.name or path} (raw)" if is_raw else path.name or str(path)
+    path = data_path(name)
+    return f"{path.name or path}{' (raw)' if is_raw(name) else ''}"

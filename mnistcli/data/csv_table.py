@@ -5,9 +5,10 @@ import io
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from mnistcli.errors import MnistError, shorten
+from mnistcli.errors import DataError, MnistError, shorten
 
 # Spreadsheets of different languages, and a copied table.
 DELIMITERS = ",;\t"
@@ -15,21 +16,34 @@ DELIMITERS = ",;\t"
 MAX_CHARACTERS = 8_000_000
 
 
-def read_label_rows(
-    path: Path, *, refuse: Callable[[str], MnistError]
-) -> list[tuple[int, dict[str, str]]]:
+def read_label_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """The rows of a label file, with the columns `file` (relative to it) and `label`.
 
     The header may be missing if the first line names a file that exists, and nothing but its label.
 
     Raises:
-        MnistError: as for `read_csv_rows`.
+        DataError: as for `read_csv_rows`, or a file's name is impossible.
     """
+    refuse, is_row = partial(_label_file_error, path), partial(is_label_row, path.parent)
+    rows = read_csv_rows(path, ("file", "label"), refuse=refuse, is_row=is_row)
+    for line, row in rows:
+        if "\0" in row["file"]:
+            raise refuse(f"The file's name in line {line} has a null character.")
+    return rows
 
-    def is_row(cells: Sequence[str]) -> bool:
-        return len(cells) == 2 and os.path.isfile(listed_file(path.parent, cells[0]))  # noqa: PTH113
 
-    return read_csv_rows(path, ("file", "label"), refuse=refuse, is_row=is_row)
+def is_label_row(folder: Path, cells: Sequence[str]) -> bool:
+    """Whether the cells are a file that exists in `folder`, and nothing but its label."""
+    return len(cells) == 2 and os.path.isfile(listed_file(folder, cells[0]))  # noqa: PTH113
+
+
+def _label_file_error(path: Path, why: str) -> DataError:
+    """The error for a file that is not a label file."""
+    return DataError(
+        f"'{path}' is not a label file.",
+        why=why,
+        fix="Write a CSV file with file,label as first line and lines like digit.png,7",
+    )
 
 
 def read_csv_rows(
@@ -90,5 +104,6 @@ def listed_file(folder: Path, name: str) -> Path:
 
 
 def whole_number(label: str) -> str:
-    """A label without the ".0" with which pandas writes whole numbers."""
-    return re.sub(r"^([0-9]+)\.0+$", r"\1", label)
+    """A label without the decimals with which pandas and NumPy write whole numbers: "7.0"."""
+    whole = re.fullmatch(r"([0-9]+)\.0*", label)
+    return whole[1] if whole else label

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mnistcli.config.choices import DataSplit
-from mnistcli.config.dataset_names import dataset_title, parse_dataset, split_name
+from mnistcli.config.dataset_names import data_path, dataset_title, parse_dataset
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.checksums import DataFile, find_files, find_sound
 from mnistcli.data.examples import Examples
@@ -26,7 +26,7 @@ from mnistcli.data.idx import read_idx
 from mnistcli.data.own_data import TEST_SHARE, OwnImages, pixel_moments, read_own
 from mnistcli.data.sklearn_digits import load_digits
 from mnistcli.data.splits import hold_out
-from mnistcli.errors import DataError, find_known, unknown_name
+from mnistcli.errors import DataError, find_known, shorten, unknown_name
 from mnistcli.system.files import expand_home
 
 DIGITS = tuple("0123456789")
@@ -76,9 +76,19 @@ class Dataset:
         """What tells data sets apart, as `TrainSettings.data_key`."""
         return self.digest or self.name
 
-    def known_by(self, classes: tuple[str, ...]) -> "Dataset":
-        """The data set with labels that are numbers of `classes`, which contain its own."""
-        assert set(self.classes) <= set(classes)
+    def with_classes(self, classes: tuple[str, ...]) -> "Dataset":
+        """The data set with labels that are numbers of `classes`.
+
+        Raises:
+            DataError: one of its own is not among them.
+        """
+        unknown = sorted(set(self.classes) - set(classes))
+        if unknown:
+            raise DataError(
+                f"The data set {self.title} has other classes than recorded.",
+                why=f"There is no {shorten(', '.join(unknown))} in the settings or checkpoint.",
+                fix="Restore the file, or train a new run.",
+            )
         return replace(self, classes=classes)
 
     def pair(self, split: DataSplit) -> tuple[DataFile, DataFile]:
@@ -220,14 +230,13 @@ def open_dataset(settings: TrainSettings) -> Dataset:
         return dataset
     if recorded.digest != dataset.digest:
         raise changed_data(dataset)
-    return dataset.known_by(recorded.classes)
+    return dataset.with_classes(recorded.classes)
 
 
 def changed_data(dataset: Dataset) -> DataError:
     """The error for a path at which other images are than a run was trained on."""
-    path, _ = split_name(dataset.name)
     return DataError(
-        f"'{path}' has changed since the run was trained on it.",
+        f"'{data_path(dataset.name)}' has changed since the run was trained on it.",
         why="Its images or labels are others, so the images held out cannot be told.",
         fix="Restore it, name the original (--dataset PATH), or train a new run on what it is now.",
     )

@@ -9,7 +9,6 @@ Shapes: N images, D pixels of an image.
 import csv
 import gzip
 import math
-import re
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -20,15 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistcli.data.csv_table import whole_number
 from mnistcli.data.image_arrays import IMAGE_PX
 from mnistcli.errors import DataError, first_line, shorten
 from mnistcli.system.files import require_readable
 
 # More do not fit in the memory of most machines: 28x28 pixels of these are 1.6 GB.
 MAX_IMAGES = 2_000_000
-MAX_LINE_BYTES = 1 << 20
-LABEL_COLUMNS = ("label", "labels", "class", "digit", "character", "target", "y")
-ID_COLUMNS = ("id", "imageid", "image_id", "index", "")
+_MAX_LINE_BYTES = 1 << 20
+_LABEL_COLUMNS = ("label", "labels", "class", "digit", "character", "target", "y")
+_ID_COLUMNS = ("id", "imageid", "image_id", "index", "")
 _SIZES = [side * side for side in range(4, IMAGE_PX + 1)]
 
 
@@ -66,7 +66,7 @@ def first_cells(path: Path) -> tuple[str | None, list[str]]:
     try:
         require_readable(path)
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            line = file.readline(MAX_LINE_BYTES).decode("utf-8-sig").strip()
+            line = file.readline(_MAX_LINE_BYTES).decode("utf-8-sig").strip()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise _unreadable(path, getattr(error, "strerror", None) or first_line(error)) from error
     delimiter = max((",", ";", "\t"), key=line.count)
@@ -90,7 +90,7 @@ def read_image_table(path: Path) -> ImageTable:
             f"Its first line has {layout.num_columns:,} columns, the others {cells_NC.shape[1]:,}",
         )
     labels_at = _find_labels(path, layout, cells_NC)
-    others = {labels_at, *layout.named(ID_COLUMNS)}
+    others = {labels_at, *layout.named(_ID_COLUMNS)}
     pixel_columns = [column for column in range(layout.num_columns) if column not in others]
     if len(pixel_columns) not in _SIZES:
         raise _unreadable(
@@ -106,7 +106,8 @@ def read_image_table(path: Path) -> ImageTable:
     else:
         pixels_ND = _load(path, layout, np.float32, pixel_columns)
         if labels_at is not None:
-            labels = [*map(_plain_label, _load(path, layout, str, [labels_at])[:, 0].tolist())]
+            texts_N = _load(path, layout, str, [labels_at])[:, 0]
+            labels = [whole_number(text.strip()) for text in texts_N.tolist()]
     return ImageTable(pixels_ND, labels, _describe_column(layout, labels_at))
 
 
@@ -123,10 +124,10 @@ def _find_layout(path: Path) -> _Layout:
 
 def _find_labels(path: Path, layout: _Layout, cells_NC: NDArray[np.uint8] | None) -> int | None:
     """The column of the labels; None if all columns are pixels."""
-    named = layout.named(LABEL_COLUMNS)
+    named = layout.named(_LABEL_COLUMNS)
     if named:
         return named[0]
-    num_others = layout.num_columns - len(layout.named(ID_COLUMNS))
+    num_others = layout.num_columns - len(layout.named(_ID_COLUMNS))
     if num_others in _SIZES:
         return None
     ends = (0, layout.num_columns - 1)
@@ -148,7 +149,7 @@ def _largest_share(values_N: NDArray[np.generic]) -> float:
 def _describe_column(layout: _Layout, column: int | None) -> str:
     if column is None:
         return ""
-    if layout.header and layout.header[column] in LABEL_COLUMNS:
+    if layout.header and layout.header[column] in _LABEL_COLUMNS:
         return f"column '{layout.header[column]}'"
     return "first column" if column == 0 else "last column"
 
@@ -194,12 +195,6 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def _plain_label(text: str) -> str:
-    """A label without spaces around it and, of a whole number, without decimals."""
-    whole = re.fullmatch(r"(\d+)\.0*", text.strip())
-    return whole[1] if whole else text.strip()
 
 
 def _unreadable(path: Path, why: str) -> DataError:

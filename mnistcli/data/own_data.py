@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from mnistcli.config.choices import MAX_CLASSES, DataSplit
-from mnistcli.config.dataset_names import dataset_title, split_name
+from mnistcli.config.dataset_names import data_path, dataset_title
 from mnistcli.data.examples import Examples
 from mnistcli.data.idx import read_idx
 from mnistcli.data.image_arrays import ImageArrayError, as_images, find_scale, to_uint8
@@ -145,7 +145,7 @@ def _to_examples(arrays: Mapping[str, NDArray[Any]], part: str) -> Examples:
 
 
 def _kept_path(name: str, data_dir: Path) -> Path:
-    title = re.sub(r"[^\w.-]+", "_", split_name(name)[0].name)[:40]
+    title = re.sub(r"[^\w.-]+", "_", data_path(name).name)[:40]
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return data_dir / "own" / f"{title}-{digest}.npz"
 

@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Literal
 
 from mnistcli.config.choices import DataSplit
-from mnistcli.config.dataset_names import split_name
-from mnistcli.data.csv_table import listed_file, read_label_rows, whole_number
+from mnistcli.config.dataset_names import data_path, is_raw
+from mnistcli.data.csv_table import is_label_row, listed_file, read_label_rows, whole_number
 from mnistcli.data.image_table import first_cells
 from mnistcli.errors import DataError, SettingsError
 
 Form = Literal["table", "npz", "idx", "pictures"]
-# How the files of a part are named: MNIST's test set is t10k, NIST's hsf_4.
-PART_NAMES: dict[str, DataSplit] = {
+# How the files and directories of a part are named; MNIST's test files are t10k.
+_PART_NAMES: dict[str, DataSplit] = {
     "train": "train",
     "training": "train",
     "test": "test",
     "testing": "test",
     "t10k": "test",
 }
-LABEL_FILE = "labels.csv"
+_LABEL_FILE = "labels.csv"
 FORMS = (
     "Known are a CSV file with an image in every row, .npz, IDX files (train-images-idx3-ubyte "
     "with train-labels-idx1-ubyte), a directory with a directory of pictures for every class, and "
@@ -51,13 +51,12 @@ class OwnSource:
     """The form and the files of a user's own data set.
 
     `files` are those that decide what is in it: of IDX files the images and labels of the training
-    part, then of the test part. `raw`: pictures are taken as they are.
+    part, then of the test part.
     """
 
     form: Form
     files: tuple[Path, ...] = ()
     pictures: tuple[PictureFile, ...] = ()
-    raw: bool = False
 
 
 def find_source(name: str) -> OwnSource:
@@ -67,15 +66,15 @@ def find_source(name: str) -> OwnSource:
         DataError: nothing is there, or something else.
         SettingsError: `raw:` is asked for what are no pictures.
     """
-    path, raw = split_name(name)
+    path = data_path(name)
     source = _source_in(path) if path.is_dir() else _source_of_file(path)
-    if raw and source.form != "pictures":
+    if is_raw(name) and source.form != "pictures":
         raise SettingsError(
             f"--raw cannot be used with '{path}'.",
             why="It is for pictures; arrays of images are always taken as they are.",
             fix="Leave --raw out.",
         )
-    return OwnSource(source.form, source.files, source.pictures, raw)
+    return source
 
 
 def _source_of_file(path: Path) -> OwnSource:
@@ -90,7 +89,8 @@ def _source_of_file(path: Path) -> OwnSource:
         return OwnSource("npz", (path,))
     if name.endswith((".csv", ".csv.gz", ".txt", ".tsv")):
         _, cells = first_cells(path)
-        if {"file", "label"} <= {cell.strip().lower() for cell in cells}:
+        names = {cell.strip().lower() for cell in cells}
+        if {"file", "label"} <= names or is_label_row(path.parent, cells):
             return OwnSource("pictures", (path,), tuple(_labeled_pictures(path)))
         return OwnSource("table", (path,))
     if _is_idx(path, "images"):
@@ -99,12 +99,12 @@ def _source_of_file(path: Path) -> OwnSource:
 
 
 def _source_in(directory: Path) -> OwnSource:
-    if (directory / LABEL_FILE).is_file():
-        file = directory / LABEL_FILE
+    if (directory / _LABEL_FILE).is_file():
+        file = directory / _LABEL_FILE
         return OwnSource("pictures", (file,), tuple(_labeled_pictures(file)))
-    entries = sorted(entry for entry in directory.iterdir() if not entry.name.startswith("."))
+    entries = _visible_entries(directory)
     images = [path for path in entries if path.is_file() and _is_idx(path, "images")]
-    training = [path for path in images if PART_NAMES.get(_idx_part(path), "train") == "train"]
+    training = [path for path in images if _PART_NAMES.get(_idx_part(path), "train") == "train"]
     if len({_unpacked(path) for path in training}) > 1:
         names = ", ".join(path.name for path in training[:3])
         raise _unknown_form(directory, f"It holds several data sets: {names}.", "Name one of them.")
@@ -122,32 +122,29 @@ def _pictures_by_class(entries: list[Path]) -> Iterator[PictureFile]:
     """The files in directories named by their classes, below `train` and `test` if these exist."""
     folders = [entry for entry in entries if entry.is_dir()]
     names = {entry.name.lower() for entry in folders}
-    if names and names <= PART_NAMES.keys():
+    if names and names <= _PART_NAMES.keys():
         for folder in folders:
-            classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-            yield from _files_of(classes, PART_NAMES[folder.name.lower()])
+            classes = [entry for entry in _visible_entries(folder) if entry.is_dir()]
+            yield from _files_of(classes, _PART_NAMES[folder.name.lower()])
     else:
         yield from _files_of(folders, "train")
 
 
 def _files_of(folders: list[Path], part: DataSplit) -> Iterator[PictureFile]:
     for folder in folders:
-        for path in sorted(folder.iterdir()):
-            if not folder.name.startswith(".") and not path.name.startswith(".") and path.is_file():
+        for path in _visible_entries(folder):
+            if path.is_file():
                 yield PictureFile(path, folder.name, part)
+
+
+def _visible_entries(directory: Path) -> list[Path]:
+    """What is in a directory, in order, without hidden entries such as macOS's ._1.png."""
+    return sorted(entry for entry in directory.iterdir() if not entry.name.startswith("."))
 
 
 def _labeled_pictures(file: Path) -> Iterator[PictureFile]:
     """The pictures that a label file lists, relative to it."""
-
-    def refuse(why: str) -> DataError:
-        return DataError(
-            f"'{file}' is not a label file.",
-            why=why,
-            fix="Write a CSV file with file,label as first line and lines like digit.png,7",
-        )
-
-    for _, row in read_label_rows(file, refuse=refuse):
+    for _, row in read_label_rows(file):
         if row["file"] and row["label"]:
             yield PictureFile(listed_file(file.parent, row["file"]), whole_number(row["label"]))
 
@@ -159,7 +156,7 @@ def _is_idx(path: Path, kind: Literal["images", "labels"]) -> bool:
 
 
 def _idx_part(path: Path) -> str:
-    found = re.search("|".join(sorted(PART_NAMES, key=len, reverse=True)), path.name.lower())
+    found = re.search("|".join(sorted(_PART_NAMES, key=len, reverse=True)), path.name.lower())
     return found[0] if found else ""
 
 
@@ -170,10 +167,10 @@ def _unpacked(path: Path) -> str:
 def _idx_files(images: Path) -> tuple[Path, ...]:
     """The images file, its labels and, if they are there, those of the test part."""
     files = [images, _labels_beside(images)]
-    if PART_NAMES.get(_idx_part(images)) == "train":
+    if _PART_NAMES.get(_idx_part(images)) == "train":
         for candidate in sorted(images.parent.iterdir()):
             part = _idx_part(candidate)
-            if PART_NAMES.get(part) != "test" or not _is_idx(candidate, "images"):
+            if _PART_NAMES.get(part) != "test" or not _is_idx(candidate, "images"):
                 continue
             if _unpacked(candidate).replace(part, _idx_part(images)) == _unpacked(images):
                 return (*files, candidate, _labels_beside(candidate))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnistcli.config.choices import EvalSplit
-from mnistcli.config.dataset_names import dataset_title, is_own_data, split_name
+from mnistcli.config.dataset_names import data_path, dataset_title, is_own_data
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.datasets import Dataset, changed_data, get_dataset, load_dataset
 from mnistcli.data.examples import Examples
@@ -43,8 +43,8 @@ def common_dataset(models: Sequence[LoadedModel]) -> str:
             fix=f"Choose one: --dataset {names[0]}",
         )
     # The data of a user may have been moved between two trainings.
-    is_here = (name for name in names if not is_own_data(name) or split_name(name)[0].exists())
-    return next(is_here, names[0])
+    present = (name for name in names if not is_own_data(name) or data_path(name).exists())
+    return next(present, names[0])
 
 
 def require_same_classes(models: Sequence[LoadedModel]) -> None:
@@ -100,7 +100,7 @@ def open_test_data(models: Sequence[LoadedModel], dataset: str) -> Dataset:
             fix="Train them with the same --seed, or together with --seeds; or evaluate one alone.",
         )
     (test_seed,) = seeds or {None}
-    return get_dataset(dataset, test_seed=test_seed).known_by(classes)
+    return get_dataset(dataset, test_seed=test_seed).with_classes(classes)
 
 
 def load_eval_data(
@@ -176,4 +176,4 @@ def load_scored_images(loaded: LoadedModel, score: Score, data_dir: Path) -> Exa
     source = get_dataset(score.dataset, test_seed=score.test_seed)
     if source.digest != score.digest:
         raise changed_data(source)
-    return load_dataset(source.known_by(loaded.card.classes), "test", data_dir)
+    return load_dataset(source.with_classes(loaded.card.classes), "test", data_dir)

@@ -172,9 +172,13 @@ def decode_file(name: str, *, single: bool) -> PictureResult:
     try:
         return decode_data(read_file(name), name=name, single=single)
     except DataError as error:
-        # Its traceback would keep the picture in memory.
-        error.__cause__ = error.__context__ = None
-        return PictureResult(name, error=error.with_traceback(None))
+        return PictureResult(name, error=without_traceback(error))
+
+
+def without_traceback(error: DataError) -> DataError:
+    """The error, without the traceback that would keep its picture in memory."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def decode_data(data: bytes, *, name: str, single: bool) -> PictureResult:

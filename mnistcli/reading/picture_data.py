@@ -5,20 +5,25 @@ Shapes: N images, H rows, W columns.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.config.dataset_names import split_name
+from mnistcli.config.dataset_names import data_path, is_raw
 from mnistcli.data.datasets import resolve_data_dir
 from mnistcli.data.image_arrays import IMAGE_PX
 from mnistcli.data.own_data import OwnImages, Part, find_kept, keep, make_own
 from mnistcli.data.own_source import OwnSource, PictureFile, find_source
 from mnistcli.errors import DataError, shorten
 from mnistcli.models.ink_finder import InkFinder
-from mnistcli.reading.batch import PictureResult, decode_files, read_file
+from mnistcli.reading.batch import (
+    PictureResult,
+    decode_files,
+    no_digit_error,
+    read_file,
+    without_traceback,
+)
 from mnistcli.reading.decode import SUFFIXES, decode_picture
 from mnistcli.reading.picture_ink import find_picture_ink
 from mnistcli.reading.pipeline import segment_ink
@@ -52,15 +57,14 @@ def read_picture_data(name: str, *, on_picture: OnPicture | None = None) -> tupl
 
 
 def _read_pictures(name: str, source: OwnSource, on_picture: OnPicture) -> OwnImages:
-    path, _ = split_name(name)
+    path = data_path(name)
     files = [each for each in source.pictures if each.path.suffix.lower() in SUFFIXES]
-    # As `mnist predict --labels` has it: the digits from left to right.
-    numbers = [each for each in files if _is_number_of_digits(each)] if source.files else []
-    single = [each for each in files if each not in numbers] if numbers else files
+    # In a label file, as for `mnist predict --labels`, they are the digits from left to right.
+    single = [each for each in files if not (source.files and _has_several_digits(each))]
     images: dict[DataSplit, list[Pixels]] = {"train": [], "test": []}
     labels: dict[DataSplit, list[str]] = {"train": [], "test": []}
     problems: list[DataError] = []
-    for number, (file, pixels_HW) in enumerate(_images(single, raw=source.raw), start=1):
+    for number, (file, pixels_HW) in enumerate(_images(single, raw=is_raw(name)), start=1):
         on_picture(number, len(single))
         if isinstance(pixels_HW, DataError):
             problems.append(pixels_HW)
@@ -78,7 +82,7 @@ def _read_pictures(name: str, source: OwnSource, on_picture: OnPicture) -> OwnIm
         part: (np.stack(pixels), labels[part]) for part, pixels in images.items() if pixels
     }
     lost = {each.label for each in single} - {*labels["train"], *labels["test"]}
-    notes = _notes(len(source.pictures), files, numbers, problems)
+    notes = _notes(len(source.pictures), len(files), len(single), problems)
     if lost:
         names = shorten(", ".join(sorted(lost)))
         notes.append(f"Classes without a usable picture, left out: {names}.")
@@ -86,23 +90,21 @@ def _read_pictures(name: str, source: OwnSource, on_picture: OnPicture) -> OwnIm
 
 
 def _notes(
-    num_all: int,
-    files: Sequence[PictureFile],
-    numbers: Sequence[PictureFile],
-    problems: Sequence[DataError],
+    num_files: int, num_pictures: int, num_single: int, problems: Sequence[DataError]
 ) -> list[str]:
+    """What is left out: files that are not pictures, pictures of several digits, `problems`."""
     notes = []
-    if num_all > len(files):
-        notes.append(f"Files that are not pictures, left out: {num_all - len(files):,}.")
-    if numbers:
-        notes.append(f"Pictures of several digits, left out: {len(numbers):,}.")
+    if num_files > num_pictures:
+        notes.append(f"Files that are not pictures, left out: {num_files - num_pictures:,}.")
+    if num_pictures > num_single:
+        notes.append(f"Pictures of several digits, left out: {num_pictures - num_single:,}.")
     if problems:
         first = f"{problems[0].what} {problems[0].why}".rstrip()
         notes.append(f"Pictures that cannot be used, left out: {len(problems):,}. {first}")
     return notes
 
 
-def _is_number_of_digits(file: PictureFile) -> bool:
+def _has_several_digits(file: PictureFile) -> bool:
     digits = "".join(file.label.split())
     return len(digits) > 1 and digits.isascii() and digits.isdecimal()
 
@@ -116,15 +118,13 @@ def _images(
             try:
                 yield file, _raw_image(str(file.path))
             except DataError as error:
-                # Its traceback would keep the picture in memory.
-                error.__cause__ = error.__context__ = None
-                yield file, error.with_traceback(None)
+                yield file, without_traceback(error)
         return
-    to_image = partial(_image_of_digit, finder=load_finder())
+    finder = load_finder()
     chunks = decode_files([str(file.path) for file in files], single=True)
     results = (result for chunk in chunks for result in chunk)
     for file, result in zip(files, results, strict=True):
-        yield file, to_image(result)
+        yield file, _image_of_digit(result, finder)
 
 
 def _raw_image(name: str) -> Pixels:
@@ -139,7 +139,7 @@ def _raw_image(name: str) -> Pixels:
     return np.rint(255 * gray_HW).astype(np.uint8)
 
 
-def _image_of_digit(picture: PictureResult, *, finder: InkFinder) -> Pixels | DataError:
+def _image_of_digit(picture: PictureResult, finder: InkFinder) -> Pixels | DataError:
     """The only digit in a picture, in MNIST's format."""
     if picture.error:
         return picture.error
@@ -148,5 +148,5 @@ def _image_of_digit(picture: PictureResult, *, finder: InkFinder) -> Pixels | Da
     )
     candidates = [image for line in found.lines for image in line.candidates.values()]
     if len(candidates) != 1:
-        return DataError(f"There is no digit in '{picture.name}'.")
+        return no_digit_error(picture.name)
     return candidates[0].pixels_HW

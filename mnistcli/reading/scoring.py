@@ -9,7 +9,6 @@ import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from mnistcli.data.csv_table import listed_file, read_label_rows, whole_number
@@ -68,7 +67,7 @@ class Tally:
 class PictureScores:
     """The labeled pictures that were read, and the number of those without a label.
 
-    `labels` are as `read_labels` returns them.
+    `labels` are as `labels_as_classes` returns them.
     """
 
     labels: Mapping[Path, str]
@@ -113,17 +112,13 @@ def read_labels(path: Path) -> dict[Path, Label]:
     """The labels in a label file by the `resolve_path` of the pictures.
 
     Raises:
-        DataError: the file cannot be read, or lacks one of the columns.
+        DataError: as for `read_label_rows`.
     """
-    rows = read_label_rows(path, refuse=partial(_label_file_error, path))
-    try:
-        return {
-            resolve_path(listed_file(path.parent, row["file"])): Label(row["label"], line)
-            for line, row in rows
-            if row["file"] and row["label"]
-        }
-    except ValueError as error:
-        raise _label_file_error(path, f"It has an impossible file name: {error}.") from error
+    return {
+        resolve_path(listed_file(path.parent, row["file"])): Label(row["label"], line)
+        for line, row in read_label_rows(path)
+        if row["file"] and row["label"]
+    }
 
 
 def labels_as_classes(
@@ -177,11 +172,3 @@ def resolve_path(path: Path) -> Path:
 
 def _strip_spaces(text: str) -> str:
     return "".join(text.split())
-
-
-def _label_file_error(path: Path, why: str) -> DataError:
-    return DataError(
-        f"'{path}' is not a label file.",
-        why=why,
-        fix="Write a CSV file with file,label as first line and lines like digit.png,7",
-    )

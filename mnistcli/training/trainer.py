@@ -184,7 +184,7 @@ def make_plan(settings: TrainSettings, *, starts: bool = True) -> TrainingPlan:
             # The images that were held out for testing stay unseen.
             dataset = get_dataset(settings.dataset, test_seed=before.test_seed)
         if start and not settings.own_data and set(dataset.classes) <= set(start.card.classes):
-            dataset = dataset.known_by(start.card.classes)
+            dataset = dataset.with_classes(start.card.classes)
         settings = settings.model_copy(update={"own_data": _own_data(dataset)})
     settings = fit_budget(settings)
     if start:

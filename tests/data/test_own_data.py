@@ -222,10 +222,12 @@ def test_labels_are_numbers_of_the_network_s_classes(tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.csv", IMAGES[is_small], labels)
     dataset = get_dataset(str(path))
     assert dataset.classes == ("0", "1", "2")
-    known = dataset.known_by(("2", "1", "0", "x"))
+    known = dataset.with_classes(("2", "1", "0", "x"))
     assert load_dataset(known, "test", Path()).labels_N.tolist() == [2 - label for label in labels]
+    with pytest.raises(DataError):
+        dataset.with_classes(("0", "1"))
     digits = get_dataset("digits")
-    reversed_classes = digits.known_by(tuple(reversed(digits.classes)))
+    reversed_classes = digits.with_classes(tuple(reversed(digits.classes)))
     before, after = (load_dataset(each, "test", Path()) for each in (digits, reversed_classes))
     assert torch.equal(after.labels_N, 9 - before.labels_N)
 

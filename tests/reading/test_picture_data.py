@@ -90,6 +90,23 @@ def test_a_label_file_may_come_from_windows_and_from_pandas(tmp_path: Path) -> N
     assert load(str(tmp_path / "labels.csv"))[1] == list(map(str, LABELS[:12]))
 
 
+@pytest.mark.parametrize("name", ["drawings", "drawings/labels.csv"])
+def test_a_label_file_may_have_no_header(tmp_path: Path, name: str) -> None:
+    file = write_labeled_pictures(tmp_path / "drawings", 12) / "labels.csv"
+    file.write_text(file.read_text().removeprefix("file,label\n"))
+    read_picture_data(str(tmp_path / name))
+    assert load(str(tmp_path / name))[1] == list(map(str, LABELS[:12]))
+
+
+def test_an_impossible_file_name_is_refused(tmp_path: Path) -> None:
+    folder = write_labeled_pictures(tmp_path / "drawings", 2)
+    with (folder / "labels.csv").open("a") as file:
+        file.write("a\0.png,7\n")
+    with pytest.raises(DataError) as caught:
+        read_picture_data(str(folder))
+    assert "line 4" in caught.value.why
+
+
 def test_raw_pictures_are_taken_as_they_are(tmp_path: Path) -> None:
     for number in range(NUM):
         folder = tmp_path / "raw" / str(LABELS[number])
