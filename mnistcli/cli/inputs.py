@@ -222,7 +222,10 @@ def describe_own_test(data: "EvalData") -> str:
     if data.split != "test" or get_dataset(data.dataset).has_test_part:
         return f"{title}: {num} {data.split} images."
     if data.test_seed is None:
-        return f"{title} has no test part: all {num} images are evaluated."
+        return (
+            f"{title} has no test part: all {num} images are evaluated. "
+            "Any that a network was trained on make its accuracy too high."
+        )
     return f"{title} has no test part: {num} images, held out by --seed {data.test_seed}."
 
 
