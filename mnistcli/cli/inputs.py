@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mnistcli.config.choices import EvalSplit, values
-from mnistcli.errors import DataError, RunError, SettingsError, require_known, unknown_name
+from mnistcli.errors import DataError, RunError, SettingsError, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,20 +56,17 @@ def prepare_dataset(name: str, *, raw: bool = False) -> str:
         SettingsError: it is neither a known name nor a path, or `raw` and no pictures.
         DataError: nothing is at the path, or none of its pictures can be read.
     """
-    from mnistcli.config.dataset_names import KNOWN_DATASETS, RAW, is_own_data, parse_dataset
+    from mnistcli.config.dataset_names import RAW, is_own_data, is_raw, require_dataset_name
 
-    if raw and name in KNOWN_DATASETS:
+    name = require_dataset_name(name)
+    if raw and not is_own_data(name):
         raise SettingsError(
             "--raw is for your own pictures.",
             why=f"The images of {name} are always taken as they are.",
             fix="Leave --raw out, or name your pictures: --dataset PATH",
         )
-    if raw and not name.startswith(RAW):
+    if raw and not is_raw(name):
         name = f"{RAW}{name}"
-    try:
-        name = parse_dataset(name)
-    except ValueError:
-        raise unknown_name("data set", name, KNOWN_DATASETS) from None
     if is_own_data(name):
         from mnistcli.reading.picture_data import read_picture_data
         from mnistcli.views.console import print_note

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.config.dataset_names import data_path, is_raw
+from mnistcli.config.dataset_names import data_path, is_own_data, is_raw
 from mnistcli.data.datasets import resolve_data_dir
 from mnistcli.data.image_arrays import IMAGE_PX
 from mnistcli.data.own_data import OwnImages, Part, find_kept, keep, make_own
@@ -40,12 +40,14 @@ Pixels = NDArray[np.uint8]
 def read_picture_data(name: str, *, on_picture: OnPicture | None = None) -> tuple[str, ...]:
     """Read the pictures of a data set and keep them, unless that has been done; its notes.
 
-    `name` is an absolute path, or `raw:` and one. Data sets of other forms are left alone.
+    Data sets of other forms, and those that are not a user's own, are left alone.
 
     Raises:
         DataError: nothing is there, or none of its pictures can be read.
         SettingsError: `raw:` is asked for what are no pictures.
     """
+    if not is_own_data(name):
+        return ()
     source, data_dir = find_source(name), resolve_data_dir(None, os.environ)
     if source.form != "pictures":
         return ()
