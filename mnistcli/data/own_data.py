@@ -251,19 +251,23 @@ def _read_npz(files: tuple[Path, ...]) -> OwnImages:
             parts: dict[DataSplit, Part] = {}
             for part, (images, labels) in known[0].items():
                 if images in arrays.files and labels in arrays.files:
-                    _check_size(path, images)
+                    _check_size(path, images, labels)
                     parts[part] = arrays[images], _label_names(arrays[labels])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        raise _unusable(path, shorten(first_line(error))) from error
+        why = shorten(first_line(error))
+        if "allow_pickle" in why:
+            why = "It holds Python objects, which could run code when they are loaded"
+        raise _unusable(path, why) from error
     return make_own(path, parts)
 
 
-def _check_size(path: Path, array: str) -> None:
-    """Refuse an array whose header announces more than can be used: it may be compressed."""
+def _check_size(path: Path, *names: str) -> None:
+    """Refuse arrays that are larger than can be used once they are unpacked."""
     with zipfile.ZipFile(path) as archive:
-        num_bytes = archive.getinfo(f"{array}.npy").file_size
-    if num_bytes > MAX_IMAGES * 784:
-        raise ImageArrayError(f"{array} has {num_bytes / 1e9:.1f} GB")
+        for name in names:
+            num_bytes = archive.getinfo(f"{name}.npy").file_size
+            if num_bytes > MAX_IMAGES * 784:
+                raise ImageArrayError(f"{name} has {num_bytes / 1e9:.1f} GB")
 
 
 def _label_names(labels: NDArray[np.generic]) -> list[str]:
