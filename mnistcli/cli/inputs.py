@@ -202,25 +202,22 @@ def evaluate_checkpoints(
     data = load_eval_data(
         models, dataset=dataset, split=split, calibrate=options.calibrate, data_dir=data_dir
     )
-    if data.digest:
-        print_note(describe_own_test(data))
+    if data.dataset.digest:
+        print_note(_describe_own_images(data))
     if options.corruptions:
         num_sets = sum(len(corruption.amounts) for corruption in options.corruptions)
         print_note(f"Evaluating on {num_sets} corrupted copies of the images too.")
     return evaluate_models(models, data, options=options, device=target.value)
 
 
-def describe_own_test(data: "EvalData") -> str:
+def _describe_own_images(data: "EvalData") -> str:
     """Which images of a user's own data set are evaluated."""
-    from mnistcli.config.dataset_names import dataset_title
-    from mnistcli.data.datasets import get_dataset
-
-    title, num = dataset_title(data.dataset), f"{len(data.examples):,}"
-    if data.split != "test" or get_dataset(data.dataset).has_test_part:
+    title, seed, num = data.dataset.title, data.dataset.test_seed, f"{len(data.examples):,}"
+    if data.split != "test" or data.dataset.has_test_part:
         return f"{title}: {num} {data.split} images."
-    if data.test_seed is None:
+    if seed is None:
         return f"{title} has no test part: all {num} images are evaluated."
-    return f"{title} has no test part: {num} images, held out by --seed {data.test_seed}."
+    return f"{title} has no test part: {num} images, held out by --seed {seed}."
 
 
 def store_score(score: "Score") -> None:
