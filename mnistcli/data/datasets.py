@@ -28,7 +28,7 @@ from mnistcli.config.settings import TrainSettings
 from mnistcli.data.checksums import DataFile, find_files, find_sound
 from mnistcli.data.examples import Examples
 from mnistcli.data.idx import read_idx
-from mnistcli.data.own_data import TEST_SHARE, OwnImages, pixel_moments, read_own
+from mnistcli.data.own_data import TEST_SHARE, OwnImages, pixel_moments, read_own_images
 from mnistcli.data.sklearn_digits import load_digits
 from mnistcli.data.splits import hold_out
 from mnistcli.errors import DataError, shorten
@@ -200,7 +200,7 @@ def get_dataset(name: str, *, test_seed: int | None = None) -> Dataset:
     name = require_dataset_name(name)
     if not is_own_data(name):
         return DATASETS[name]
-    images = _read_own(name)
+    images = _read_own_images(name)
     if images.test is not None:
         test_seed = None
     mean, std = _training_moments(name, images.digest, test_seed)
@@ -244,13 +244,13 @@ def changed_data(dataset: Dataset) -> DataError:
     )
 
 
-def _read_own(name: str) -> OwnImages:
-    return read_own(name, resolve_data_dir(None, os.environ))
+def _read_own_images(name: str) -> OwnImages:
+    return read_own_images(name, resolve_data_dir(None, os.environ))
 
 
 @functools.lru_cache(maxsize=8)
 def _training_moments(name: str, _digest: str, test_seed: int | None) -> tuple[float, float]:
-    train, _ = _own_parts(_read_own(name), test_seed)
+    train, _ = _own_parts(_read_own_images(name), test_seed)
     return pixel_moments(train)
 
 
@@ -275,7 +275,7 @@ def resolve_data_dir(data_dir: str | Path | None, environ: Mapping[str, str]) ->
 def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples:
     """The training or test examples: images uint8 (N, 28, 28), labels int64 (N,).
 
-    Labels are the numbers of `dataset.classes`. A user's own data set is kept in the default
+    Labels are the numbers of `dataset.classes`. A user's own data set is cached in the default
     directory, whatever `data_dir` is.
 
     Raises:
@@ -300,7 +300,7 @@ def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples
 
 
 def _load_own(dataset: Dataset, split: DataSplit) -> Examples:
-    images = _read_own(dataset.name)
+    images = _read_own_images(dataset.name)
     if images.digest != dataset.digest:
         raise changed_data(dataset)
     train, test = _own_parts(images, dataset.test_seed)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mnistcli.config.dataset_names import data_path, is_own_data, is_raw
 from mnistcli.data.datasets import resolve_data_dir
 from mnistcli.data.image_arrays import IMAGE_PX
-from mnistcli.data.own_data import OwnImages, Part, find_kept, keep, make_own
+from mnistcli.data.own_data import OwnImages, Part, make_own_images, read_cache, write_cache
 from mnistcli.data.own_source import OwnSource, PictureFile, find_source
 from mnistcli.errors import DataError
 from mnistcli.models.ink_finder import InkFinder
@@ -38,7 +38,7 @@ Pixels = NDArray[np.uint8]
 
 
 def read_picture_data(name: str, *, on_picture: OnPicture | None = None) -> tuple[str, ...]:
-    """Read the pictures of a data set and keep them, unless that has been done; its notes.
+    """Read the pictures of a data set and cache them, unless that has been done; its notes.
 
     Data sets of other forms, and those that are not a user's own, are left alone.
 
@@ -51,10 +51,10 @@ def read_picture_data(name: str, *, on_picture: OnPicture | None = None) -> tupl
     source, data_dir = find_source(name), resolve_data_dir(None, os.environ)
     if source.form != "pictures":
         return ()
-    images = find_kept(name, source, data_dir)
+    images = read_cache(name, source, data_dir)
     if images is None:
         images = _read_pictures(name, source, on_picture or (lambda _num, _all: None))
-        keep(name, source, images, data_dir)
+        write_cache(name, source, images, data_dir)
     return images.notes
 
 
@@ -84,7 +84,7 @@ def _read_pictures(name: str, source: OwnSource, on_picture: OnPicture) -> OwnIm
         part: (np.stack(pixels), labels[part]) for part, pixels in images.items() if pixels
     }
     notes = _notes(len(source.pictures), len(files), len(single), problems)
-    return make_own(path, parts, notes=notes)
+    return make_own_images(path, parts, notes=notes)
 
 
 def _notes(
