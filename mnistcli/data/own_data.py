@@ -229,14 +229,8 @@ def _read_table(files: tuple[Path, ...]) -> OwnImages:
     table = read_image_table(path)
     if not table.labels:
         raise _unusable(path, "It has no column with labels")
-    pixels: NDArray[np.generic] = table.pixels_ND
-    names = emnist_names(path)
-    if is_emnist(path):
-        pixels = as_images(pixels).transpose(0, 2, 1)
-    labels = [names.get(label, label) for label in table.labels]
-    return make_own_images(
-        path, {"train": (pixels, labels)}, notes=[f"Labels: {table.label_column}."]
-    )
+    part = _make_part(path, table.pixels_ND, table.labels)
+    return make_own_images(path, {"train": part}, notes=[f"Labels: {table.label_column}."])
 
 
 def _read_npz(files: tuple[Path, ...]) -> OwnImages:
@@ -283,14 +277,11 @@ def _label_names(labels: NDArray[np.generic]) -> list[str]:
 
 
 def _read_idx(files: tuple[Path, ...]) -> OwnImages:
-    names = emnist_names(files[0])
     parts: dict[DataSplit, Part] = {}
     splits: tuple[DataSplit, ...] = ("train", "test")
     for part, start in zip(splits, range(0, len(files), 2), strict=False):
-        images, labels_N = _read_idx_file(files[start]), _read_idx_file(files[start + 1])
-        if is_emnist(files[start]):
-            images = images.transpose(0, 2, 1)
-        parts[part] = images, [names.get(str(label), str(label)) for label in labels_N.tolist()]
+        images_NHW, labels_N = _read_idx_file(files[start]), _read_idx_file(files[start + 1])
+        parts[part] = _make_part(files[start], images_NHW, [*map(str, labels_N.tolist())])
     return make_own_images(files[0], parts)
 
 
@@ -304,12 +295,19 @@ def _read_idx_file(path: Path) -> NDArray[np.uint8]:
     return read_idx(content, name=f"'{path}'", fix="Copy or download it again.")
 
 
-def is_emnist(path: Path) -> bool:
-    """Whether a file is EMNIST's by its name; its images have rows and columns exchanged."""
-    return path.name.lower().startswith("emnist")
+def _make_part(path: Path, images: NDArray[np.generic], labels: Sequence[str]) -> Part:
+    """The images and labels of a file; EMNIST's, known by its name, upright and as characters."""
+    if not path.name.lower().startswith("emnist"):
+        return images, labels
+    try:
+        upright_NHW = as_images(images).transpose(0, 2, 1)
+    except ImageArrayError as error:
+        raise _unusable(path, str(error)) from error
+    names = _emnist_names(path)
+    return upright_NHW, [names.get(label, label) for label in labels]
 
 
-def emnist_names(path: Path) -> dict[str, str]:
+def _emnist_names(path: Path) -> dict[str, str]:
     """The characters that EMNIST's labels stand for, from the mapping file beside its data.
 
     Each of its lines is a label and the codes of its characters: "1 65 97" for A and a. Empty for

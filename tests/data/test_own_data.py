@@ -143,6 +143,15 @@ def test_emnist_is_turned_upright_and_has_characters_as_classes(tmp_path: Path) 
         assert load(path).labels_N.tolist() == LABELS
 
 
+def test_idx_files_without_square_images_are_refused(tmp_path: Path) -> None:
+    for name in ("emnist-x", "other"):
+        write_idx(tmp_path / f"{name}-train-images-idx3-ubyte", np.ones((3, 28, 27)))
+        write_idx(tmp_path / f"{name}-train-labels-idx1-ubyte", LABELS[:3])
+        with pytest.raises(DataError) as caught:
+            get_dataset(str(tmp_path / f"{name}-train-images-idx3-ubyte"))
+        assert "3x28x27" in caught.value.why
+
+
 def test_62_classes_are_in_natural_order_and_63_too_many(tmp_path: Path) -> None:
     images = np.resize(IMAGES, (63, 28, 28))
     path = write_table(tmp_path / "a.csv", images[:62], range(62))
