@@ -316,10 +316,10 @@ def _emnist_names(path: Path) -> dict[str, str]:
     found = re.match(r"emnist-\w+", path.name.lower())
     if not found:
         return {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, OverflowError):  # a damaged mapping is none
         text = (path.parent / f"{found[0]}-mapping.txt").read_text(encoding="ascii")
         rows = [line.split() for line in text.splitlines() if line.strip()]
-        return {label: chr(int(codes[0])) for label, *codes in rows}
+        return {label: chr(int(code)) for label, code, *_ in rows}
     return {}
 
 

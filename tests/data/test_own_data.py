@@ -143,6 +143,13 @@ def test_emnist_is_turned_upright_and_has_characters_as_classes(tmp_path: Path) 
         assert load(path).labels_N.tolist() == LABELS
 
 
+@pytest.mark.parametrize("line", ["3", "3 x", "3 99999999999999999999", "é"])
+def test_a_damaged_mapping_of_emnist_is_none(tmp_path: Path, line: str) -> None:
+    path = write_table(tmp_path / "emnist-x-train.csv", IMAGES, LABELS, header=None)
+    (tmp_path / "emnist-x-mapping.txt").write_text(f"0 65\n{line}\n", encoding="utf-8")
+    assert get_dataset(str(path)).classes == tuple("0123456789")
+
+
 def test_idx_files_without_square_images_are_refused(tmp_path: Path) -> None:
     for name in ("emnist-x", "other"):
         write_idx(tmp_path / f"{name}-train-images-idx3-ubyte", np.ones((3, 28, 27)))
