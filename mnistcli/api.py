@@ -7,7 +7,6 @@ are MnistError.
 import copy
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from mnistcli.config.choices import DataSplit, EvalSplit, values
-from mnistcli.config.dataset_names import is_own_data, parse_dataset
+from mnistcli.config.dataset_names import require_dataset_name
 from mnistcli.config.resolve import resolve_settings
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.corruptions import parse_corruptions
@@ -77,11 +76,9 @@ def load_examples(
 
 def _prepare(dataset: str) -> str:
     """The name of a data set, after the pictures of a user's own have been read."""
-    with suppress(ValueError):  # get_dataset explains what is wrong with a name
-        dataset = parse_dataset(dataset)
-        if is_own_data(dataset):
-            read_picture_data(dataset)
-    return dataset
+    name = require_dataset_name(dataset)
+    read_picture_data(name)
+    return name
 
 
 class Training:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mnistcli.config.choices import EvalSplit, values
-from mnistcli.errors import DataError, RunError, SettingsError, require_known, unknown_name
+from mnistcli.errors import DataError, RunError, SettingsError, require_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,20 +56,17 @@ def prepare_dataset(name: str, *, raw: bool = False) -> str:
         SettingsError: it is neither a known name nor a path, or `raw` and no pictures.
         DataError: nothing is at the path, or none of its pictures can be read.
     """
-    from mnistcli.config.dataset_names import KNOWN_DATASETS, RAW, is_own_data, parse_dataset
+    from mnistcli.config.dataset_names import RAW, is_own_data, is_raw, require_dataset_name
 
-    if raw and name in KNOWN_DATASETS:
+    name = require_dataset_name(name)
+    if raw and not is_own_data(name):
         raise SettingsError(
             "--raw is for your own pictures.",
             why=f"The images of {name} are always taken as they are.",
             fix="Leave --raw out, or name your pictures: --dataset PATH",
         )
-    if raw and not name.startswith(RAW):
+    if raw and not is_raw(name):
         name = f"{RAW}{name}"
-    try:
-        name = parse_dataset(name)
-    except ValueError:
-        raise unknown_name("data set", name, KNOWN_DATASETS) from None
     if is_own_data(name):
         from mnistcli.reading.picture_data import read_picture_data
         from mnistcli.views.console import print_note
@@ -205,28 +202,25 @@ def evaluate_checkpoints(
     data = load_eval_data(
         models, dataset=dataset, split=split, calibrate=options.calibrate, data_dir=data_dir
     )
-    if data.digest:
-        print_note(describe_own_test(data))
+    if data.dataset.digest:
+        print_note(_describe_own_images(data))
     if options.corruptions:
         num_sets = sum(len(corruption.amounts) for corruption in options.corruptions)
         print_note(f"Evaluating on {num_sets} corrupted copies of the images too.")
     return evaluate_models(models, data, options=options, device=target.value)
 
 
-def describe_own_test(data: "EvalData") -> str:
+def _describe_own_images(data: "EvalData") -> str:
     """Which images of a user's own data set are evaluated."""
-    from mnistcli.config.dataset_names import dataset_title
-    from mnistcli.data.datasets import get_dataset
-
-    title, num = dataset_title(data.dataset), f"{len(data.examples):,}"
-    if data.split != "test" or get_dataset(data.dataset).has_test_part:
+    title, seed, num = data.dataset.title, data.dataset.test_seed, f"{len(data.examples):,}"
+    if data.split != "test" or data.dataset.has_test_part:
         return f"{title}: {num} {data.split} images."
-    if data.test_seed is None:
+    if seed is None:
         return (
             f"{title} has no test part: all {num} images are evaluated. "
             "Any that a network was trained on make its accuracy too high."
         )
-    return f"{title} has no test part: {num} images, held out by --seed {data.test_seed}."
+    return f"{title} has no test part: {num} images, held out by --seed {seed}."
 
 
 def store_score(score: "Score") -> None:

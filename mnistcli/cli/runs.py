@@ -1,7 +1,6 @@
 """`mnist runs`."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from mnistcli.cli.options import (
     complete_run,
     quiet_option,
 )
-from mnistcli.config.choices import DatasetName, values
+from mnistcli.config.dataset_names import KNOWN_DATASETS, require_dataset_name
 from mnistcli.config.recipes import RECIPES
 from mnistcli.errors import SettingsError, require_known
 from mnistcli.models.registry import ARCHITECTURES
@@ -83,7 +82,7 @@ def list_runs(
             help="Only runs on this data set.",
             metavar="NAME",
             rich_help_panel=FILTERS,
-            autocompletion=complete_from(values(DatasetName)),
+            autocompletion=complete_from(KNOWN_DATASETS),
         ),
     ] = None,
     max_params: Annotated[
@@ -161,22 +160,13 @@ def list_runs(
         sort_entries(entries, sort),
         recipe=recipe and require_known("recipe", recipe, recipes),
         arch=arch and require_known("architecture", arch, ARCHITECTURES),
-        dataset=dataset and _find_dataset(dataset),
+        dataset=dataset and require_dataset_name(dataset),
         max_params=max_params,
         min_accuracy=min_accuracy,
     )
     if best:
         shown = [best_entry(shown, out)]
     show_runs(shown, problems, out=out, num_runs=len(entries), as_json=json, quiet=quiet)
-
-
-def _find_dataset(name: str) -> str:
-    """The name of a data set as settings hold it; SettingsError for what is none."""
-    from mnistcli.config.dataset_names import parse_dataset
-
-    with suppress(ValueError):
-        return parse_dataset(name)
-    return require_known("data set", name, values(DatasetName))
 
 
 def _check_no_filters(name: str, filters: Mapping[str, object]) -> None:

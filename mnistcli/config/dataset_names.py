@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from mnistcli.config.choices import DatasetName, values
-from mnistcli.errors import find_known
+from mnistcli.errors import find_known, unknown_name
 from mnistcli.system.files import expand_home
 
 KNOWN_DATASETS = values(DatasetName)
@@ -30,6 +30,14 @@ def parse_dataset(text: str) -> str:
     if not looks_like_a_path or not text.isprintable():
         raise ValueError(f"should be {', '.join(KNOWN_DATASETS)} or the path of your own data")
     return f"{prefix}{Path(os.path.abspath(path))}"  # noqa: PTH100 (resolve() follows links)
+
+
+def require_dataset_name(text: str) -> str:
+    """`parse_dataset`; SettingsError, with the nearest known name, for what is neither."""
+    try:
+        return parse_dataset(text)
+    except ValueError:
+        raise unknown_name("data set", text, KNOWN_DATASETS) from None
 
 
 def is_own_data(name: str) -> bool:

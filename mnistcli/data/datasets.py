@@ -18,15 +18,20 @@ import numpy as np
 import torch
 
 from mnistcli.config.choices import DataSplit
-from mnistcli.config.dataset_names import data_path, dataset_title, parse_dataset
+from mnistcli.config.dataset_names import (
+    data_path,
+    dataset_title,
+    is_own_data,
+    require_dataset_name,
+)
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.checksums import DataFile, find_files, find_sound
 from mnistcli.data.examples import Examples
 from mnistcli.data.idx import read_idx
-from mnistcli.data.own_data import TEST_SHARE, OwnImages, pixel_moments, read_own
+from mnistcli.data.own_data import TEST_SHARE, OwnImages, pixel_moments, read_own_images
 from mnistcli.data.sklearn_digits import load_digits
 from mnistcli.data.splits import hold_out
-from mnistcli.errors import DataError, find_known, shorten, unknown_name
+from mnistcli.errors import DataError, shorten
 from mnistcli.system.files import expand_home
 
 DIGITS = tuple("0123456789")
@@ -192,18 +197,15 @@ def get_dataset(name: str, *, test_seed: int | None = None) -> Dataset:
         SettingsError: it is neither a known name nor a path; with the nearest name.
         DataError: nothing usable is at the path.
     """
-    if known := find_known(name, DATASETS):
-        return DATASETS[known]
-    try:
-        path = parse_dataset(name)
-    except ValueError:
-        raise unknown_name("data set", name, DATASETS) from None
-    images = _read_own(path)
+    name = require_dataset_name(name)
+    if not is_own_data(name):
+        return DATASETS[name]
+    images = _read_own_images(name)
     if images.test is not None:
         test_seed = None
-    mean, std = _training_moments(path, images.digest, test_seed)
+    mean, std = _training_moments(name, images.digest, test_seed)
     return Dataset(
-        path,
+        name,
         f"{len(images.train):,} images of your own",
         mean=mean,
         std=std,
@@ -242,13 +244,13 @@ def changed_data(dataset: Dataset) -> DataError:
     )
 
 
-def _read_own(path: str) -> OwnImages:
-    return read_own(path, resolve_data_dir(None, os.environ))
+def _read_own_images(name: str) -> OwnImages:
+    return read_own_images(name, resolve_data_dir(None, os.environ))
 
 
 @functools.lru_cache(maxsize=8)
-def _training_moments(path: str, _digest: str, test_seed: int | None) -> tuple[float, float]:
-    train, _ = _own_parts(_read_own(path), test_seed)
+def _training_moments(name: str, _digest: str, test_seed: int | None) -> tuple[float, float]:
+    train, _ = _own_parts(_read_own_images(name), test_seed)
     return pixel_moments(train)
 
 
@@ -273,7 +275,7 @@ def resolve_data_dir(data_dir: str | Path | None, environ: Mapping[str, str]) ->
 def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples:
     """The training or test examples: images uint8 (N, 28, 28), labels int64 (N,).
 
-    Labels are the numbers of `dataset.classes`. A user's own data set is kept in the default
+    Labels are the numbers of `dataset.classes`. A user's own data set is cached in the default
     directory, whatever `data_dir` is.
 
     Raises:
@@ -298,7 +300,7 @@ def load_dataset(dataset: Dataset, split: DataSplit, data_dir: Path) -> Examples
 
 
 def _load_own(dataset: Dataset, split: DataSplit) -> Examples:
-    images = _read_own(dataset.name)
+    images = _read_own_images(dataset.name)
     if images.digest != dataset.digest:
         raise changed_data(dataset)
     train, test = _own_parts(images, dataset.test_seed)

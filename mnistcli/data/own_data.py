@@ -1,8 +1,8 @@
-"""Users' own data sets: read once, kept in the data directory, identified by a digest.
+"""Users' own data sets: read once, cached in the data directory, identified by a digest.
 
-What is kept belongs to the names, sizes and times of the files that it was read from; if one of
+The cache belongs to the names, sizes and times of the files that it was read from; if one of
 them changes, they are read again. The pictures of a data set are read by `reading`, which is above
-this package and stores them here.
+this package and writes the cache.
 
 Shapes: N images, H rows, W columns (28).
 """
@@ -36,7 +36,7 @@ from mnistcli.system.files import require_readable, write_atomically
 
 # The share of the images that is held out for testing where there is no test part.
 TEST_SHARE = 0.1
-# Kept data of other versions are read again.
+# Data cached by other versions are read again.
 _FORMAT = 1
 # The arrays of an .npz, by part: images, labels.
 _NPZ_NAMES: tuple[dict[DataSplit, tuple[str, str]], ...] = (
@@ -68,14 +68,14 @@ class OwnImages:
 _latest: dict[str, tuple[str, OwnImages]] = {}
 
 
-def read_own(name: str, data_dir: Path) -> OwnImages:
-    """The images of the data set with this name, an absolute path; kept in `data_dir`.
+def read_own_images(name: str, data_dir: Path) -> OwnImages:
+    """The images of the data set with this name, an absolute path; cached in `data_dir`.
 
     Raises:
         DataError: it is missing, damaged or of an unknown form, or its pictures have not been read.
     """
     source = find_source(name)
-    images = find_kept(name, source, data_dir)
+    images = read_cache(name, source, data_dir)
     if images is None:
         if source.form == "pictures":
             raise DataError(
@@ -84,16 +84,16 @@ def read_own(name: str, data_dir: Path) -> OwnImages:
                 fix="Evaluate on it first: mnist eval --dataset PATH",
             )
         images = _READERS[source.form](source.files)
-        keep(name, source, images, data_dir)
+        write_cache(name, source, images, data_dir)
     return images
 
 
-def find_kept(name: str, source: OwnSource, data_dir: Path) -> OwnImages | None:
-    """What was kept when the files, as they are now, were read; None if they were not."""
+def read_cache(name: str, source: OwnSource, data_dir: Path) -> OwnImages | None:
+    """What was read from the files as they are now; None if it is not cached."""
     state = _state_of_files(name, source)
     if name in _latest and _latest[name][0] == state:
         return _latest[name][1]
-    path = _kept_path(name, data_dir)
+    path = _cache_path(name, data_dir)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             facts = json.loads(bytes(arrays["facts"]))
@@ -113,8 +113,8 @@ def find_kept(name: str, source: OwnSource, data_dir: Path) -> OwnImages | None:
     return images
 
 
-def keep(name: str, source: OwnSource, images: OwnImages, data_dir: Path) -> None:
-    """Keep what was read from `source`; nothing is written where that is not possible."""
+def write_cache(name: str, source: OwnSource, images: OwnImages, data_dir: Path) -> None:
+    """Cache what was read from `source`; nothing is written where that is not possible."""
     state = _state_of_files(name, source)
     _remember(name, state, images)
     facts = {
@@ -128,7 +128,7 @@ def keep(name: str, source: OwnSource, images: OwnImages, data_dir: Path) -> Non
         if examples is not None:
             arrays[f"{part}_images"] = examples.images_NHW.numpy()
             arrays[f"{part}_labels"] = examples.labels_N.numpy().astype(np.uint8)
-    path = _kept_path(name, data_dir)
+    path = _cache_path(name, data_dir)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: np.savez(file, **arrays))
@@ -144,7 +144,7 @@ def _to_examples(arrays: Mapping[str, NDArray[Any]], part: str) -> Examples:
     return Examples(torch.from_numpy(arrays[f"{part}_images"]), labels_N)
 
 
-def _kept_path(name: str, data_dir: Path) -> Path:
+def _cache_path(name: str, data_dir: Path) -> Path:
     title = re.sub(r"[^\w.-]+", "_", data_path(name).name)[:40]
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return data_dir / "own" / f"{title}-{digest}.npz"
@@ -162,7 +162,7 @@ def _state_of_files(name: str, source: OwnSource) -> str:
     return state.hexdigest()
 
 
-def make_own(
+def make_own_images(
     path: Path, parts: Mapping[DataSplit, Part], *, notes: Sequence[str] = ()
 ) -> OwnImages:
     """The data set at `path` from its parts, images of any size and range with class names.
@@ -229,12 +229,8 @@ def _read_table(files: tuple[Path, ...]) -> OwnImages:
     table = read_image_table(path)
     if not table.labels:
         raise _unusable(path, "It has no column with labels")
-    pixels: NDArray[np.generic] = table.pixels_ND
-    names = emnist_names(path)
-    if is_emnist(path):
-        pixels = as_images(pixels).transpose(0, 2, 1)
-    labels = [names.get(label, label) for label in table.labels]
-    return make_own(path, {"train": (pixels, labels)}, notes=[f"Labels: {table.label_column}."])
+    part = _make_part(path, table.pixels_ND, table.labels)
+    return make_own_images(path, {"train": part}, notes=[f"Labels: {table.label_column}."])
 
 
 def _read_npz(files: tuple[Path, ...]) -> OwnImages:
@@ -251,19 +247,23 @@ def _read_npz(files: tuple[Path, ...]) -> OwnImages:
             parts: dict[DataSplit, Part] = {}
             for part, (images, labels) in known[0].items():
                 if images in arrays.files and labels in arrays.files:
-                    _check_size(path, images)
+                    _check_size(path, images, labels)
                     parts[part] = arrays[images], _label_names(arrays[labels])
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        raise _unusable(path, shorten(first_line(error))) from error
-    return make_own(path, parts)
+        why = shorten(first_line(error))
+        if "allow_pickle" in why:
+            why = "It holds Python objects, which could run code when they are loaded"
+        raise _unusable(path, why) from error
+    return make_own_images(path, parts)
 
 
-def _check_size(path: Path, array: str) -> None:
-    """Refuse an array whose header announces more than can be used: it may be compressed."""
+def _check_size(path: Path, *names: str) -> None:
+    """Refuse arrays that are larger than can be used once they are unpacked."""
     with zipfile.ZipFile(path) as archive:
-        num_bytes = archive.getinfo(f"{array}.npy").file_size
-    if num_bytes > MAX_IMAGES * 784:
-        raise ImageArrayError(f"{array} has {num_bytes / 1e9:.1f} GB")
+        for name in names:
+            num_bytes = archive.getinfo(f"{name}.npy").file_size
+            if num_bytes > MAX_IMAGES * 784:
+                raise ImageArrayError(f"{name} has {num_bytes / 1e9:.1f} GB")
 
 
 def _label_names(labels: NDArray[np.generic]) -> list[str]:
@@ -277,15 +277,12 @@ def _label_names(labels: NDArray[np.generic]) -> list[str]:
 
 
 def _read_idx(files: tuple[Path, ...]) -> OwnImages:
-    names = emnist_names(files[0])
     parts: dict[DataSplit, Part] = {}
     splits: tuple[DataSplit, ...] = ("train", "test")
     for part, start in zip(splits, range(0, len(files), 2), strict=False):
-        images, labels_N = _read_idx_file(files[start]), _read_idx_file(files[start + 1])
-        if is_emnist(files[start]):
-            images = images.transpose(0, 2, 1)
-        parts[part] = images, [names.get(str(label), str(label)) for label in labels_N.tolist()]
-    return make_own(files[0], parts)
+        images_NHW, labels_N = _read_idx_file(files[start]), _read_idx_file(files[start + 1])
+        parts[part] = _make_part(files[start], images_NHW, [*map(str, labels_N.tolist())])
+    return make_own_images(files[0], parts)
 
 
 def _read_idx_file(path: Path) -> NDArray[np.uint8]:
@@ -298,12 +295,19 @@ def _read_idx_file(path: Path) -> NDArray[np.uint8]:
     return read_idx(content, name=f"'{path}'", fix="Copy or download it again.")
 
 
-def is_emnist(path: Path) -> bool:
-    """Whether a file is EMNIST's by its name; its images have rows and columns exchanged."""
-    return path.name.lower().startswith("emnist")
+def _make_part(path: Path, images: NDArray[np.generic], labels: Sequence[str]) -> Part:
+    """The images and labels of a file; EMNIST's, known by its name, upright and as characters."""
+    if not path.name.lower().startswith("emnist"):
+        return images, labels
+    try:
+        upright_NHW = as_images(images).transpose(0, 2, 1)
+    except ImageArrayError as error:
+        raise _unusable(path, str(error)) from error
+    names = _emnist_names(path)
+    return upright_NHW, [names.get(label, label) for label in labels]
 
 
-def emnist_names(path: Path) -> dict[str, str]:
+def _emnist_names(path: Path) -> dict[str, str]:
     """The characters that EMNIST's labels stand for, from the mapping file beside its data.
 
     Each of its lines is a label and the codes of its characters: "1 65 97" for A and a. Empty for
@@ -312,10 +316,10 @@ def emnist_names(path: Path) -> dict[str, str]:
     found = re.match(r"emnist-\w+", path.name.lower())
     if not found:
         return {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, OverflowError):  # a damaged mapping is none
         text = (path.parent / f"{found[0]}-mapping.txt").read_text(encoding="ascii")
         rows = [line.split() for line in text.splitlines() if line.strip()]
-        return {label: chr(int(codes[0])) for label, *codes in rows}
+        return {label: chr(int(code)) for label, code, *_ in rows}
     return {}
 
 

@@ -22,15 +22,13 @@ class EvalData:
     """Examples to evaluate checkpoints on, from the `split` of `dataset`, on the CPU.
 
     `held_out` are those that each checkpoint's training held out, to calibrate
-    it with; empty without calibration. `digest` and `test_seed` are a user's own data set's.
+    it with; empty without calibration.
     """
 
-    dataset: str
+    dataset: Dataset
     split: EvalSplit
     examples: Examples
     held_out: tuple[Examples, ...] = ()
-    digest: str = ""
-    test_seed: int | None = None
 
 
 def common_dataset(models: Sequence[LoadedModel]) -> str:
@@ -99,7 +97,7 @@ def open_test_data(models: Sequence[LoadedModel], dataset: str) -> Dataset:
             why="It has no test part, so each run held out some by its --seed.",
             fix="Train them with the same --seed, or together with --seeds; or evaluate one alone.",
         )
-    (test_seed,) = seeds or {None}
+    test_seed = seeds.pop() if seeds else None
     return get_dataset(dataset, test_seed=test_seed).with_classes(classes)
 
 
@@ -117,8 +115,9 @@ def load_eval_data(
         SettingsError: there is no such validation split, or its classes are others.
         DataError: a data set is missing or damaged.
     """
+    source = open_test_data(models, dataset)
     if split == "test":
-        examples = load_dataset(open_test_data(models, dataset), "test", data_dir)
+        examples = load_dataset(source, "test", data_dir)
     else:
         examples = load_eval_split(models[0], dataset=dataset, split=split, data_dir=data_dir)
     held_out = tuple(
@@ -128,8 +127,7 @@ def load_eval_data(
         for loaded in models
         if calibrate
     )
-    source = open_test_data(models, dataset)
-    return EvalData(source.name, split, examples, held_out, source.digest, source.test_seed)
+    return EvalData(source, split, examples, held_out)
 
 
 def load_eval_split(

@@ -12,7 +12,6 @@ import torch
 from mnistcli.config.choices import EvalSplit
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.corruptions import Corruption, corrupt
-from mnistcli.data.datasets import get_dataset
 from mnistcli.data.examples import Examples
 from mnistcli.errors import SettingsError
 from mnistcli.evaluation.calibration import (
@@ -172,11 +171,11 @@ def _evaluation(
         predictions,
         group[0].card.classes,
         checkpoint="ensemble" if is_ensemble else names[0],
-        dataset=data.dataset,
+        dataset=data.dataset.name,
         split=data.split,
         tta=tta,
-        digest=data.digest,
-        test_seed=data.test_seed,
+        digest=data.dataset.digest,
+        test_seed=data.dataset.test_seed,
     )
     return Evaluation(
         score,
@@ -184,7 +183,7 @@ def _evaluation(
         num_params=sum(
             count_parameters(settings.arch, settings.network) for settings in all_settings
         ),
-        doubtful=get_dataset(data.dataset).doubtful if data.split == "test" else (),
+        doubtful=data.dataset.doubtful if data.split == "test" else (),
         members=tuple(names) if is_ensemble else (),
     )
 

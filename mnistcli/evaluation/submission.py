@@ -4,6 +4,7 @@ Shapes: N images, H rows, W columns, M networks, K classes.
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -67,7 +68,8 @@ def write_submission(
         raise SettingsError(
             f"--submission would overwrite {SAMPLE_NAME}.", fix="Give it another name."
         )
-    if sample.exists():
+    has_sample = sample.exists()
+    if has_sample:
         _check_sample(sample, len(images_NHW))
     probabilities_MNK = torch.stack(
         [
@@ -76,13 +78,13 @@ def write_submission(
         ]
     )
     classes = models[0].card.classes
-    rows = [
-        f"{number},{classes[label]}"
-        for number, label in enumerate(probabilities_MNK.mean(dim=0).argmax(dim=1).tolist(), 1)
-    ]
-    content = "\n".join([",".join(HEADER), *rows, ""]).encode()
-    write_atomically(target, lambda file: file.write(content))
-    return Submission(target, len(rows), sample if sample.exists() else None)
+    labels_N = probabilities_MNK.mean(dim=0).argmax(dim=1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows((number, classes[label]) for number, label in enumerate(labels_N.tolist(), 1))
+    write_atomically(target, lambda file: file.write(text.getvalue().encode()))
+    return Submission(target, len(labels_N), sample if has_sample else None)
 
 
 def _check_sample(sample: Path, num_images: int) -> None:

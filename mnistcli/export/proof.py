@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from mnistcli.config.choices import ExportPrecision
-from mnistcli.config.dataset_names import is_own_data
 from mnistcli.data.datasets import Dataset, get_dataset, has_all_files, load_dataset, open_dataset
 from mnistcli.data.examples import Examples
 from mnistcli.errors import DataError, shorten
@@ -89,8 +88,7 @@ def load_proof_images(loaded: LoadedModel, data_dir: Path) -> ProofImages:
 
 def _open_training_data(loaded: LoadedModel) -> Dataset:
     settings = loaded.card.settings
-    if is_own_data(settings.dataset):
-        read_picture_data(settings.dataset)
+    read_picture_data(settings.dataset)
     return open_dataset(settings)
 
 

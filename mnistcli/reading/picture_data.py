@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.config.dataset_names import data_path, is_raw
+from mnistcli.config.dataset_names import data_path, is_own_data, is_raw
 from mnistcli.data.datasets import resolve_data_dir
 from mnistcli.data.image_arrays import IMAGE_PX
-from mnistcli.data.own_data import OwnImages, Part, find_kept, keep, make_own
+from mnistcli.data.own_data import OwnImages, Part, make_own_images, read_cache, write_cache
 from mnistcli.data.own_source import OwnSource, PictureFile, find_source
 from mnistcli.errors import DataError, shorten
 from mnistcli.models.ink_finder import InkFinder
@@ -38,21 +38,23 @@ Pixels = NDArray[np.uint8]
 
 
 def read_picture_data(name: str, *, on_picture: OnPicture | None = None) -> tuple[str, ...]:
-    """Read the pictures of a data set and keep them, unless that has been done; its notes.
+    """Read the pictures of a data set and cache them, unless that has been done; its notes.
 
-    `name` is an absolute path, or `raw:` and one. Data sets of other forms are left alone.
+    Data sets of other forms, and those that are not a user's own, are left alone.
 
     Raises:
         DataError: nothing is there, or none of its pictures can be read.
         SettingsError: `raw:` is asked for what are no pictures.
     """
+    if not is_own_data(name):
+        return ()
     source, data_dir = find_source(name), resolve_data_dir(None, os.environ)
     if source.form != "pictures":
         return ()
-    images = find_kept(name, source, data_dir)
+    images = read_cache(name, source, data_dir)
     if images is None:
         images = _read_pictures(name, source, on_picture or (lambda _num, _all: None))
-        keep(name, source, images, data_dir)
+        write_cache(name, source, images, data_dir)
     return images.notes
 
 
@@ -86,7 +88,7 @@ def _read_pictures(name: str, source: OwnSource, on_picture: OnPicture) -> OwnIm
     if lost:
         names = shorten(", ".join(sorted(lost)))
         notes.append(f"Classes without a usable picture, left out: {names}.")
-    return make_own(path, parts, notes=notes)
+    return make_own_images(path, parts, notes=notes)
 
 
 def _notes(

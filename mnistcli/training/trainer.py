@@ -64,10 +64,8 @@ class TrainingPlan:
     @property
     def normalization(self) -> Normalization:
         """How images become this network's input: as before, if it starts from other weights."""
-        normalization, start = (
-            input_normalization(self.dataset, self.settings.arch),
-            self.settings.start,
-        )
+        normalization = input_normalization(self.dataset, self.settings.arch)
+        start = self.settings.start
         return replace(normalization, mean=start.mean, std=start.std) if start else normalization
 
     def build_state(self, num_examples: int, *, group: ProcessGroup = SINGLE_PROCESS) -> TrainState:
@@ -171,20 +169,16 @@ def make_plan(settings: TrainSettings, *, starts: bool = True) -> TrainingPlan:
 
     Raises:
         DataError: the checkpoint to start from or a user's own data set is missing or has changed.
-        SettingsError: the checkpoint to start from has another network.
+        SettingsError: the checkpoint to start from has another network, a user's own data set has
+            a single class, or the network does not fit the machine's memory.
         GateError: the network does not fit `max_params`.
-        SettingsError: the network does not fit the machine's memory.
         DeviceError: the device or the precision of the settings does not work on this machine.
     """
     dataset = open_dataset(settings)
     start = load_start(settings.start) if settings.start and starts else None
     if dataset.digest:
-        before = start.card.settings.own_data if start else None
-        if before and not settings.own_data and before.digest == dataset.digest:
-            # The images that were held out for testing stay unseen.
-            dataset = get_dataset(settings.dataset, test_seed=before.test_seed)
-        if start and not settings.own_data and set(dataset.classes) <= set(start.card.classes):
-            dataset = dataset.with_classes(start.card.classes)
+        if start and not settings.own_data:
+            dataset = _continue_with(dataset, start)
         settings = settings.model_copy(update={"own_data": _own_data(dataset)})
     settings = fit_budget(settings)
     if start:
@@ -201,6 +195,17 @@ def make_plan(settings: TrainSettings, *, starts: bool = True) -> TrainingPlan:
         dataset=dataset,
         start=start,
     )
+
+
+def _continue_with(dataset: Dataset, start: LoadedModel) -> Dataset:
+    """A user's own data set as the network to start from knows it: its test images, its classes."""
+    before = start.card.settings.own_data
+    if before and before.digest == dataset.digest:
+        # The images that were held out for testing stay unseen.
+        dataset = get_dataset(dataset.name, test_seed=before.test_seed)
+    if set(dataset.classes) <= set(start.card.classes):
+        dataset = dataset.with_classes(start.card.classes)
+    return dataset
 
 
 def _own_data(dataset: Dataset) -> OwnData:

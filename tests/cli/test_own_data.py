@@ -190,7 +190,10 @@ def test_pictures_are_trained_on_and_resumed(mnist: Mnist) -> None:
         shutil.rmtree("data")
         own_data._latest.clear()
         assert mnist("plot", "own", "--kind", kind, "-q").exit_code == 0
-    assert mnist("train", "-d", "digits", "--raw", *TRAIN, "x").exit_code == 2
+    for known in ("digits", "Digits"):
+        result = mnist("train", "-d", known, "--raw", *TRAIN, "x")
+        assert result.exit_code == 2
+        assert "--raw is for your own pictures" in result.stderr
     assert mnist("train", "--raw", *TRAIN, "x").exit_code == 2
     assert mnist("eval", "own", "--raw").exit_code == 2
 

@@ -143,6 +143,22 @@ def test_emnist_is_turned_upright_and_has_characters_as_classes(tmp_path: Path) 
         assert load(path).labels_N.tolist() == LABELS
 
 
+@pytest.mark.parametrize("line", ["3", "3 x", "3 99999999999999999999", "é"])
+def test_a_damaged_mapping_of_emnist_is_none(tmp_path: Path, line: str) -> None:
+    path = write_table(tmp_path / "emnist-x-train.csv", IMAGES, LABELS, header=None)
+    (tmp_path / "emnist-x-mapping.txt").write_text(f"0 65\n{line}\n", encoding="utf-8")
+    assert get_dataset(str(path)).classes == tuple("0123456789")
+
+
+def test_idx_files_without_square_images_are_refused(tmp_path: Path) -> None:
+    for name in ("emnist-x", "other"):
+        write_idx(tmp_path / f"{name}-train-images-idx3-ubyte", np.ones((3, 28, 27)))
+        write_idx(tmp_path / f"{name}-train-labels-idx1-ubyte", LABELS[:3])
+        with pytest.raises(DataError) as caught:
+            get_dataset(str(tmp_path / f"{name}-train-images-idx3-ubyte"))
+        assert "3x28x27" in caught.value.why
+
+
 def test_62_classes_are_in_natural_order_and_63_too_many(tmp_path: Path) -> None:
     images = np.resize(IMAGES, (63, 28, 28))
     path = write_table(tmp_path / "a.csv", images[:62], range(62))
@@ -233,21 +249,25 @@ def test_labels_are_numbers_of_the_network_s_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arrays",
+    ("arrays", "why"),
     [
-        {"other": IMAGES},
-        {"images": IMAGES, "labels": np.array(LABELS[:-1])},
-        {"images": np.array([{}]), "labels": np.array([1])},
-        {"images": np.zeros((2_000_001, 784), np.uint8), "labels": np.zeros(2_000_001)},
+        ({"other": IMAGES}, "other"),
+        ({"images": IMAGES, "labels": np.array(LABELS[:-1])}, "60 images and 59 labels"),
+        ({"images": np.array([{}]), "labels": np.array([1])}, "Python objects"),
+        ({"images": np.tile(IMAGES, (2, 1, 1)), "labels": np.array(LABELS * 2)}, "images has"),
+        ({"images": IMAGES, "labels": np.eye(100)[LABELS]}, "labels has"),
     ],
-    ids=["other names", "a label short", "objects", "too large"],
+    ids=["other names", "a label short", "objects", "large images", "large labels"],
 )
-def test_other_npz_files_are_refused(tmp_path: Path, arrays: dict[str, Any]) -> None:
+def test_other_npz_files_are_refused(
+    tmp_path: Path, arrays: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_data, "MAX_IMAGES", 61)
     path = write_npz(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError) as caught:
         get_dataset(str(path))
     assert str(path) in caught.value.what
-    assert "allow_pickle" not in caught.value.fix
+    assert why in caught.value.why
 
 
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch.nn.functional as F
 
+from mnistcli.data.datasets import DATASETS
 from mnistcli.evaluation.eval_data import EvalData
 from mnistcli.evaluation.evaluate import EvalOptions, evaluate_models
 from tests.helpers.evaluation import count_errors, hundred_digits, load_models, probabilities
@@ -12,7 +13,7 @@ from tests.helpers.evaluation import count_errors, hundred_digits, load_models, 
 
 def test_an_ensemble_averages_the_probabilities(trained: Path) -> None:
     models, digits = load_models(trained), hundred_digits()
-    data = EvalData("digits", "test", digits)
+    data = EvalData(DATASETS["digits"], "test", digits)
     *alone, ensemble = evaluate_models(models, data, options=EvalOptions(ensemble=True))
     assert alone == evaluate_models(models, data)
     mean_NK = (probabilities(models[0], digits) + probabilities(models[1], digits)) / 2

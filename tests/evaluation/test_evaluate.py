@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from mnistcli.config.choices import EvalSplit
 from mnistcli.data.corruptions import corrupt, parse_corruptions
+from mnistcli.data.datasets import DATASETS
 from mnistcli.data.examples import Examples
 from mnistcli.data.normalization import normalize
 from mnistcli.errors import SettingsError
@@ -32,7 +33,7 @@ def models(trained: Path) -> list[LoadedModel]:
 
 def test_every_checkpoint_is_evaluated_alone(models: list[LoadedModel]) -> None:
     digits = hundred_digits()
-    data = EvalData("digits", "test", digits)
+    data = EvalData(DATASETS["digits"], "test", digits)
     evaluations = evaluate_models(models, data)
     assert evaluations == [evaluate_models([loaded], data)[0] for loaded in models]
     assert [each.num_params for each in evaluations] == [7_894, 26_698]
@@ -76,7 +77,7 @@ def test_corrupted_images_are_for_every_checkpoint_and_the_ensemble(
     models: list[LoadedModel],
 ) -> None:
     digits = hundred_digits()
-    data = EvalData("digits", "test", digits)
+    data = EvalData(DATASETS["digits"], "test", digits)
     noise, rotate = corruptions = parse_corruptions("noise,rotate")
     options = EvalOptions(ensemble=True, corruptions=corruptions)
     first, second, ensemble = evaluate_models(models, data, options=options)
@@ -128,9 +129,9 @@ def test_a_calibration_without_images_held_out_is_refused(models: list[LoadedMod
 def test_doubtful_labels_are_those_of_the_mnist_test_set(models: list[LoadedModel]) -> None:
     digits = hundred_digits()
     sources = (
-        EvalData("mnist", "test", digits),
-        EvalData("mnist", "val", digits),
-        EvalData("digits", "test", digits),
+        EvalData(DATASETS["mnist"], "test", digits),
+        EvalData(DATASETS["mnist"], "val", digits),
+        EvalData(DATASETS["digits"], "test", digits),
     )
     test, val, other = (evaluate_models(models[:1], data)[0] for data in sources)
     assert len(test.doubtful) == 15

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mnistcli.data.datasets import DATASETS
 from mnistcli.errors import DataError, GateError
 from mnistcli.evaluation.eval_data import EvalData
 from mnistcli.evaluation.evaluate import evaluate_models
@@ -61,7 +62,7 @@ def test_an_inconsistent_score_is_refused(tmp_path: Path, change: dict[str, Any]
 
 def test_a_score_is_saved_for_the_best_checkpoint_without_tta_only(trained: Path) -> None:
     models = [load_checkpoint(trained / name) for name in ("best.pth", "last.pth")]
-    data = EvalData("digits", "test", load_digits("test"))
+    data = EvalData(DATASETS["digits"], "test", load_digits("test"))
     best, last = (evaluation.score for evaluation in evaluate_models(models, data))
     assert write_score(last) is None
     assert write_score(replace(best, tta=True)) is None

@@ -1,5 +1,7 @@
 """Predictions in the form that Kaggle takes, checked against its sample."""
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,18 @@ def test_labels_in_the_table_are_ignored(models: list[LoadedModel]) -> None:
     without = submit(models)
     write_table(Path("test.csv"), IMAGES, LABELS)
     assert submit(models) == without
+
+
+def test_classes_with_a_comma_are_quoted(models: list[LoadedModel]) -> None:
+    write_table(Path("test.csv"), IMAGES)
+    (model,) = models
+    classes = tuple(f"{number},x" for number in range(10))
+    card = model.card.model_copy(update={"classes": classes})
+    submit([replace(model, card=card)])
+    with Path("out.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert [len(row) for row in rows] == [2] * 51
+    assert {label for _, label in rows[1:]} <= set(classes)
 
 
 @pytest.mark.parametrize(
