@@ -19,6 +19,7 @@ from mnistcli.reading.batch import PictureResult
 from mnistcli.reading.predict import Prediction, Reading
 from mnistcli.reading.scoring import LabeledPicture, PictureScores, Tally
 from mnistcli.views.console import (
+    format_interval,
     format_percent,
     number_column,
     plain_table,
@@ -390,9 +391,7 @@ def _score_table(tallies: Mapping[str, Tally]) -> Table:
         "pictures", *map(number_column, ("correct", "of", "accuracy")), "95 % interval (Wilson)"
     )
     for kind, tally in tallies.items():
-        low, high = tally.interval
-        share = format_percent(tally.share)
-        interval = f"{100 * low:.2f} to {format_percent(high)}"
+        share, interval = format_percent(tally.share), f"{format_interval(tally.interval)} %"
         table.add_row(kind, f"{tally.num_correct:,}", f"{tally.num:,}", share, interval)
     return table
 
