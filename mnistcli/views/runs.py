@@ -115,14 +115,10 @@ def show_runs(
     elif entries:
         _print_runs(entries)
     if not entries:
-        nothing = f"There is no run in {out}. Train one: mnist train"
-        print_note(
-            printable(
-                f"None of the {num_runs} runs in {out} matches the filters."
-                if num_runs
-                else nothing
-            )
-        )
+        note = f"There is no run in {out}. Train one: mnist train"
+        if num_runs:
+            note = f"None of the {num_runs} runs in {out} matches the filters."
+        print_note(printable(note))
 
 
 def show_run(entry: RunEntry, *, as_csv: bool, as_json: bool, quiet: bool) -> None:
