@@ -44,8 +44,8 @@ CSV_COLUMNS = ("file", "read", "probability", "doubt", "label", "correct", "erro
 class DigitRecord:
     """A digit: its class, the probabilities of all, and where it is.
 
-    `box` is left, top, right and bottom in pixels; `line` counts from 0; `is_digit` is the
-    probability that it is a digit at all; `doubt` says why the class may be wrong.
+    `box` is left, top, right and bottom in pixels; `line` counts from 0; `digit_probability` is
+    the probability that it is a digit at all; `doubt` says why the class may be wrong.
     """
 
     digit: str
@@ -53,7 +53,7 @@ class DigitRecord:
     probabilities: dict[str, float]
     box: tuple[int, int, int, int]
     line: int
-    is_digit: float
+    digit_probability: float
     doubt: str | None
 
 
@@ -97,9 +97,9 @@ class PictureRecord:
 
 @dataclass(frozen=True)
 class TallyRecord:
-    """How many of `num` pictures were read correctly, and the 95 % Wilson interval of the share."""
+    """How many of `num_pictures` were read correctly, and the 95 % Wilson interval of the share."""
 
-    num: int
+    num_pictures: int
     num_correct: int
     interval: tuple[float, float]
 
@@ -354,7 +354,7 @@ def _json_record(
                 probabilities=prediction.probabilities,
                 box=prediction.digit.box,
                 line=prediction.line,
-                is_digit=prediction.digit_probability,
+                digit_probability=prediction.digit_probability,
                 doubt=prediction.doubt,
             )
             for prediction in reading.predictions
