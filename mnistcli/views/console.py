@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,14 @@ def print_error(error: MnistError) -> None:
         console.print(Text(f"  {printable(line)}"), soft_wrap=True)
     if error.fix:
         console.print(Text(f"  {printable(error.fix)}", style="bold"), soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class ErrorRecord:
+    """What cannot be read, and why."""
+
+    what: str
+    why: str
 
 
 def print_json(record: "DataclassInstance") -> None:

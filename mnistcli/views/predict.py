@@ -19,6 +19,7 @@ from mnistcli.reading.batch import PictureResult
 from mnistcli.reading.predict import Prediction, Reading
 from mnistcli.reading.scoring import LabeledPicture, PictureScores, Tally
 from mnistcli.views.console import (
+    ErrorRecord,
     format_interval,
     format_percent,
     number_column,
@@ -63,14 +64,6 @@ class LeftOutRecord:
 
     box: tuple[int, int, int, int]
     reason: str
-
-
-@dataclass(frozen=True)
-class ErrorRecord:
-    """Why nothing was read."""
-
-    what: str
-    why: str
 
 
 @dataclass(frozen=True)

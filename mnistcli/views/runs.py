@@ -16,6 +16,7 @@ from mnistcli.errors import DataError
 from mnistcli.evaluation.run_table import RunEntry, RunState
 from mnistcli.runs.history import EpochResult, metrics_csv
 from mnistcli.views.console import (
+    ErrorRecord,
     format_percent,
     natural_width,
     number_column,
@@ -80,20 +81,12 @@ class ShownRunRecord(RunRecord):
 
 
 @dataclass(frozen=True)
-class DamageRecord:
-    """A file that cannot be read, and why."""
-
-    what: str
-    why: str
-
-
-@dataclass(frozen=True)
 class RunsRecord:
     """The runs in the directory `out`."""
 
     out: str
     runs: list[RunRecord]
-    damaged: list[DamageRecord]
+    damaged: list[ErrorRecord]
 
 
 def show_runs(
@@ -107,7 +100,7 @@ def show_runs(
 ) -> None:
     """The entries, which were selected from `num_runs`; quiet: their names."""
     if as_json:
-        damaged = [DamageRecord(problem.what, problem.why) for problem in problems]
+        damaged = [ErrorRecord(problem.what, problem.why) for problem in problems]
         print_json(RunsRecord(str(out), [_json_record(entry) for entry in entries], damaged))
     elif quiet:
         for entry in entries:
