@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from mnistcli.version import SCHEMA_VERSION
-from mnistcli.views.bench import BenchesRecord
+from mnistcli.views.bench import BenchRecord
 from mnistcli.views.doctor import DoctorRecord
 from mnistcli.views.download import DownloadRecord
 from mnistcli.views.eval import EvaluationRecord, EvaluationsRecord
@@ -28,7 +28,7 @@ from mnistcli.views.train import SettingsRecord, TrainedRecord
 FOLDER = Path(__file__).with_name("schemas")
 # What each command prints: one record, or with `predict` one per line.
 RECORDS: dict[str, Any] = {
-    "bench": BenchesRecord,
+    "bench": BenchRecord,
     "doctor": DoctorRecord,
     "download": DownloadRecord,
     "eval": EvaluationRecord | EvaluationsRecord,

@@ -92,7 +92,7 @@ def _digit_record(prediction: Prediction) -> Record:
         "digit": prediction.label,
         "probabilities": list(prediction.probabilities.values()),
         "networks": prediction.by_network,
-        "is_digit": prediction.digit_probability,
+        "digit_probability": prediction.digit_probability,
         "box": prediction.digit.box,
         "line": prediction.line,
         "doubt": prediction.doubt,

@@ -4,7 +4,7 @@ Shapes: N images, D values.
 """
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +20,7 @@ from mnistcli.evaluation.eval_data import load_eval_split
 from mnistcli.evaluation.features import last_activations
 from mnistcli.plots.headings import checkpoint_name, wrap_heading
 from mnistcli.plots.inputs import PlotInputs, read_own_pictures
-from mnistcli.plots.style import CENTERED, COLORS, INK, STYLE
+from mnistcli.plots.style import CENTERED, COLORS, INK, MARKERS, STYLE
 from mnistcli.runs.checkpoint import LoadedModel
 
 # t-SNE takes seconds for as many images, and minutes for all 10,000 of MNIST.
@@ -104,13 +104,16 @@ def _draw_points(
     predicted_N: NDArray[np.int64],
     classes: tuple[str, ...],
 ) -> None:
-    """Draw a dot in the color of its class for each image, and a cross over each mistake."""
+    """Draw each image in the color and shape of its class, and a cross over each mistake."""
     for label, name in enumerate(classes):
         own_N2 = points_N2[labels_N == label]
         if not len(own_N2):
             continue
         x_N, y_N = own_N2.T
-        ax.scatter(x_N, y_N, s=7, color=COLORS[label], linewidths=0, alpha=0.8, label=name)
+        # Where there are more classes than colors, the shape tells them apart.
+        repeat, color = divmod(label, len(COLORS))
+        look: dict[str, Any] = {"color": COLORS[color], "marker": MARKERS[repeat]}
+        ax.scatter(x_N, y_N, s=7, linewidths=0, alpha=0.8, label=name, **look)
         halo = [withStroke(linewidth=3, foreground="white")]
         style = {"size": 12, "weight": "bold", "path_effects": halo, "zorder": 4, **CENTERED}
         ax.text(float(np.median(x_N)), float(np.median(y_N)), name, **style)

@@ -114,7 +114,7 @@ KINDS: dict[str, PlotKind] = {
         ),
         PlotKind(
             "report",
-            "one HTML page with all about a run",
+            "one HTML page with everything about a run",
             "mnistcli.plots.report:draw_report",
             formats=("html",),
         ),

@@ -36,16 +36,16 @@ def draw_time(inputs: PlotInputs) -> Figure:
 
 
 def frontier(
-    judged: Sequence[tuple[LoadedModel, Score]], *, beside: Sequence[TradeoffPoint] = ()
+    scores: Sequence[tuple[LoadedModel, Score]], *, beside: Sequence[TradeoffPoint] = ()
 ) -> Figure:
     """Accuracy against parameters; runs of one network by seed or fold are one point.
 
     Args:
-        judged: one or more checkpoints with their scores on one data set and split.
+        scores: one or more checkpoints with their scores on one data set and split.
         beside: published results, as `pareto.read_published_points` reads them.
     """
     return _draw_scores(
-        judged,
+        scores,
         _num_parameters,
         line="sizes",
         axis="parameters",
@@ -54,14 +54,14 @@ def frontier(
     )
 
 
-def time(judged: Sequence[tuple[LoadedModel, Score]]) -> Figure:
+def time(scores: Sequence[tuple[LoadedModel, Score]]) -> Figure:
     """Accuracy against the seconds that the runs of the checkpoints were trained.
 
     Raises:
         SettingsError: a checkpoint is not in a run.
     """
     return _draw_scores(
-        judged,
+        scores,
         _seconds_of_training,
         line="epochs",
         axis="training time (s)",

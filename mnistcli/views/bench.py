@@ -49,7 +49,7 @@ class ReferenceRecord:
 
 
 @dataclass(frozen=True)
-class NetworkRecord:
+class CaseRecord:
     """A network in one precision; `settings` are a training's, as in `settings.json`."""
 
     recipe: str
@@ -61,14 +61,14 @@ class NetworkRecord:
 
 
 @dataclass(frozen=True)
-class FailedBenchRecord(NetworkRecord):
+class FailedCaseRecord(CaseRecord):
     """A network that could not be measured, and why."""
 
     failure: str
 
 
 @dataclass(frozen=True)
-class BenchRecord(NetworkRecord):
+class MeasuredCaseRecord(CaseRecord):
     """The figures of a network.
 
     `training` and `inference` are in images per second, `reference` is the reference loop, and
@@ -87,26 +87,15 @@ class BenchRecord(NetworkRecord):
 
 
 @dataclass(frozen=True)
-class MachineRecord:
-    """The machine, by the facts of `mnist doctor --json`; `images` says on which images."""
+class BenchRecord:
+    """The machine and all cases; `loader_processes` is null without the reference loop."""
 
-    versions: Mapping[str, Any]
-    processor: Mapping[str, Any]
-    accelerators: Sequence[Mapping[str, Any]]
-    device: Mapping[str, str]
-    images: str
-
-
-@dataclass(frozen=True)
-class BenchesRecord:
-    """All networks; `loader_processes` is null without the reference loop."""
-
-    machine: MachineRecord
+    machine: MachineInfo
     seconds: float
     repeats: int
     loader_processes: int | None
     interrupted: bool
-    results: list[BenchRecord | FailedBenchRecord]
+    results: list[MeasuredCaseRecord | FailedCaseRecord]
 
 
 @contextmanager
@@ -134,8 +123,8 @@ def show_bench(
     interrupted = len(rows) < num_cases
     if as_json:
         print_json(
-            BenchesRecord(
-                machine=_machine_record(machine),
+            BenchRecord(
+                machine=machine,
                 seconds=options.seconds,
                 repeats=options.repeats,
                 loader_processes=options.loader_processes if options.reference else None,
@@ -153,19 +142,9 @@ def show_bench(
         print_note(f"Interrupted: {len(rows)} of {num_cases} measured.")
 
 
-def _machine_record(machine: MachineInfo) -> MachineRecord:
-    return MachineRecord(
-        versions=machine.versions,
-        processor=machine.processor,
-        accelerators=machine.accelerators,
-        device=machine.device,
-        images=machine.images,
-    )
-
-
-def _row_record(row: BenchRow) -> BenchRecord | FailedBenchRecord:
+def _row_record(row: BenchRow) -> MeasuredCaseRecord | FailedCaseRecord:
     case, outcome = row.case, row.outcome
-    network = NetworkRecord(
+    record = CaseRecord(
         recipe=case.settings["recipe"],
         arch=case.settings["model"]["arch"],
         num_params=case.num_params,
@@ -174,9 +153,9 @@ def _row_record(row: BenchRow) -> BenchRecord | FailedBenchRecord:
         settings=case.settings,
     )
     if not isinstance(outcome, Measurement):
-        return FailedBenchRecord(**vars(network), failure=outcome.what)
-    return BenchRecord(
-        **vars(network),
+        return FailedCaseRecord(**vars(record), failure=outcome.what)
+    return MeasuredCaseRecord(
+        **vars(record),
         failure=None,
         training=_samples_record(outcome.training),
         epoch_seconds=outcome.epoch_seconds,

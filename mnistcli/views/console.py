@@ -8,12 +8,12 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
@@ -21,10 +21,11 @@ from rich.text import Text
 from mnistcli.errors import MnistError
 from mnistcli.version import SCHEMA_VERSION
 
-# Characters of a line in a column that is folded.
-_LEAST_FOLDED = 12
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+# The least width, in characters, of a column that may be folded.
+_LEAST_FOLDED = 12
 
 
 class _LastingConsole(Console):
@@ -66,6 +67,14 @@ def print_error(error: MnistError) -> None:
         console.print(Text(f"  {printable(error.fix)}", style="bold"), soft_wrap=True)
 
 
+@dataclass(frozen=True)
+class ErrorRecord:
+    """What cannot be read, and why."""
+
+    what: str
+    why: str
+
+
 def print_json(record: "DataclassInstance") -> None:
     """Print a record as one line of JSON; `docs/schemas.py` publishes the schemas of its types."""
     fields = {"schema_version": SCHEMA_VERSION, **vars(record)}
@@ -102,15 +111,11 @@ def print_table(table: Table) -> None:
 def _fit(console: Console, table: Table) -> list[str]:
     """Tighten a table, and leave out its last columns if they do not fit; their headers."""
     table.padding = (0, 0)
-    unlimited = console.options.update(max_width=10_000)
     used = -1  # a space between two columns
     for number, column in enumerate(table.columns):
-        cells = [
-            Measurement.get(console, unlimited, cell).maximum
-            for cell in (column.header, *column.cells)
-        ]
-        # What may be folded keeps a readable width; rich would squeeze it to nothing.
-        column.min_width = max(cells) if column.no_wrap else min(max(cells), _LEAST_FOLDED)
+        width = max(natural_width(console, cell) for cell in (column.header, *column.cells))
+        # What may be folded keeps a readable width; Rich would squeeze it to nothing.
+        column.min_width = width if column.no_wrap else min(width, _LEAST_FOLDED)
         used += column.min_width + 1
         if used > console.width and number > 0:
             left_out = [" ".join(str(each.header).split()) for each in table.columns[number:]]
@@ -148,10 +153,10 @@ def number_column(header: str) -> Column:
     return Column(header, justify="right", no_wrap=True)
 
 
-def natural_width(console: Console, table: Table) -> int:
-    """The width at which nothing in a table is wrapped."""
+def natural_width(console: Console, content: RenderableType) -> int:
+    """The width, in characters, at which nothing in a table or a cell is wrapped."""
     unlimited = console.options.update(max_width=10_000)
-    return Measurement.get(console, unlimited, table).maximum
+    return Measurement.get(console, unlimited, content).maximum
 
 
 def printable(text: str) -> str:
@@ -164,6 +169,12 @@ def printable(text: str) -> str:
 def format_percent(share: float | None) -> str:
     """A share in 0..1 as a percentage; "-" for None."""
     return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def format_interval(interval: tuple[float, float]) -> str:
+    """An interval of shares in 0..1 in percent, without the sign: "99.36 to 99.64"."""
+    low, high = interval
+    return f"{100 * low:.2f} to {100 * high:.2f}"
 
 
 def format_duration(seconds: float) -> str:

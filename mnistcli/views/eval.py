@@ -28,6 +28,7 @@ from mnistcli.evaluation.scores import CorruptedScore, Score
 from mnistcli.runs.checkpoint import checkpoint_title
 from mnistcli.runs.find import display_names, run_of_best_checkpoint
 from mnistcli.views.console import (
+    format_interval,
     format_percent,
     number_column,
     plain_table,
@@ -174,7 +175,7 @@ def _print_one(evaluation: Evaluation) -> None:
     accuracy = f"Accuracy {format_percent(score.accuracy)}"
     console.print(Text.assemble((accuracy, "bold"), f" on {_describe_images(score)}"))
     console.print(
-        f"95 % interval {_format_interval(score.interval)} % (Wilson), "
+        f"95 % interval {format_interval(score.interval)} % (Wilson), "
         f"{score.num_errors:,} errors, loss {score.loss:.4f}, ECE {_format_ece(score.bins)}"
     )
     if evaluation.doubtful:
@@ -198,11 +199,6 @@ def _describe_images(score: Score) -> str:
 def _describe_doubtful(evaluations: Sequence[Evaluation]) -> str:
     counts = ", ".join(str(evaluation.num_doubtful_errors) for evaluation in evaluations)
     return f"Errors on the {len(evaluations[0].doubtful)} images with a doubtful label: {counts}"
-
-
-def _format_interval(interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"{100 * low:.2f} to {100 * high:.2f}"
 
 
 def _format_ece(bins: Sequence[ConfidenceBin]) -> str:
@@ -270,7 +266,7 @@ def _side_by_side_table(evaluations: Sequence[Evaluation], names: Sequence[str])
             Text(name),
             f"{evaluation.num_params:,}",
             format_percent(score.accuracy),
-            _format_interval(score.interval),
+            format_interval(score.interval),
             f"{score.num_errors:,}",
             f"{score.loss:.4f}",
             _format_ece(score.bins),
@@ -285,7 +281,7 @@ def _table_of_checkpoints(headers: Sequence[str]) -> Table:
 def _describe_spread(spread: Spread) -> str:
     return (
         f"Mean {format_percent(spread.mean)}, SD {format_percent(spread.deviation)}; 95 % interval "
-        f"{_format_interval(spread.interval)} % (Wilson, treats the runs' errors as independent)"
+        f"{format_interval(spread.interval)} % (Wilson, treats the runs' errors as independent)"
     )
 
 

@@ -18,6 +18,7 @@ from mnistcli.system.machine import seconds_since_start
 from mnistcli.training.multirun import Layout, RunResult
 from mnistcli.views.console import (
     data_option,
+    format_interval,
     format_percent,
     number_column,
     plain_table,
@@ -120,7 +121,7 @@ class MultiRunDisplay:
         self._bar = StepBar(self._progress, run, group=self._group, label=label)
         return self._bar.update
 
-    def show_result(self, result: "RunResult") -> None:
+    def show_result(self, result: RunResult) -> None:
         """Print the line of a finished run."""
         if self._bar:
             self._bar.remove()
@@ -218,14 +219,13 @@ def _table(multirun: "MultiRun") -> Table:
     return table
 
 
-def _describe_spread(label: str, spread: "Spread", *, by: str) -> str:
+def _describe_spread(label: str, spread: Spread, *, by: str) -> str:
     deviation = "" if spread.deviation is None else f", SD {format_percent(spread.deviation)}"
     errors = f"{spread.num_errors:,} errors in {spread.num_images:,} images"
     text = f"{label}: mean {format_percent(spread.mean)}{deviation}; {errors}"
     if by == "seeds":  # several seeds may hold out the same image, so there is no interval
         return f"{text}."
-    low, high = spread.interval
-    return f"{text}, 95 % interval {100 * low:.2f} to {format_percent(high)} (Wilson)."
+    return f"{text}, 95 % interval {format_interval(spread.interval)} % (Wilson)."
 
 
 def _suggest_next(multirun: "MultiRun", data_dir: Path | None) -> None:

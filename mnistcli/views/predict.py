@@ -19,6 +19,8 @@ from mnistcli.reading.batch import PictureResult
 from mnistcli.reading.predict import Prediction, Reading
 from mnistcli.reading.scoring import LabeledPicture, PictureScores, Tally
 from mnistcli.views.console import (
+    ErrorRecord,
+    format_interval,
     format_percent,
     number_column,
     plain_table,
@@ -43,8 +45,8 @@ CSV_COLUMNS = ("file", "read", "probability", "doubt", "label", "correct", "erro
 class DigitRecord:
     """A digit: its class, the probabilities of all, and where it is.
 
-    `box` is left, top, right and bottom in pixels; `line` counts from 0; `is_digit` is the
-    probability that it is a digit at all; `doubt` says why the class may be wrong.
+    `box` is left, top, right and bottom in pixels; `line` counts from 0; `digit_probability` is
+    the probability that it is a digit at all; `doubt` says why the class may be wrong.
     """
 
     digit: str
@@ -52,7 +54,7 @@ class DigitRecord:
     probabilities: dict[str, float]
     box: tuple[int, int, int, int]
     line: int
-    is_digit: float
+    digit_probability: float
     doubt: str | None
 
 
@@ -62,14 +64,6 @@ class LeftOutRecord:
 
     box: tuple[int, int, int, int]
     reason: str
-
-
-@dataclass(frozen=True)
-class ErrorRecord:
-    """Why nothing was read."""
-
-    what: str
-    why: str
 
 
 @dataclass(frozen=True)
@@ -96,9 +90,9 @@ class PictureRecord:
 
 @dataclass(frozen=True)
 class TallyRecord:
-    """How many of `num` pictures were read correctly, and the 95 % Wilson interval of the share."""
+    """How many of `num_pictures` were read correctly, and the 95 % Wilson interval of the share."""
 
-    num: int
+    num_pictures: int
     num_correct: int
     interval: tuple[float, float]
 
@@ -353,7 +347,7 @@ def _json_record(
                 probabilities=prediction.probabilities,
                 box=prediction.digit.box,
                 line=prediction.line,
-                is_digit=prediction.digit_probability,
+                digit_probability=prediction.digit_probability,
                 doubt=prediction.doubt,
             )
             for prediction in reading.predictions
@@ -390,9 +384,7 @@ def _score_table(tallies: Mapping[str, Tally]) -> Table:
         "pictures", *map(number_column, ("correct", "of", "accuracy")), "95 % interval (Wilson)"
     )
     for kind, tally in tallies.items():
-        low, high = tally.interval
-        share = format_percent(tally.share)
-        interval = f"{100 * low:.2f} to {format_percent(high)}"
+        share, interval = format_percent(tally.share), f"{format_interval(tally.interval)} %"
         table.add_row(kind, f"{tally.num_correct:,}", f"{tally.num:,}", share, interval)
     return table
 

@@ -1,4 +1,4 @@
-"""Live progress of a training."""
+"""Live progress of trainings and of reading pictures, and the notes of interrupted trainings."""
 
 import sys
 import time

@@ -16,6 +16,7 @@ from mnistcli.errors import DataError
 from mnistcli.evaluation.run_table import RunEntry, RunState
 from mnistcli.runs.history import EpochResult, metrics_csv
 from mnistcli.views.console import (
+    ErrorRecord,
     format_percent,
     natural_width,
     number_column,
@@ -80,20 +81,12 @@ class ShownRunRecord(RunRecord):
 
 
 @dataclass(frozen=True)
-class DamageRecord:
-    """A file that cannot be read, and why."""
-
-    what: str
-    why: str
-
-
-@dataclass(frozen=True)
 class RunsRecord:
     """The runs in the directory `out`."""
 
     out: str
     runs: list[RunRecord]
-    damaged: list[DamageRecord]
+    damaged: list[ErrorRecord]
 
 
 def show_runs(
@@ -107,7 +100,7 @@ def show_runs(
 ) -> None:
     """The entries, which were selected from `num_runs`; quiet: their names."""
     if as_json:
-        damaged = [DamageRecord(problem.what, problem.why) for problem in problems]
+        damaged = [ErrorRecord(problem.what, problem.why) for problem in problems]
         print_json(RunsRecord(str(out), [_json_record(entry) for entry in entries], damaged))
     elif quiet:
         for entry in entries:
@@ -115,14 +108,10 @@ def show_runs(
     elif entries:
         _print_runs(entries)
     if not entries:
-        nothing = f"There is no run in {out}. Train one: mnist train"
-        print_note(
-            printable(
-                f"None of the {num_runs} runs in {out} matches the filters."
-                if num_runs
-                else nothing
-            )
-        )
+        note = f"There is no run in {out}. Train one: mnist train"
+        if num_runs:
+            note = f"None of the {num_runs} runs in {out} matches the filters."
+        print_note(printable(note))
 
 
 def show_run(entry: RunEntry, *, as_csv: bool, as_json: bool, quiet: bool) -> None:

@@ -36,9 +36,12 @@ class NetworkRecord:
 
 @dataclass(frozen=True)
 class RecipeRecord(NetworkRecord):
-    """The network of a recipe; a mean over seeds on MNIST's test set, seconds of the training."""
+    """The network of a recipe, and the seconds of its training.
 
-    test_percent: float | None
+    `test_accuracy` is the mean over seeds on MNIST's test set, null where it was not measured.
+    """
+
+    test_accuracy: float | None
     seconds: float
 
 
@@ -130,8 +133,9 @@ def show_recipes(
 
 def _recipe_record(settings: TrainSettings, network: NetworkSummary) -> RecipeRecord:
     recipe = RECIPES[settings.recipe]
+    accuracy = round(recipe.test_percent / 100, 6) if recipe.test_percent else None
     fields = vars(_network_record(settings, network))
-    return RecipeRecord(**fields, test_percent=recipe.test_percent, seconds=recipe.seconds)
+    return RecipeRecord(**fields, test_accuracy=accuracy, seconds=recipe.seconds)
 
 
 def _print_recipes(networks: Mapping[str, NetworkSummary]) -> None:

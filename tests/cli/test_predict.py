@@ -100,7 +100,7 @@ def test_json_is_one_object_per_line(mnist: Mnist) -> None:
             assert 0 <= left < right <= record["width_px"]
             assert 0 <= top < bottom <= record["height_px"]
             assert digit["doubt"] is None
-            assert 0.5 < digit["is_digit"] <= 1
+            assert 0.5 < digit["digit_probability"] <= 1
         assert (record["doubts"], record["left_out"]) == ([], [])
     assert result.stderr == ""
 
@@ -302,10 +302,10 @@ def test_the_last_object_of_json_is_the_score(mnist: Mnist, labels: str) -> None
     assert by_name["3"]["label"] is None
     assert (last["schema_version"], last["num_unlabeled"]) == (1, 2)
     score = last["score"]
-    assert (score["all"]["num"], score["all"]["num_correct"]) == (4, 3)
+    assert (score["all"]["num_pictures"], score["all"]["num_correct"]) == (4, 3)
     assert score["all"]["interval"] == pytest.approx([0.3006, 0.9544], abs=5e-5)
-    assert sum(tally["num"] for tally in score.values()) == 2 * 4
-    assert score["several digits"]["num_correct"] == score["several digits"]["num"] == 1
+    assert sum(tally["num_pictures"] for tally in score.values()) == 2 * 4
+    assert score["several digits"]["num_correct"] == score["several digits"]["num_pictures"] == 1
 
 
 def test_misread_digits_are_listed(mnist: Mnist) -> None:
@@ -528,7 +528,7 @@ def test_pictures_by_many_people(mnist: Mnist) -> None:
     assert (len(singles), len(correct["multi"])) == (173, 10)
     assert sum(singles) >= 171
     assert sum(correct["multi"]) == 10
-    assert last["score"]["all"]["num"] == 186
+    assert last["score"]["all"]["num_pictures"] == 186
 
 
 def test_each_pattern_without_a_match_is_named(mnist: Mnist) -> None:

@@ -43,7 +43,7 @@ def test_a_reading_has_digits_boxes_inputs_and_networks(server: Server) -> None:
         assert digit["digit"] == label
         assert len(digit["probabilities"]) == 10
         assert sum(digit["probabilities"]) == pytest.approx(1, abs=1e-5)
-        assert digit["is_digit"] > 0.5
+        assert digit["digit_probability"] > 0.5
         pixels = np.frombuffer(base64.b64decode(digit["input"]), np.uint8)
         assert pixels.shape == (28 * 28,)
         assert pixels.max() > 200

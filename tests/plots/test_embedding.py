@@ -1,5 +1,6 @@
 """Embeddings: which images are shown, their classes, the mistakes, the same every time."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from matplotlib.collections import PathCollection
 
+from mnistcli.config.choices import MAX_CLASSES
 from mnistcli.data.examples import Examples
 from mnistcli.errors import SettingsError
 from mnistcli.evaluation.inference import evaluate_network
@@ -49,6 +51,25 @@ def test_each_image_is_a_point_of_its_class_and_mistakes_are_crossed(model: Load
     heading = " ".join(" ".join(texts(figure)).split())
     assert "small on digits, test: all 100 images" in heading
     assert "The 32 activations before the last layer, by t-SNE (van der Maaten" in heading
+
+
+def test_of_many_classes_each_has_its_own_color_and_shape(model: LoadedModel) -> None:
+    names = tuple(f"class {number}" for number in range(MAX_CLASSES))
+    many = replace(model, card=model.card.model_copy(update={"classes": names}))
+    examples = some(2 * MAX_CLASSES)
+    labels_N = torch.arange(len(examples)) % MAX_CLASSES
+    figure = embedding(many, Examples(examples.images_NHW, labels_N), what="letters, test")
+    (ax,) = figure.axes
+    looks = {
+        each.get_label(): (
+            np.asarray(each.get_facecolor()).tobytes(),
+            np.asarray(each.get_paths()[0].vertices).tobytes(),
+        )
+        for each in ax.collections
+        if each.get_label() in names
+    }
+    assert set(looks) == set(names)
+    assert len(set(looks.values())) == MAX_CLASSES
 
 
 def test_images_alike_for_the_network_are_near_each_other(model: LoadedModel) -> None:
