@@ -166,7 +166,7 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    start: Annotated[
+    start_from: Annotated[
         str | None,
         typer.Option(
             "--from",
@@ -282,17 +282,19 @@ def train(
     def begin() -> "TrainingRun | MultiRun":
         if resume is None:
             run = _start(
-                ctx, config=config, start=start, raw=raw, seeds=seeds, folds=folds, name=name,
-                out=out, dry_run=dry_run, as_json=json, quiet=quiet,
+                ctx, config=config, start_from=start_from, raw=raw, seeds=seeds, folds=folds,
+                name=name, out=out, dry_run=dry_run, as_json=json, quiet=quiet,
             )  # fmt: skip
         else:
             other: dict[str, object] = {
                 "config": config,
-                "from": start,
+                "from": start_from,
                 "raw": raw or None,
                 "name": name,
+                "seeds": seeds,
+                "folds": folds,
+                "dry_run": dry_run or None,
             }
-            other |= {"seeds": seeds, "folds": folds, "dry_run": dry_run or None}
             run = _resume(ctx, resume, out=out, other=other)
         return stack.enter_context(run)
 
@@ -318,7 +320,7 @@ def _start(
     ctx: typer.Context,
     *,
     config: Path | None,
-    start: str | None,
+    start_from: str | None,
     raw: bool,
     seeds: int | None,
     folds: int | None,
@@ -336,14 +338,13 @@ def _start(
     from mnistcli.views.train import show_settings
 
     flags = given_settings(ctx)
-    flags.pop("start", None)  # the option --from, which names what `settings.start` describes
     if raw or "dataset" in flags:
         flags["dataset"] = prepare_option(flags.get("dataset"), raw=raw)
     layout = parse_layout(seeds, folds, settings=flags)
     if layout:
         flags |= layout.flags
     warn_misspelled_variables()
-    base = _start_settings(start, out, flags, config) if start else None
+    base = _fine_tuning_base(start_from, out, flags, config) if start_from is not None else None
     resolved = resolve_settings(flags, config=config, base=base, environ=os.environ)
     if "dataset" not in flags:
         prepare_dataset(resolved.settings.dataset)
@@ -359,7 +360,7 @@ def _start(
     return start_run(resolved.settings, name=name, out=out)
 
 
-def _start_settings(
+def _fine_tuning_base(
     name: str, out: Path, flags: dict[str, object], config: Path | None
 ) -> tuple[str, dict[str, object]]:
     """The settings that follow from --from, and their source; conflicting options are refused."""
@@ -393,7 +394,6 @@ def _resume(
 
     given = {option: value for option, value in other.items() if value is not None}
     changes = {**given_settings(ctx), **given}
-    changes.pop("start", None)
     multirun = find_multirun(name, out)
     trained_on = dataset_of_multirun(multirun) if multirun else dataset_to_resume(name, out)
     if is_own_data(trained_on):

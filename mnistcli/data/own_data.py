@@ -30,7 +30,7 @@ from mnistcli.data.examples import Examples
 from mnistcli.data.idx import read_idx
 from mnistcli.data.image_arrays import ImageArrayError, as_images, find_scale, to_uint8
 from mnistcli.data.image_table import MAX_IMAGES, read_image_table
-from mnistcli.data.own_source import FORMS, OwnSource, find_source
+from mnistcli.data.own_source import FORMS, Form, OwnSource, find_source
 from mnistcli.errors import DataError, first_line, shorten
 from mnistcli.system.files import require_readable, write_atomically
 
@@ -331,7 +331,7 @@ def _unusable(path: Path, why: str) -> DataError:
     )
 
 
-_READERS: dict[str, Callable[[tuple[Path, ...]], OwnImages]] = {
+_READERS: dict[Form, Callable[[tuple[Path, ...]], OwnImages]] = {
     "table": _read_table,
     "npz": _read_npz,
     "idx": _read_idx,

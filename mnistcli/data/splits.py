@@ -49,7 +49,7 @@ def split_by_fold(examples: Examples, fold: Fold, seed: int) -> tuple[Examples, 
             why=f"The training set has {num_all:,} images.",
             fix=f"Use --folds {num_all} or fewer.",
         )
-    start, end = ((fold.number - 1) * num_all // fold.of, fold.number * num_all // fold.of)
+    start, end = (number * num_all // fold.of for number in (fold.number - 1, fold.number))
     order_N = _permutation(num_all, seed)
     outside_N = torch.cat([order_N[:start], order_N[end:]])
     return examples.take(outside_N), examples.take(order_N[start:end])
@@ -85,7 +85,7 @@ def split_by_size(examples: Examples, val_size: float, seed: int) -> tuple[Examp
 
 
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """The examples without a random share (0..1) of them, and that share: at least one example.
+    """The examples that remain, and a random share (0..1) that is held out: at least one.
 
     Raises:
         DataError: no example would be left.
@@ -96,8 +96,8 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
             why="One is held out for testing, so none is left to train on.",
             fix="Add images. To see why pictures are left out: mnist predict FILE --single",
         )
-    order_N, num = _permutation(len(examples), seed), max(1, round(share * len(examples)))
-    return examples.take(order_N[num:]), examples.take(order_N[:num])
+    order_N, num_out = _permutation(len(examples), seed), max(1, round(share * len(examples)))
+    return examples.take(order_N[num_out:]), examples.take(order_N[:num_out])
 
 
 def _permutation(num: int, seed: int) -> Tensor:

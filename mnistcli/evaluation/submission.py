@@ -20,8 +20,8 @@ from mnistcli.evaluation.inference import predict_logits
 from mnistcli.runs.checkpoint import LoadedModel
 from mnistcli.system.files import require_readable, write_atomically
 
-HEADER = ("ImageId", "Label")
-SAMPLE_NAME = "sample_submission.csv"
+_HEADER = ("ImageId", "Label")
+_SAMPLE_NAME = "sample_submission.csv"
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def write_submission(
         SettingsError: `target` is that sample.
         OSError: the file cannot be written.
     """
-    sample = beside / SAMPLE_NAME
+    sample = beside / _SAMPLE_NAME
     if target.resolve() == sample.resolve():
         raise SettingsError(
-            f"--submission would overwrite {SAMPLE_NAME}.", fix="Give it another name."
+            f"--submission would overwrite {_SAMPLE_NAME}.", fix="Give it another name."
         )
     has_sample = sample.exists()
     if has_sample:
@@ -81,7 +81,7 @@ def write_submission(
     labels_N = probabilities_MNK.mean(dim=0).argmax(dim=1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
+    writer.writerow(_HEADER)
     writer.writerows((number, classes[label]) for number, label in enumerate(labels_N.tolist(), 1))
     write_atomically(target, lambda file: file.write(text.getvalue().encode()))
     return Submission(target, len(labels_N), sample if has_sample else None)
@@ -98,7 +98,7 @@ def _check_sample(sample: Path, num_images: int) -> None:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = f"It cannot be read: {getattr(error, 'strerror', None) or error}."
         raise _other_form(sample, why) from error
-    if header != HEADER:
+    if header != _HEADER:
         raise _other_form(sample, f"Its header is {shorten(','.join(header))}.")
     if len(numbers) != num_images:
         raise _other_form(sample, f"It has {len(numbers):,} rows for {num_images:,} images.")
@@ -106,7 +106,7 @@ def _check_sample(sample: Path, num_images: int) -> None:
     for number, found in zip_longest(expected, numbers):
         if number != found:
             raise _other_form(
-                sample, f"It has {shorten(found)} as {HEADER[0]} instead of {number}."
+                sample, f"It has {shorten(found)} as {_HEADER[0]} instead of {number}."
             )
 
 
@@ -114,6 +114,6 @@ def _other_form(sample: Path, why: str) -> DataError:
     return DataError(
         f"The submission does not fit '{sample}'.",
         why=why,
-        fix=f"A submission is {','.join(HEADER)} and a row per image, from 1. "
+        fix=f"A submission is {','.join(_HEADER)} and a row per image, from 1. "
         "Name the test images of this sample, or remove it.",
     )

@@ -14,6 +14,9 @@ from mnistcli.errors import GateError, SettingsError, require_known
 if TYPE_CHECKING:
     from torch import nn
 
+# The name of the layer that returns the logits, in every architecture.
+LAST_LAYER = "classify"
+
 
 @dataclass(frozen=True)
 class Architecture:

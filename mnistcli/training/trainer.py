@@ -15,7 +15,12 @@ from mnistcli.data.examples import Examples
 from mnistcli.data.normalization import Normalization, input_normalization
 from mnistcli.data.splits import split_examples
 from mnistcli.errors import DataError, RunError, SettingsError
-from mnistcli.models.registry import count_parameters, get_architecture, has_batch_norm
+from mnistcli.models.registry import (
+    LAST_LAYER,
+    count_parameters,
+    get_architecture,
+    has_batch_norm,
+)
 from mnistcli.runs.checkpoint import (
     CheckpointCard,
     LoadedModel,
@@ -84,10 +89,11 @@ class TrainingPlan:
         """The weights to start from; without the last layer's if its classes are others."""
         if self.start is None:
             return {}
+        has_same_classes = self.start.card.classes == self.dataset.classes
         return {
             name: tensor
             for name, tensor in self.start.network.state_dict().items()
-            if self.start.card.classes == self.dataset.classes or not name.startswith("classify.")
+            if has_same_classes or not name.startswith(f"{LAST_LAYER}.")
         }
 
     def card(self, epoch: EpochResult) -> CheckpointCard:

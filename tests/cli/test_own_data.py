@@ -263,6 +263,11 @@ def test_options_that_change_the_network_exclude_from(
     assert "--from" in result.stderr
 
 
+def test_an_empty_name_to_start_from_is_not_ignored(mnist: Mnist) -> None:
+    assert mnist("train", "--from", "", "-q", "--name", "x").exit_code == 3
+    assert not Path("runs/x").exists()
+
+
 def test_a_training_size_uses_the_first_images_and_the_same_validation(mnist: Mnist) -> None:
     for size in ("100", "200"):
         result = mnist("train", "-d", "digits", "--train-size", size, *TRAIN, f"n{size}")

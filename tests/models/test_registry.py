@@ -16,6 +16,7 @@ from mnistcli.config.resolve import fit_budget
 from mnistcli.errors import GateError, SettingsError
 from mnistcli.models.registry import (
     ARCHITECTURES,
+    LAST_LAYER,
     build_network,
     count_parameters,
     get_architecture,
@@ -193,3 +194,10 @@ def test_the_registry_loads_without_torch_and_pydantic() -> None:
     code = "import sys, mnistcli.models.registry; print({'torch', 'pydantic'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_last_layer_has_its_name_in_every_architecture(arch: str) -> None:
+    settings = fit_budget(resolve(arch=arch))
+    network = build_network(arch, {**settings.network, "num_classes": 7})
+    assert network.state_dict()[f"{LAST_LAYER}.bias"].shape == (7,)
