@@ -29,6 +29,7 @@ ADAPTED = {
 }
 RUNS = (
     *("slow", "again", "quick", "five/seed-1", "mlp-50-50-0", "sprint-0", "small-8000-0"),
+    "small-15-0",
     *("assignment", "plain", "first", "second", "tiny", "own", "ours", "kaggle"),
 )
 
