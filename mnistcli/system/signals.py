@@ -44,6 +44,8 @@ def defer_interrupts() -> Iterator[None]:
     previous_handlers = {}
     try:
         for number in INTERRUPTS:
+            if signal.getsignal(number) == signal.SIG_IGN:
+                continue  # raised below in place of another one, it would have no effect
             previous_handlers[number] = signal.signal(
                 number, lambda number, _frame: caught.append(number)
             )

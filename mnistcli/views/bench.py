@@ -20,6 +20,7 @@ from mnistcli.views.console import (
     number_column,
     plain_table,
     print_json,
+    print_labeled,
     print_line,
     print_note,
     print_table,
@@ -188,13 +189,13 @@ def _print_report(machine: MachineInfo, options: BenchOptions, rows: Sequence[Be
     console = stdout()
     processor, versions = machine.processor, machine.versions
     devices = ", ".join(each["name"] for each in machine.accelerators) or processor["name"]
-    for label, value in (
+    lines = [
         ("device", f"{machine.device['value']} ({machine.device['reason']}): {devices}"),
         ("threads", f"{processor['num_threads']}, on {processor['num_cores']} cores"),
         ("versions", f"PyTorch {versions['torch']}, Python {versions['python']}"),
         ("images", machine.images),
-    ):
-        console.print(Text(f"{label:<10}{printable(value)}"), soft_wrap=True)
+    ]
+    print_labeled(console, [(label, printable(value)) for label, value in lines])
     console.print()
     measured = [(row.case, row.outcome) for row in rows if isinstance(row.outcome, Measurement)]
     print_table(_table(measured))

@@ -23,6 +23,19 @@ def test_a_signal_is_handled_after_the_context(number: signal.Signals) -> None:
         signal.signal(number, previous)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_an_ignored_signal_does_not_replace_another_one() -> None:
+    previous = {number: signal.getsignal(number) for number in INTERRUPTS}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        handle_as_ctrl_c()
+        with pytest.raises(KeyboardInterrupt), defer_interrupts():
+            list(map(signal.raise_signal, (signal.SIGHUP, signal.SIGTERM)))
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 def test_an_exception_restores_the_handlers() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ZeroDivisionError), defer_interrupts():
