@@ -203,7 +203,7 @@ def get_dataset(name: str, *, test_seed: int | None = None) -> Dataset:
     images = _read_own_images(name)
     if images.test is not None:
         test_seed = None
-    mean, std = _training_moments(name, images.digest, test_seed)
+    mean, std = _training_moments(images, test_seed)
     return Dataset(
         name,
         f"{len(images.train):,} images of your own",
@@ -248,9 +248,9 @@ def _read_own_images(name: str) -> OwnImages:
     return read_own_images(name, resolve_data_dir(None, os.environ))
 
 
-@functools.lru_cache(maxsize=8)
-def _training_moments(name: str, _digest: str, test_seed: int | None) -> tuple[float, float]:
-    train, _ = _own_parts(_read_own_images(name), test_seed)
+@functools.lru_cache(maxsize=1)  # commands open a data set several times
+def _training_moments(images: OwnImages, test_seed: int | None) -> tuple[float, float]:
+    train, _ = _own_parts(images, test_seed)
     return pixel_moments(train)
 
 

@@ -49,7 +49,7 @@ _NPZ_NAMES: tuple[dict[DataSplit, tuple[str, str]], ...] = (
 Part = tuple[NDArray[np.generic], Sequence[str]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OwnImages:
     """The images of a user's own data set, with the classes that occur, in natural order.
 

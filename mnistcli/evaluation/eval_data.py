@@ -57,8 +57,13 @@ def require_same_classes(models: Sequence[LoadedModel]) -> None:
             )
 
 
-def require_classes(models: Sequence[LoadedModel], dataset: str) -> None:
-    """Raise SettingsError unless all networks know the classes of `dataset`, and the same ones."""
+def require_classes(models: Sequence[LoadedModel], dataset: str) -> Dataset:
+    """The data set called `dataset`, whose classes all networks know.
+
+    Raises:
+        SettingsError: one does not know them, or they know different ones.
+        DataError: nothing usable is at its path.
+    """
     source = get_dataset(dataset)
     for loaded in models:
         if not set(source.classes) <= set(loaded.card.classes):
@@ -70,6 +75,7 @@ def require_classes(models: Sequence[LoadedModel], dataset: str) -> None:
                 f"mnist eval {loaded.path} --dataset {trained_on}",
             )
     require_same_classes(models)
+    return source
 
 
 def open_test_data(models: Sequence[LoadedModel], dataset: str) -> Dataset:
@@ -82,8 +88,7 @@ def open_test_data(models: Sequence[LoadedModel], dataset: str) -> Dataset:
         SettingsError: the networks do not know its classes, or held out different images.
         DataError: it is missing, or has changed since one of the networks was trained on it.
     """
-    require_classes(models, dataset)
-    source, classes = get_dataset(dataset), models[0].card.classes
+    source = require_classes(models, dataset)
     seeds = set()
     for loaded in models:
         settings = loaded.card.settings
@@ -97,8 +102,9 @@ def open_test_data(models: Sequence[LoadedModel], dataset: str) -> Dataset:
             why="It has no test part, so each run held out some by its --seed.",
             fix="Train them with the same --seed, or together with --seeds; or evaluate one alone.",
         )
-    test_seed = seeds.pop() if seeds else None
-    return get_dataset(dataset, test_seed=test_seed).with_classes(classes)
+    if seeds:
+        source = get_dataset(dataset, test_seed=seeds.pop())
+    return source.with_classes(models[0].card.classes)
 
 
 def load_eval_data(
