@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+# The sides of MNIST's images, and of the square in them that the ink is scaled to.
+IMAGE_PX, FIT_PX = 28, 20
 # float32; brightness, contrast or ink of every pixel.
 GrayImage = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from pathlib import Path
 from mnistcli.errors import DataError, MnistError, shorten
 
 # Spreadsheets of different languages, and a copied table.
-DELIMITERS = ",;\t"
+_DELIMITERS = ",;\t"
 # The labels of about 250,000 pictures. The limit is for devices, which never end.
 MAX_CHARACTERS = 8_000_000
 
@@ -46,6 +46,12 @@ def _label_file_error(path: Path, why: str) -> DataError:
     )
 
 
+def find_delimiter(line: str) -> str | None:
+    """The one of commas, semicolons and tabs that a line has most of; None if it has none."""
+    delimiter = max(_DELIMITERS, key=line.count)
+    return delimiter if delimiter in line else None
+
+
 def read_csv_rows(
     path: Path,
     columns: Sequence[str],
@@ -56,11 +62,11 @@ def read_csv_rows(
 ) -> list[tuple[int, dict[str, str]]]:
     """The `columns` of every row, by the names in the header, with the number of its last line.
 
-    Cells are separated by the one of `DELIMITERS` that the header has most of, or by spaces if it
-    has none. Spaces around them do not count, and a missing one is empty. Lines that are empty
-    or begin with `comment` (if any) are skipped, as are other columns; the header's names may be
-    capitalized. If the first line `is_row`, there is no header: it and the others have the
-    `columns` in their order. There is at least one row.
+    Cells are separated by the `find_delimiter` of the header, or by spaces. Spaces around them do
+    not count, and a missing one is empty. Lines that are empty or begin with `comment` (if any) are
+    skipped, as are other columns; the header's names may be capitalized. If the first line
+    `is_row`, there is no header: it and the others have the `columns` in their order. There is at
+    least one row.
 
     Raises:
         MnistError: `refuse` of the reason why the file cannot be used.
@@ -73,9 +79,7 @@ def read_csv_rows(
             for line in io.StringIO(text[:MAX_CHARACTERS], newline="")
         ]
         first = next(filter(str.strip, lines), "").strip()
-        delimiter = max(DELIMITERS, key=first.count)
-        if delimiter not in first:
-            delimiter = " "
+        delimiter = find_delimiter(first) or " "
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
         table = [
             (reader.line_num, cells)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-IMAGE_PX, FIT_PX = 28, 20
+from mnistcli.data.arrays import FIT_PX, IMAGE_PX
+
 # Images at a time, so that their float copies stay small.
 _CHUNK = 2000
 
@@ -93,10 +94,18 @@ def enlarge(ink_NHW: Tensor, *, factor: float = 1.0) -> Tensor:
 
 def _center_by_mass(ink_NHW: Tensor) -> Tensor:
     """Ink (N, 20, 20) in 0..255, placed in uint8 (N, 28, 28) with its center of mass central."""
-    positions = torch.arange(float(FIT_PX))
+    positions, middle = torch.arange(float(FIT_PX)), (IMAGE_PX - 1) / 2
     mass_N = ink_NHW.sum(dim=(1, 2)).clamp_min(1e-6)  # a blank image has none
-    top_N = (13.5 - (ink_NHW.sum(dim=2) * positions).sum(dim=1) / mass_N).round().clamp(0, 8)
-    left_N = (13.5 - (ink_NHW.sum(dim=1) * positions).sum(dim=1) / mass_N).round().clamp(0, 8)
+    top_N = (
+        (middle - (ink_NHW.sum(dim=2) * positions).sum(dim=1) / mass_N)
+        .round()
+        .clamp(0, IMAGE_PX - FIT_PX)
+    )
+    left_N = (
+        (middle - (ink_NHW.sum(dim=1) * positions).sum(dim=1) / mass_N)
+        .round()
+        .clamp(0, IMAGE_PX - FIT_PX)
+    )
     images_NHW = torch.zeros(len(ink_NHW), IMAGE_PX, IMAGE_PX, dtype=torch.uint8)
     offsets = zip(top_N.int().tolist(), left_N.int().tolist(), strict=True)
     for image_HW, ink_HW, (top, left) in zip(images_NHW, ink_NHW, offsets, strict=True):

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnistcli.data.csv_table import whole_number
-from mnistcli.data.image_arrays import IMAGE_PX
+from mnistcli.data.arrays import IMAGE_PX
+from mnistcli.data.csv_table import find_delimiter, whole_number
 from mnistcli.errors import DataError, first_line, shorten
 from mnistcli.system.files import require_readable
 
@@ -69,8 +69,8 @@ def first_cells(path: Path) -> tuple[str | None, list[str]]:
             line = file.readline(_MAX_LINE_BYTES).decode("utf-8-sig").strip()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise _unreadable(path, getattr(error, "strerror", None) or first_line(error)) from error
-    delimiter = max((",", ";", "\t"), key=line.count)
-    if delimiter not in line:
+    delimiter = find_delimiter(line)
+    if delimiter is None:
         return None, line.split()
     return delimiter, next(csv.reader([line], delimiter=delimiter))
 

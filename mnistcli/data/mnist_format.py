@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from mnistcli.data.arrays import Box, GrayImage, mask_box, quantile
+from mnistcli.data.arrays import FIT_PX, IMAGE_PX, Box, GrayImage, mask_box, quantile
 
-# The box, the image, and where the center of mass is, counted from pixel 0. The
-# training set's centers average 14.0.
-FIT_PX, SIZE_PX, CENTER_PX = 20, 28, 14
+# Where the center of mass is, counted from pixel 0. The training set's centers average 14.0.
+CENTER_PX = 14
 # Less ink than this share of the darkest is not a visible part of a stroke.
 VISIBLE_INK = 0.05
 
@@ -40,7 +39,11 @@ def is_mnist_format(contrast_HW: GrayImage) -> bool:
     centered by mass, on a background of one level. 99.98 % of MNIST's images are,
     and others only by accident.
     """
-    if contrast_HW.shape != (SIZE_PX, SIZE_PX) or contrast_HW.min() < 0 or contrast_HW.max() < 0.9:
+    if (
+        contrast_HW.shape != (IMAGE_PX, IMAGE_PX)
+        or contrast_HW.min() < 0
+        or contrast_HW.max() < 0.9
+    ):
         return False
     left, top, right, bottom = ink_box(contrast_HW, visible=0)
     if max(right - left, bottom - top) != FIT_PX:
@@ -151,12 +154,12 @@ def center_by_mass(ink_HW: GrayImage) -> GrayImage:
     left, top, right, bottom = ink_box(ink_HW)
     y = centered_start(ink_HW.sum(axis=1), top, bottom)
     x = centered_start(ink_HW.sum(axis=0), left, right)
-    centered_HW = np.zeros((SIZE_PX, SIZE_PX), np.float32)
+    centered_HW = np.zeros((IMAGE_PX, IMAGE_PX), np.float32)
     centered_HW[y : y + bottom - top, x : x + right - left] = ink_HW[top:bottom, left:right]
     return centered_HW
 
 
 def centered_start(ink_N: GrayImage, first: int, end: int) -> int:
-    """Where ink from `first` to `end` begins in `SIZE_PX` pixels if its mean is in the middle."""
+    """Where ink from `first` to `end` begins in `IMAGE_PX` pixels if its mean is in the middle."""
     mean = float(ink_N @ np.arange(len(ink_N), dtype=np.float32)) / float(ink_N.sum())
-    return min(max(CENTER_PX - round(mean) + first, 0), SIZE_PX - (end - first))
+    return min(max(CENTER_PX - round(mean) + first, 0), IMAGE_PX - (end - first))

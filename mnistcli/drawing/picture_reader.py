@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from mnistcli.data.mnist_format import SIZE_PX
+from mnistcli.data.arrays import IMAGE_PX
 from mnistcli.errors import DataError
 from mnistcli.evaluation.features import feature_maps, has_convolutions
 from mnistcli.reading.batch import decode_data
@@ -66,9 +66,9 @@ class PictureReader:
         Raises:
             DataError: the digit has another size.
         """
-        if len(pixels) != SIZE_PX**2:
-            raise DataError(f"A digit has {SIZE_PX**2} pixels, not {len(pixels):,}.")
-        image_HW = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(SIZE_PX, SIZE_PX)
+        if len(pixels) != IMAGE_PX**2:
+            raise DataError(f"A digit has {IMAGE_PX**2} pixels, not {len(pixels):,}.")
+        image_HW = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(IMAGE_PX, IMAGE_PX)
         records = []
         for name, model in zip(self.names, self.networks.models, strict=True):
             layers = feature_maps(model, image_HW) if has_convolutions(model) else []

@@ -10,12 +10,12 @@ from string import Template
 
 from torch import Tensor
 
+from mnistcli.data.arrays import IMAGE_PX
 from mnistcli.data.normalization import Normalization
 from mnistcli.export.layers import Layer
 from mnistcli.export.quantize import IntegerLayer
 
 _TEMPLATES = Path(__file__).parent / "c"
-_IMAGE_PX = 28
 _LINE_CHARACTERS = 100
 # Of `struct layer`, where a pointer and an int have 4 bytes.
 _LAYER_BYTES = {"float": 40, "uint8_t": 56}
@@ -119,7 +119,7 @@ def float_source(layers: Sequence[Layer], normalization: Normalization, *, heade
     rows.append({"weights": constants.add_weights("float", last, last.weights_TIO)})
     constants.add("float", "logit_scale", last.shift_O.new_ones(last.out_channels))
     constants.add("float", "logit_shift", last.shift_O)
-    resizes = normalization.input_px != _IMAGE_PX
+    resizes = normalization.input_px != IMAGE_PX
     pixel = (
         "(float)resized(image, i / INPUT_PX, i % INPUT_PX) / (UNIT * UNIT)"
         if resizes
@@ -172,7 +172,7 @@ def integer_source(
     )
     constants.add("float", "logit_scale", last.scale_O)
     constants.add("float", "logit_shift", last.shift_O)
-    resizes = normalization.input_px != _IMAGE_PX
+    resizes = normalization.input_px != IMAGE_PX
     pixel = "(resized(image, i / INPUT_PX, i % INPUT_PX) + UNIT * UNIT / 2) / (UNIT * UNIT)"
     return _fill(
         [each.layer for each in layers],

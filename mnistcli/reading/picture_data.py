@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistcli.config.dataset_names import data_path, is_own_data, is_raw
+from mnistcli.data.arrays import IMAGE_PX
 from mnistcli.data.datasets import resolve_data_dir
-from mnistcli.data.image_arrays import IMAGE_PX
 from mnistcli.data.own_data import OwnImages, Part, make_own_images, read_cache, write_cache
 from mnistcli.data.own_source import OwnSource, PictureFile, find_source
 from mnistcli.errors import DataError, shorten

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicHermiteSpline
 
-from mnistcli.data.mnist_format import FIT_PX, SIZE_PX, centered_start
+from mnistcli.data.arrays import FIT_PX, IMAGE_PX
+from mnistcli.data.mnist_format import centered_start
 
 Floats = NDArray[np.float32]
 Stroke = NDArray[np.float32]  # (P, 2): x, y of a polyline's points, y downwards
@@ -347,7 +348,7 @@ def render_strokes(
 
 def pen_digits(labels_N: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.uint8]:
     """A random digit for every label in MNIST's format, uint8 (N, 28, 28), 0 background."""
-    images_NHW = np.zeros((len(labels_N), SIZE_PX, SIZE_PX), np.uint8)
+    images_NHW = np.zeros((len(labels_N), IMAGE_PX, IMAGE_PX), np.uint8)
     for image_HW, label in zip(images_NHW, labels_N, strict=True):
         # As measured in MNIST: 2.3 px wide on average, edges a little softer than one pixel.
         pen_px, edge_px = 1.5 + 2.5 * rng.beta(1.6, 3.2), rng.uniform(0.9, 1.5)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from mnistcli.data.arrays import FIT_PX, IMAGE_PX
 from mnistcli.data.examples import Examples
-from mnistcli.data.mnist_format import FIT_PX, SIZE_PX
 from mnistcli.synthesis.canvas import Ink, stamp, stroke
 from mnistcli.synthesis.pen_digits import draw_digit, render_strokes
 
@@ -80,7 +80,7 @@ class DigitShapes:
         center = np.array([pose.x - left, pose.y - top])
 
         def warp(original_HW: Ink, size: float, fill: float) -> Ink:
-            matrix = to_original * (size / SIZE_PX)
+            matrix = to_original * (size / IMAGE_PX)
             shift = size / 2 - matrix @ center
             coefficients = (*matrix[0], shift[0], *matrix[1], shift[1])
             image = Image.fromarray(original_HW).transform(
@@ -93,10 +93,10 @@ class DigitShapes:
             return np.asarray(image)
 
         if pen_px:
-            distance_HW = warp(self.distance(number), ENLARGED * SIZE_PX, MAX_DISTANCE_PX)
+            distance_HW = warp(self.distance(number), ENLARGED * IMAGE_PX, MAX_DISTANCE_PX)
             patch_HW = stroke(distance_HW * scale * math.sqrt(pose.aspect), pen_px)
         else:
-            gray_HW = warp(self.images_NHW[number].astype(np.float32) / 255, SIZE_PX, 0.0)
+            gray_HW = warp(self.images_NHW[number].astype(np.float32) / 255, IMAGE_PX, 0.0)
             patch_HW = np.clip((gray_HW - 0.5) * max(2.0, 2 * scale) + 0.5, 0, 1)
         stamp(ink_HW, patch_HW, left, top)
         return int(self.labels_N[number])
@@ -104,7 +104,7 @@ class DigitShapes:
     def distance(self, number: int) -> Ink:
         """Each pixel's distance to the digit's skeleton in the original's pixels, (2H, 2W)."""
         if number not in self._distances:
-            side = ENLARGED * SIZE_PX
+            side = ENLARGED * IMAGE_PX
             image = Image.fromarray(self.images_NHW[number]).resize((side, side))
             skeleton_HW = thin(np.asarray(image) > 110)
             distance_HW = ndimage.distance_transform_edt(~skeleton_HW) / ENLARGED

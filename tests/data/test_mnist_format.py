@@ -5,9 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image, ImageFilter
 
-from mnistcli.data.arrays import GrayImage
+from mnistcli.data.arrays import FIT_PX, GrayImage
 from mnistcli.data.mnist_format import (
-    FIT_PX,
     THICK_PX,
     VISIBLE_INK,
     area_shares,
