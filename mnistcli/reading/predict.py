@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch.nn.functional import logsigmoid
 
 from mnistcli.data.arrays import GrayImage
-from mnistcli.data.batches import evaluation_batches
 from mnistcli.data.mnist_format import stroke_width_px
-from mnistcli.data.normalization import normalize
+from mnistcli.evaluation.inference import predict_logits
 from mnistcli.models.ink_finder import InkFinder
 from mnistcli.reading.batch import PictureResult
 from mnistcli.reading.digit import DigitImage, LeftOut
@@ -342,11 +341,9 @@ def _span_scores(
     return ways
 
 
-@torch.inference_mode()
 def _logits(model: LoadedModel, pixels_NHW: torch.Tensor) -> torch.Tensor:
     """A network's logits for uint8 images (N, 28, 28), (N, K)."""
-    batches = evaluation_batches(pixels_NHW)
-    return torch.cat([model.network(normalize(batch, model.normalization)) for batch in batches])
+    return predict_logits(model.network, pixels_NHW, model.normalization)
 
 
 def _log_probabilities(
