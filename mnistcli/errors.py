@@ -76,6 +76,11 @@ def shorten(text: object) -> str:
     return quoted if len(quoted) <= MAX_QUOTED else f"{quoted[:MAX_QUOTED]}…"
 
 
+def count_noun(number: int, noun: str) -> str:
+    """A number and its noun: "1 check", "2 checks"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def first_line(error: object) -> str:
     """The first line of an error's message, without its full stop; its type if it has none."""
     line = str(error).strip().partition("\n")[0].strip()

@@ -81,8 +81,3 @@ def run_check(
         check = Check(name, subject, "failed", first_line(error), fix=INSTALL)
     yield check
     return check
-
-
-def count_noun(number: int, noun: str) -> str:
-    """A number and its noun: "1 check", "2 checks"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

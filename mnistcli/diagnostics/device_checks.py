@@ -28,11 +28,10 @@ from mnistcli.diagnostics.checks import (
     CheckEvents,
     CheckStart,
     Status,
-    count_noun,
     run_check,
 )
 from mnistcli.diagnostics.measurement import EPOCH_IMAGES
-from mnistcli.errors import DeviceError, RunError, first_line
+from mnistcli.errors import DeviceError, RunError, count_noun, first_line
 from mnistcli.runs.history import EpochResult
 from mnistcli.training.device import DTYPES, Choice, pick_precision
 from mnistcli.training.engine import fit

@@ -31,10 +31,9 @@ from mnistcli.diagnostics.checks import (
     CheckEvents,
     DoctorOptions,
     Status,
-    count_noun,
     run_check,
 )
-from mnistcli.errors import first_line
+from mnistcli.errors import count_noun, first_line
 from mnistcli.system.files import write_atomically
 from mnistcli.system.machine import memory_bytes, num_cores
 from mnistcli.version import __version__

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mnistcli.diagnostics.checks import LOADING, Check, count_noun
-from mnistcli.errors import DataError, DeviceError, MnistError
+from mnistcli.diagnostics.checks import LOADING, Check
+from mnistcli.errors import DataError, DeviceError, MnistError, count_noun
 
 # The exit code of a failed check, by its name; all others are about a device.
 _EXIT_CODES = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mnistcli.config.choices import EvalSplit
 from mnistcli.config.dataset_names import dataset_title, is_own_data
 from mnistcli.config.settings import TrainSettings
-from mnistcli.errors import DataError, SettingsError
+from mnistcli.errors import DataError, SettingsError, count_noun
 from mnistcli.evaluation.scores import Score, read_score
 from mnistcli.runs.checkpoint import LoadedModel, load_checkpoint
 from mnistcli.runs.directory import Run, read_settings
@@ -144,9 +144,10 @@ class PlotInputs:
         others = Counter(each.card.settings.dataset for each in models)
         del others[dataset]
         for other, num in others.items() if self.dataset is None else ():
-            runs = "1 run" if num == 1 else f"{num} runs"
             option = f"--dataset {shlex.quote(other)}"
-            self.report_omission(f"{runs} on {dataset_title(other)}, drawn with {option}.")
+            self.report_omission(
+                f"{count_noun(num, 'run')} on {dataset_title(other)}, drawn with {option}."
+            )
         return [each for each in models if each.card.settings.dataset == dataset]
 
     def _score(self, model: LoadedModel) -> Score:
@@ -210,10 +211,8 @@ class PlotInputs:
         from mnistcli.data.datasets import get_dataset, load_dataset, open_dataset
         from mnistcli.data.examples import Examples
 
-        if settings and not self.dataset:
+        if settings and self.dataset in (None, settings.dataset):
             read_own_pictures(settings.dataset)
-        uses_settings = settings is not None and self.dataset in (None, settings.dataset)
-        if settings and uses_settings:
             dataset = open_dataset(settings)
         else:
             dataset = get_dataset(self.dataset or "mnist")

@@ -19,6 +19,7 @@ from mnistcli.config.differences import flatten_settings, format_value, run_chan
 from mnistcli.config.settings import TrainSettings
 from mnistcli.data.datasets import get_dataset
 from mnistcli.data.examples import Examples
+from mnistcli.errors import count_noun
 from mnistcli.evaluation.calibration import expected_calibration_error
 from mnistcli.evaluation.metrics import macro_mean
 from mnistcli.evaluation.scores import Mistake, Score
@@ -81,7 +82,7 @@ def _heading(
         (
             "training",
             f"{training_seconds(epochs):,.1f} s",
-            f"{len(epochs)} epoch{'s' if len(epochs) > 1 else ''}",
+            count_noun(len(epochs), "epoch"),
         ),
     )
     cells = "".join(

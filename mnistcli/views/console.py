@@ -18,7 +18,7 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from mnistcli.errors import MnistError
+from mnistcli.errors import MnistError, count_noun
 from mnistcli.version import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ def format_duration(seconds: float) -> str:
     for unit, length in (("hour", 3600), ("minute", 60)):
         if seconds > 1.5 * length:
             return f"{seconds / length:.0f} {unit}s"
-    num = max(1, round(seconds))
-    return f"{num} second{'s' if num > 1 else ''}"
+    return count_noun(max(1, round(seconds)), "second")
 
 
 def shell_path(path: Path) -> str:

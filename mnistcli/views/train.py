@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mnistcli.config.differences import format_value
 from mnistcli.config.settings import TrainSettings
+from mnistcli.errors import count_noun
 from mnistcli.runs.history import EpochResult, best_epoch, training_seconds
 from mnistcli.system.machine import seconds_since_start
 from mnistcli.training.device import Choice
@@ -99,7 +100,7 @@ def print_header(console: Console, plan: "TrainingPlan", *lines: tuple[str, str]
     """Print what will be trained, with which settings, on which device, and why on that one."""
     settings = plan.settings
     model = ", ".join(f"{name} {format_value(value)}" for name, value in settings.network.items())
-    epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
+    epochs = count_noun(settings.epochs, "epoch")
     schedule = f"{epochs} of batch {settings.batch_size}, {settings.optimizer}"
     own_lines = [
         ("network", f"{settings.arch}: {plan.num_params:,} parameters ({model})"),
