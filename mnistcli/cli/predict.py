@@ -166,7 +166,7 @@ def predict(
         json=json, as_csv=as_csv, quiet=quiet, show=show, score=label_file is not None
     )
     pictures = [*(pictures or []), *([str(DEMO)] if demo else [])]
-    _refuse_networks(pictures, out)
+    _refuse_other_files(pictures, out)
     labels = read_labels(label_file) if label_file else {}
     names, errors, unread = find_picture_files(pictures, recursive=recursive)
     if unread:
@@ -299,8 +299,8 @@ def _write_submission(
     show_submission(written, as_json=as_json, quiet=quiet)
 
 
-def _refuse_networks(pictures: list[str], out: Path) -> None:
-    """Raise SettingsError if a run or a checkpoint is named like a picture."""
+def _refuse_other_files(pictures: list[str], out: Path) -> None:
+    """Raise SettingsError if a network or a table of images is named like a picture."""
     from mnistcli.runs.find import names_network
 
     for name in pictures:
@@ -310,6 +310,12 @@ def _refuse_networks(pictures: list[str], out: Path) -> None:
                 f"'{name}' is a network, not a picture.",
                 why="mnist predict takes pictures as arguments, and the network as an option.",
                 fix=f"mnist predict {shlex.join(others or ['PICTURE'])} -c {shlex.quote(name)}",
+            )
+        if name.lower().endswith(".csv"):
+            raise SettingsError(
+                f"'{name}' is a table, not a picture.",
+                fix="If its rows are images: "
+                f"mnist predict {shlex.quote(name)} --submission submission.csv",
             )
 
 

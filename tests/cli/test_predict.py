@@ -474,6 +474,13 @@ def test_a_network_among_the_pictures_is_answered_with_the_option(
         assert_refused(result, f"mnist predict {name} -c {network}", exit_code=2)
 
 
+def test_a_table_among_the_pictures_is_answered_with_the_option(mnist: Mnist) -> None:
+    name = save("7.png")
+    Path("test.CSV").write_text("pixel0,pixel1\n0,0\n")
+    result = mnist("predict", name, "test.CSV")
+    assert_refused(result, "mnist predict test.CSV --submission submission.csv", exit_code=2)
+
+
 def test_a_directory_of_pictures_may_have_the_name_of_a_run(mnist: Mnist, trained: Path) -> None:
     Path("small").mkdir()
     save("small/7.png")
