@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnistcli.drawing import app
 from mnistcli.drawing.app import MAX_BODY_BYTES
 from tests.drawing.conftest import Server, png
 from tests.helpers.cli import Mnist
@@ -32,6 +33,12 @@ def test_the_page_is_served_with_headers_against_other_sites(
     assert policy.startswith("default-src 'none'; script-src 'self'")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "access-control-allow-origin" not in response.headers
+
+
+def test_the_page_is_short_enough_to_be_read() -> None:
+    page = Path(app.__file__).with_name("page")
+    lines = [line for file in page.iterdir() for line in file.read_text().splitlines()]
+    assert sum(bool(line.strip()) for line in lines) < 600
 
 
 def test_a_reading_has_digits_boxes_inputs_and_networks(server: Server) -> None:

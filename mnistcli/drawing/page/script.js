@@ -165,9 +165,8 @@ byId("file").addEventListener("change", ({ target }) => {
 // The camera's picture covers the sheet until it is taken; any change of the sheet closes it.
 byId("camera").hidden = !navigator.mediaDevices;
 byId("camera").addEventListener("click", async ({ target }) => {
-  if (!viewfinder.hidden) return takePicture();
   target.disabled = true;
-  await openCamera().catch((error) => {
+  await (viewfinder.hidden ? openCamera() : takePicture()).catch((error) => {
     byId("note").textContent = `The camera cannot be used: ${error.message}.`;
   });
   target.disabled = false;
