@@ -31,8 +31,13 @@ def quantile(values: GrayImage, share: float) -> float:
 
 def mask_box(mask_HW: Mask) -> Box:
     """The box of the pixels that are set, at least one."""
-    rows_N, columns_N = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
-    return int(columns_N[0]), int(rows_N[0]), int(columns_N[-1]) + 1, int(rows_N[-1]) + 1
+    top, bottom = _first_and_end(np.logical_or.reduce(mask_HW, axis=1))
+    left, right = _first_and_end(np.logical_or.reduce(mask_HW, axis=0))
+    return left, top, right, bottom
+
+
+def _first_and_end(mask_N: Mask) -> tuple[int, int]:
+    return int(mask_N.argmax()), mask_N.size - int(mask_N[::-1].argmax())
 
 
 def border_pixels(pixels: NDArray[Scalar], inset: int) -> NDArray[Scalar]:

@@ -98,8 +98,8 @@ def edge_shares(labels_HW: Labels, num: int) -> NDArray[np.float64]:
 
 def find_main_part(ink_K: NDArray[np.float64], edge_K: NDArray[np.float64]) -> int:
     """The part most surely of a digit: the one with the most ink, if clear of the edge."""
-    is_long_K, is_edge_K = edge_K > LONG_EDGE_SHARE, edge_K > 0
-    weights_K = np.select([is_long_K, is_edge_K], [LONG_EDGE_WEIGHT, EDGE_WEIGHT], 1)
+    weights_K = np.where(edge_K > 0, EDGE_WEIGHT, 1)
+    weights_K[edge_K > LONG_EDGE_SHARE] = LONG_EDGE_WEIGHT
     return int((ink_K * weights_K).argmax())
 
 

@@ -17,7 +17,7 @@ from mnistcli.data.arrays import Box, GrayImage, Labels, mask_box
 from mnistcli.data.mnist_format import normalize_ink
 from mnistcli.reading.cuts import find_cuts
 from mnistcli.reading.digit import DigitImage, Placement
-from mnistcli.reading.parts import EIGHT_NEIGHBORS, LOW_INK, Part
+from mnistcli.reading.parts import LOW_INK, Part
 from mnistcli.reading.text_lines import line_height
 
 # A candidate has at most this many fragments, its width is at most this many times its height, and
@@ -121,8 +121,9 @@ def cut_out(parts: list[Part], ink_HW: GrayImage, labels_HW: Labels) -> Fragment
         slice(max(0, top - 1), bottom + 1),
         slice(max(0, left - 1), right + 1),
     )
-    own_HW = np.isin(labels_HW[box], [part.number for part in parts])
-    edge_HW = ndimage.binary_dilation(own_HW, EIGHT_NEIGHBORS) & (labels_HW[box] == 0)
+    # For a few numbers, "sort" takes a seventh of the default's time.
+    own_HW = np.isin(labels_HW[box], [part.number for part in parts], kind="sort")
+    edge_HW = ndimage.maximum_filter(own_HW, 3) & (labels_HW[box] == 0)
     own_ink_HW = np.where(own_HW | edge_HW, ink_HW[box], np.float32(0))
     return Fragment(own_ink_HW, box[1].start, box[0].start)
 

@@ -3,7 +3,9 @@
 Shapes: H rows, W columns, K parts (number 0 is the background).
 """
 
+import itertools
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,13 +133,13 @@ def _right(part: Part) -> int:
 
 def _all_parts(ink_HW: GrayImage) -> tuple[Labels, list[Part]]:
     """The connected parts of ink with their numbers (H, W), the largest first."""
-    labels_HW, num = ndimage.label(ink_HW > LOW_INK, EIGHT_NEIGHBORS)
-    mean_K = ndimage.mean(ink_HW, labels_HW, np.arange(1, num + 1)) if num else []
+    labels_HW, _ = ndimage.label(ink_HW > LOW_INK, EIGHT_NEIGHBORS)
+    # A quarter of the time of `ndimage.mean`.
+    labels_N = labels_HW.ravel()
+    sizes_K, ink_K = np.bincount(labels_N), np.bincount(labels_N, ink_HW.ravel())
     parts = [
-        Part(number, (x.start, y.start, x.stop, y.stop), float(mean))
-        for number, ((y, x), mean) in enumerate(
-            zip(ndimage.find_objects(labels_HW), mean_K, strict=True), start=1
-        )
+        Part(number, (x.start, y.start, x.stop, y.stop), float(ink_K[number] / sizes_K[number]))
+        for number, (y, x) in enumerate(ndimage.find_objects(labels_HW), start=1)
     ]
     return labels_HW, sorted(parts, key=lambda part: -max(part.width, part.height))
 
@@ -147,9 +149,9 @@ def usual_height(parts: list[Part]) -> float:
     if not parts:
         return 0.0
     # Digits that touch, and strokes that lie flat, are wider than high.
-    heights_K = np.sort([max(part.height, part.width / 2) for part in parts])
-    sums_K = np.cumsum(heights_K)
-    return float(heights_K[np.searchsorted(sums_K, sums_K[-1] / 2)])
+    heights = sorted(max(part.height, part.width / 2) for part in parts)
+    sums = list(itertools.accumulate(heights))
+    return heights[bisect_left(sums, sums[-1] / 2)]
 
 
 def is_digit_sized(part: Part, height: float) -> bool:
