@@ -313,7 +313,7 @@ def test_a_network_predicts_images_of_a_data_set_and_of_numpy() -> None:
 
 def test_results_are_shown_in_a_line() -> None:
     model = load_model()
-    assert "cnn-small.pth: cnn-small, 7,894 parameters, trained on mnist" in repr(model)
+    assert "cnn-small.pth: cnn-small, 7,882 parameters, trained on mnist" in repr(model)
     evaluation = judge(model, dataset="digits")
     for shown in (repr(evaluation), repr(evaluation.score)):
         assert "360 test images of digits" in shown
