@@ -115,10 +115,20 @@ def decode_picture(data: bytes, *, name: str) -> Picture:
 
 
 def decode_upright(data: bytes, *, name: str) -> Image.Image:
-    """The whole picture in color, upright; raises DataError as `decode_picture` does."""
+    """The whole picture in color, upright, on the background that it is read on, as RGB.
+
+    Raises:
+        DataError: as for `decode_picture`.
+    """
     with decoding(data, name=name) as image:
         load_upright(image)
-        return _fix_white(image).convert("RGB")
+        fixed = _fix_white(image)
+        if not fixed.has_transparency_data:
+            return fixed.convert("RGB")
+        rgba = fixed.convert("RGBA")
+        level = round(255 * pick_backdrop(shrink(rgba) / np.float32(255)))
+        backdrop = Image.new("RGBA", rgba.size, (level, level, level, 255))
+        return Image.alpha_composite(backdrop, rgba).convert("RGB")
 
 
 @contextmanager
@@ -358,13 +368,17 @@ def stretch_range(values_HW: GrayImage) -> GrayImage:
 
 
 def composite(rgba_HWC: GrayImage) -> GrayImage:
-    """Lay a picture on white, (H, W, 3), or on black if it could hardly be seen on white."""
+    """Lay a picture (H, W, 4) on its backdrop, (H, W, 3)."""
+    alpha_HW1 = rgba_HWC[..., 3:]
+    return alpha_HW1 * rgba_HWC[..., :3] + (1 - alpha_HW1) * pick_backdrop(rgba_HWC)
+
+
+def pick_backdrop(rgba_HWC: GrayImage) -> np.float32:
+    """1 for white, or 0 for black if a picture (H, W, 4) could hardly be seen on white."""
     gray_HW, alpha_HW = rgba_HWC[..., :3] @ LUMA, rgba_HWC[..., 3]
     dark_on_white = float((alpha_HW * (1 - gray_HW)).max())
     light_on_black = float((alpha_HW * gray_HW).max())
-    background = np.float32(0 if dark_on_white < light_on_black / 2 else 1)
-    alpha_HW1 = rgba_HWC[..., 3:]
-    return alpha_HW1 * rgba_HWC[..., :3] + (1 - alpha_HW1) * background
+    return np.float32(0 if dark_on_white < light_on_black / 2 else 1)
 
 
 def mix_channels(rgb_HWC: GrayImage) -> GrayImage:

@@ -428,6 +428,15 @@ def test_the_whole_picture_is_as_bright_as_what_is_read(dtype: type, white: floa
     assert_array_equal(whole_HW, 255 * decode_picture(data, name="x.png").gray_HW)
 
 
+@pytest.mark.parametrize(("ink", "background"), [(0, 255), (255, 0)], ids=["black", "white"])
+def test_the_whole_of_a_transparent_picture_contrasts_with_the_ink(
+    ink: int, background: int
+) -> None:
+    whole = decode_upright(encoded(ink_on_transparent(ink)), name="x.png")
+    assert whole.getpixel((5, 4)) == (ink, ink, ink)
+    assert whole.getpixel((0, 0)) == (background, background, background)
+
+
 def test_an_image_in_memory_is_upright_and_not_changed() -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
