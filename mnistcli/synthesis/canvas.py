@@ -61,11 +61,12 @@ def draw_text(
 @cache
 def fonts() -> list[Path]:
     """The font files that come with matplotlib."""
-    # Not imported, which a configuration of the user's can prevent.
+    # Found without an import, which fails if the user's configuration of matplotlib is broken.
     specification = find_spec("matplotlib")
     assert specification is not None
     assert specification.origin is not None
     data = Path(specification.origin).parent / "mpl-data"
+    # Without the Display fonts, which have few characters.
     return sorted((data / "fonts" / "ttf").glob("DejaVu*[!y].ttf"))
 
 

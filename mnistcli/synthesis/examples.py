@@ -42,6 +42,8 @@ LETTERS = tuple("AEFHKMNPRTUVWXYaekmnrtwxhdfp?%&#@$")
 # Of the digits of other pens, these shares stand beside the rest of a printed line, and lean by
 # more than usual.
 RULED_SHARE, LEANING_SHARE = 0.15, 0.25
+# Pixels with more ink than this (0..1) belong to a stroke.
+INK_THRESHOLD = 0.3
 # Ink narrower than this share of its height may be a 1.
 NARROW = 0.5
 # The examples are made of this many digits, whose skeletons are found once in each chunk. The
@@ -99,7 +101,7 @@ class ExampleComposer:
         return _finish(_beside_line(number.layers_LHW[0], rng), number.labels[0], rng)
 
     def cut(self, rng: np.random.Generator) -> LabeledImage | None:
-        """A piece between two cuts through a number; None if it is neither digit nor none."""
+        """A piece between two cuts through a number; None if it may or may not be a digit."""
         gap = rng.uniform(-0.15, 0.1) if rng.random() < 0.7 else rng.uniform(0.1, 0.5)
         number = self.draw_number(int(rng.integers(2, 4)), rng.uniform(24, 60), gap, rng)
         borders = number.borders
@@ -153,7 +155,7 @@ class ExampleComposer:
         else:
             self.shapes.draw(ink_HW, Pose(*center, height), pen_px, rng)
             draw_strike(ink_HW, center, height_px=height, pen_px=pen_px, rng=rng)
-        rows_N, columns_N = np.nonzero(ink_HW > 0.3)
+        rows_N, columns_N = np.nonzero(ink_HW > INK_THRESHOLD)
         if not len(rows_N) or np.ptp(columns_N) < NARROW * np.ptp(rows_N):
             return None
         return _finish(ink_HW, NO_DIGIT, rng)
@@ -170,7 +172,6 @@ class ExampleComposer:
         pen = pen_px if rng.random() < 0.5 else None
         lean = 2.0 if rng.random() < LEANING_SHARE else 1.0
         tilt, slant = rng.normal(0, 0.08 * lean), rng.normal(0, 0.14 * lean)
-        pose = Pose(width / 2, side / 2, height_px, tilt, slant)
         layers: list[Ink] = []
         labels: list[int] = []
         # In each row, the last column with ink so far.
@@ -180,13 +181,13 @@ class ExampleComposer:
             layer_HW = np.zeros((side, width), np.float32)
             size = height_px * math.exp(rng.normal(0, 0.08))
             middle = side / 2 + rng.normal(0, 0.05) * height_px
-            own = Pose(width / 2, middle, size, pose.tilt, pose.slant, math.exp(rng.normal(0, 0.1)))
+            own = Pose(width / 2, middle, size, tilt, slant, math.exp(rng.normal(0, 0.1)))
             own = own.jittered(rng)
             if rng.random() < 0.3:
                 label = draw_pen_digit(layer_HW, own, pen_px, rng)
             else:
                 label = self.shapes.draw(layer_HW, own, pen, rng)
-            is_ink_HW = layer_HW > 0.3
+            is_ink_HW = layer_HW > INK_THRESHOLD
             if not is_ink_HW.any():
                 continue
             first_H = np.where(is_ink_HW.any(axis=1), is_ink_HW.argmax(axis=1), np.inf)
@@ -200,7 +201,7 @@ class ExampleComposer:
             layer_HW = np.roll(layer_HW, round(shift), axis=1)
             layers.append(layer_HW)
             labels.append(label)
-            is_ink_HW = layer_HW > 0.3
+            is_ink_HW = layer_HW > INK_THRESHOLD
             ends_H = width - 1 - is_ink_HW[:, ::-1].argmax(axis=1)
             last_H = np.maximum(last_H, np.where(is_ink_HW.any(axis=1), ends_H, -np.inf))
         return Number(np.stack(layers), labels, height_px)
@@ -219,13 +220,13 @@ class Number:
         """The columns where the number begins, where two digits meet, and where it ends."""
         spans = []
         for layer_HW in self.layers_LHW:
-            columns_N = np.flatnonzero((layer_HW > 0.3).any(axis=0))
+            columns_N = np.flatnonzero((layer_HW > INK_THRESHOLD).any(axis=0))
             spans.append((float(columns_N[0]), float(columns_N[-1]) + 1))
         between = [(a[1] + b[0]) / 2 for a, b in pairwise(spans)]
         return [spans[0][0], *between, spans[-1][1]]
 
     def label_of(self, columns: slice) -> int | None:
-        """The class of what lies between two columns; None if that is a matter of opinion."""
+        """The class of what lies between two columns; None if it is ambiguous."""
         inside_L = self.layers_LHW[:, :, columns].sum(axis=(1, 2))
         if inside_L.sum() < 8:
             return None
@@ -240,7 +241,7 @@ class Number:
 
 def _beside_line(ink_HW: Ink, rng: np.random.Generator) -> Ink:
     """The ink, sometimes with the rest of a rule or of a frame's side: thin, and fainter."""
-    is_ink_HW = ink_HW > 0.3
+    is_ink_HW = ink_HW > INK_THRESHOLD
     if rng.random() >= RULED_SHARE or not is_ink_HW.any():
         return ink_HW
     left, top, right, bottom = mask_box(is_ink_HW)

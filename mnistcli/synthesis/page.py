@@ -125,8 +125,8 @@ def _draw_print(writing: Writing, rng: np.random.Generator) -> Ink:
             draw_text(print_HW, word, (x, y), height_px=height, tilt_degrees=degrees, font=font)
     if rng.random() < 0.1:
         rows, columns = rng.integers(0, PAGE_PX, (2, rng.integers(1, 8)))
-        for size in range(rng.integers(1, 3)):
-            print_HW[rows, (columns + size) % PAGE_PX] = rng.uniform(0.3, 1)
+        for offset in range(rng.integers(1, 3)):
+            print_HW[rows, (columns + offset) % PAGE_PX] = rng.uniform(0.3, 1)
     return print_HW
 
 

@@ -17,8 +17,9 @@ from mnistcli.data.examples import Examples
 from mnistcli.synthesis.canvas import Ink, stamp, stroke
 from mnistcli.synthesis.pen_digits import draw_digit, render_strokes
 
-# Skeletons are found on images enlarged by this factor, and distances to them kept up to a limit.
-ENLARGED, MAX_DISTANCE_PX = 2, 9.0
+# Skeletons are found on images enlarged by this factor, in pixels of more ink than this of 255;
+# distances to them are kept up to a limit.
+ENLARGED, STROKE_INK, MAX_DISTANCE_PX = 2, 110, 9.0
 # How often each class is drawn by `pen_digits`: more often where European hands differ.
 PEN_SHARES = (0.08, 0.24, 0.06, 0.08, 0.12, 0.06, 0.06, 0.12, 0.05, 0.13)
 
@@ -55,7 +56,7 @@ class Pose:
 
 
 class DigitShapes:
-    """Digits of MNIST's form, to be drawn as they are, with another pen, or by `pen_digits`."""
+    """Digits of MNIST's form, to be drawn with their own strokes or with another pen."""
 
     def __init__(self, images_NHW: NDArray[np.uint8], labels_N: NDArray[np.int64]) -> None:
         self.images_NHW, self.labels_N = images_NHW, labels_N
@@ -106,7 +107,7 @@ class DigitShapes:
         if number not in self._distances:
             side = ENLARGED * IMAGE_PX
             image = Image.fromarray(self.images_NHW[number]).resize((side, side))
-            skeleton_HW = thin(np.asarray(image) > 110)
+            skeleton_HW = thin(np.asarray(image) > STROKE_INK)
             distance_HW = ndimage.distance_transform_edt(~skeleton_HW) / ENLARGED
             self._distances[number] = distance_HW.clip(max=MAX_DISTANCE_PX).astype(np.float32)
         return self._distances[number]
@@ -156,7 +157,7 @@ def draw_pen_digit(ink_HW: Ink, pose: Pose, pen_px: float, rng: np.random.Genera
     strokes = draw_digit(label, rng)
     extent = np.concatenate(strokes).max(axis=0)
     turn = pose.rotation @ [[1, pose.slant], [0, 1]]
-    # A flat shape, such as a lying one, keeps its size.
+    # A digit that is much wider than high is not enlarged to the full height.
     turn /= extent[1] if extent[1] > 0.5 else 1
     turned = [((points - extent / 2) @ turn.T).astype(np.float32) for points in strokes]
     start = np.concatenate(turned).min(axis=0)

@@ -31,7 +31,9 @@ class Writing:
     """One hand's digits on a square page.
 
     Rows and columns are those of a grid around the page's middle, tilted by `tilt` radians
-    and shifted by `offset` pixels; `first`, `last` bound its columns, `rows` its rows.
+    and shifted by `offset` pixels; `first`, `last` bound its columns, `rows` its rows. Columns are
+    `pitch_px` apart, rows `lead_px`; a share `filled` of the places has a digit. `slant` and
+    `aspect` are as in `Pose`.
     """
 
     layout: Layout
@@ -87,13 +89,13 @@ def random_writing(rng: np.random.Generator, side_px: int) -> Writing:
     if rng.random() < HAIRLINE_SHARE:
         share = math.exp(uniform(math.log(0.01), math.log(0.04)))
     pen = np.clip(share * height, 0.8, 0.3 * height + 0.5)
-    is_narrow = rng.random()
+    spacing = rng.random()
     if layout == "cells":
         pitch = height * uniform(0.95, 2.2)
-    elif is_narrow < 0.35:
+    elif spacing < 0.35:
         pitch = height * (0.62 + uniform(-0.08, 0.06))
     else:
-        pitch = height * (0.62 + (uniform(0.06, 0.5) if is_narrow < 0.85 else uniform(0.5, 1.6)))
+        pitch = height * (0.62 + (uniform(0.06, 0.5) if spacing < 0.85 else uniform(0.5, 1.6)))
     is_dense = layout == "cells" or rng.random() < 0.6
     lead = height * (uniform(1.12, 1.9) if is_dense else uniform(1.5, 3))
     num_rows, num_columns = (int(0.75 * side_px / step) + 1 for step in (lead, pitch))

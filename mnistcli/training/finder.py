@@ -33,7 +33,10 @@ INK_WEIGHT = 2.0
 
 @dataclass(frozen=True)
 class FinderStep:
-    """After step `number` of `num_steps`: the mean loss of the last steps in nats per pixel."""
+    """After step `number` of `num_steps`, `seconds` after the first began.
+
+    `loss` is the mean over the steps since the last report, in nats per pixel.
+    """
 
     number: int
     num_steps: int
