@@ -49,7 +49,7 @@ def estimate_background(gray_HW: GrayImage) -> GrayImage:
     return (weights_T @ terms_TN).reshape(gray_HW.shape)
 
 
-# The terms for the last picture's size.
+# Kept for the last size, because most pictures of a batch have the same.
 @lru_cache(maxsize=1)
 def quadratic_terms(height: int, width: int) -> GrayImage:
     """1, x, y, xy, x², y² with x and y from -1 to 1, float32 (6, H, W)."""

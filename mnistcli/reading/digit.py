@@ -75,6 +75,7 @@ class Placement:
         width, height = self.picture_size
         xs = [width / 2 + x * self.scale for x, _ in points]
         ys = [height / 2 + y * self.scale for _, y in points]
+        # Rounding errors must not widen the box by a pixel.
         return (
             max(0, math.floor(min(xs) + 1e-6)),
             max(0, math.floor(min(ys) + 1e-6)),

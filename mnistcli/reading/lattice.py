@@ -23,8 +23,8 @@ from mnistcli.reading.text_lines import line_height
 # A candidate has at most this many fragments, its width is at most this many times its height, and
 # its upright gaps are at most this share of the line's height.
 MAX_FRAGMENTS, MAX_ASPECT, MAX_GAP = 6, 1.7, 0.2
-# The number of cuts that are tried for each digit's height of width, and at least and at most in a
-# part: more than are needed, because the network chooses among them.
+# The cuts tried in a part per line height of its width, the fewest and the most: more than needed,
+# because the network chooses among them.
 CUTS_PER_HEIGHT, MIN_CUTS, MAX_CUTS = 3, 2, 10
 # A part lower than this share of the line is not cut; cut pieces with less of its ink are dust.
 CUT_HEIGHT, PIECE_INK = 0.35, 0.01

@@ -16,7 +16,7 @@ from mnistcli.data.arrays import Box, GrayImage, Labels
 # A part's pixels have more ink than the first; it is clear if their mean is more than the second.
 LOW_INK, CLEAR_INK = 0.35, 0.6
 EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
-# Smaller both ways, ink is dust; also if it is smaller than this share of a usual digit.
+# Ink whose longer side is below this many pixels, or this share of a usual digit, is dust.
 MIN_PART_PX, DUST_SHARE = 3, 0.12
 # Dust is a point if it is between two digits, which have at least this share of the tallest part's
 # height, and a gap of at most this many times that; if it is at these heights (0 the top, 1 the
@@ -29,7 +29,7 @@ MINUS_GAP, MINUS_HEIGHTS = 1.0, (0.3, 0.7)
 MAX_PARTS = 1000
 # Digits have these shares of the usual height; other parts are fragments, marks, or drawings.
 DIGIT_HEIGHTS = (0.5, 2.0)
-# What reaches from edge to edge but for this many pixels, and is larger than digits by this factor,
+# What comes this close to opposite edges of the picture, and is larger than digits by this factor,
 # is a line, a frame or a shadow.
 EDGE_PX, CROSSING_SIZE = 2, 1.5
 # A digit's right neighbor is this far away, as multiples of the usual height.
@@ -145,7 +145,7 @@ def _all_parts(ink_HW: GrayImage) -> tuple[Labels, list[Part]]:
 
 
 def usual_height(parts: list[Part]) -> float:
-    """The height in pixels of the parts that make up most of the writing; 0 without parts."""
+    """The median height of parts in pixels, weighted by it, so that specks hardly count; or 0."""
     if not parts:
         return 0.0
     # Digits that touch, and strokes that lie flat, are wider than high.

@@ -27,14 +27,15 @@ ENLARGED_SIDE_PX, SMALL_DIGIT_PX = 400, 36
 # Ink found in a smaller picture counts if it is higher than this in the next larger one, where it
 # may be too large to be found.
 LARGE_PX = 100
-# Less ink than this share of a large digit's is not the writing beside it.
+# Less ink than this share of a large digit's area is not taken for smaller writing in its place.
 LITTLE_FOUND = 0.1
 # Ink with less than this share of the usual contrast to the paper around is rather a printed line
-# or the paper's texture. It is multiplied by `FAINTNESS`, which makes it faint enough to be told as
-# left out. The paper around is what is at most this many pixels away.
+# or the paper's texture. `FAINTNESS` times that, it is faint enough to be reported as left out. The
+# paper around is what is at most this many pixels away.
 LEAST_CONTRAST, FAINTNESS, RING_PX = 0.2, 0.5, 2
 # Where parts with less than this share of it outnumber the others by that factor, they are not
-# writing in a fainter ink but the rests of a grid, or texture; lower parts are not counted.
+# writing in a fainter ink but the remains of a grid, or texture. Parts of fewer pixels in height do
+# not count.
 WEAK_CONTRAST, OUTNUMBERED, COUNTED_PX = 0.65, 2, 5
 # A dark part is completed if more than this share of it was found, and if it is no wider than a
 # digit: not a frame with its digits. The background is estimated at this size of the picture's
@@ -134,7 +135,10 @@ def _grow(labels_HW: Labels, by_px: int) -> Labels:
 
 
 def _contrasts(gray_HW: GrayImage, labels_HW: Labels, around_HW: Labels, num: int) -> GrayImage:
-    """By how much of the paper's brightness each part differs from what is around it, (K,)."""
+    """By how much of the paper's brightness each part differs from what is around it, (K,).
+
+    Parts with nothing but other parts around them are compared with white.
+    """
     numbers_K = np.arange(1, num + 1)
     inside_K = ndimage.mean(gray_HW, labels_HW, numbers_K)
     num_around_K = np.bincount(around_HW.ravel(), minlength=num + 1)[1:]
@@ -158,7 +162,7 @@ def _only_large_digits(ink_HW: GrayImage, found_HW: GrayImage, least_px: float) 
     labels_HW = _grow(labels_HW, RING_PX)
     keep_K = np.zeros(num + 1, dtype=bool)
     for number, box in enumerate(ndimage.find_objects(labels_HW), start=1):
-        if box and box[0].stop - box[0].start >= least_px:
+        if box[0].stop - box[0].start >= least_px:
             is_own_HW = labels_HW[box] == number
             own, beside = clear_HW[box][is_own_HW].sum(), clear_HW[box][~is_own_HW].sum()
             hardly_any = own + beside < LITTLE_FOUND * is_own_HW.sum()

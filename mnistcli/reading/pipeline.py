@@ -56,7 +56,7 @@ class Segmentation:
         left_out: ink that belongs to no candidate.
         ink_HW: float32 (H, W), 0 background to 1 full ink, rotated so that lines are level.
         no_digit_prior: the probability that ink of a digit's size is no digit, before a
-            network has seen it.
+            network has seen it; 0 if it must be one.
     """
 
     lines: list[TextLine]

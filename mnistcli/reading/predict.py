@@ -3,7 +3,6 @@
 Shapes: N images, M networks, K classes.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from mnistcli.data.arrays import GrayImage
 from mnistcli.data.mnist_format import stroke_width_px
+from mnistcli.errors import count_noun
 from mnistcli.evaluation.inference import predict_logits
 from mnistcli.models.ink_finder import InkFinder
 from mnistcli.reading.batch import PictureResult
@@ -32,8 +32,8 @@ DOUBTFUL_MARGIN = 0.7
 DOUBTFUL_DIGIT = 0.5
 # The probability that small ink in a line of digits is no digit, before the network has seen it.
 SMALL_PRIOR = 0.25
-# The share of the digit's height that a mark is at least away from it. The pieces of a cut digit
-# touch: at 0, one reading in eight would be doubted because of them.
+# A mark is at least this share of the digit's height away from it. The pieces of a cut digit touch:
+# at 0, one reading in eight would be doubted because of them.
 MARK_GAP = 0.05
 # A mark is a dash if its width is at least this many times its height, and if its middle is at
 # these heights of the digit (0 the top, 1 the bottom): halfway up, where a minus is.
@@ -126,29 +126,28 @@ class Reading:
         """Why the reading may be wrong; empty if there is no reason to doubt it."""
         doubts = [prediction.doubt for prediction in self.predictions if prediction.doubt]
         if self.left_out:
-            num = len(self.left_out)
-            doubts.append(f"left out: {num} {'part' if num == 1 else 'parts'} of the ink")
+            doubts.append(f"left out: {count_noun(len(self.left_out), 'part')} of the ink")
         return doubts
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What reading pictures takes: `reader` decides which ink is a digit, `models` which digit."""
+    """The networks that read pictures: `reader` decides what is a digit, `models` which one."""
 
     reader: LoadedModel
     models: Sequence[LoadedModel]
 
     @cached_property
     def finder(self) -> InkFinder:
-        """The bundled one, loaded for the first larger picture: thumbnails take none."""
+        """The bundled network that finds ink, loaded for the first picture that is no thumbnail."""
         return load_finder()
 
 
 def load_networks(models: Sequence[LoadedModel] = ()) -> Networks:
-    """The bundled networks, with other ones than these to tell which digit it is.
+    """The bundled networks; with `models`, these tell which digit it is.
 
-    One of these that was trained to tell what is no digit replaces the bundled reader; so does one
-    whose classes are no digits.
+    The first of them that was trained to tell what is no digit, or whose classes are not the
+    digits, replaces the bundled reader.
 
     Raises:
         DataError: a file of the package is damaged.
@@ -244,13 +243,10 @@ class _Choice:
 def _choose(segmentation: Segmentation, scores: Scores) -> _Choice:
     digits, left_out = [], list(segmentation.left_out)
     for number, line in enumerate(segmentation.lines):
-        path = best_path(line, scores, segmentation.no_digit_prior)
-        for span, is_digit in itertools.chain(
-            *(
-                _without_marks(line, span, scores) if is_digit else [(span, False)]
-                for span, is_digit in path
-            )
-        ):
+        chosen: list[tuple[tuple[int, int], bool]] = []
+        for span, is_digit in best_path(line, scores, segmentation.no_digit_prior):
+            chosen += _without_marks(line, span, scores) if is_digit else [(span, False)]
+        for span, is_digit in chosen:
             image = line.candidates[span]
             if is_digit:
                 digits.append((image, number))
