@@ -25,7 +25,7 @@ POINT_NEIGHBOR, POINT_GAP, POINT_HEIGHTS, POINT_SIZE, POINT_PX = 0.5, 1.0, (0.25
 # A minus sign is at most this far from its digit, as a share of the digit's height, and at these
 # heights of it (0 the top, 1 the bottom).
 MINUS_GAP, MINUS_HEIGHTS = 1.0, (0.3, 0.7)
-# No picture of digits has more parts: the rest is texture.
+# The largest parts are read, up to this many: as many as a filled sheet has digits.
 MAX_PARTS = 1000
 # Digits have these shares of the usual height; other parts are fragments, marks, or drawings.
 DIGIT_HEIGHTS = (0.5, 2.0)
@@ -81,11 +81,10 @@ class Part:
 def find_parts(ink_HW: GrayImage) -> tuple[Labels, list[Part]]:
     """The connected parts of ink (0..1): their numbers (H, W), 0 elsewhere, and their boxes.
 
-    Dust is left out.
+    The largest come first; dust is left out.
     """
     labels_HW, parts = _all_parts(ink_HW)
-    parts = parts[:MAX_PARTS]
-    clear = [part for part in parts if part.is_clear]
+    clear = [part for part in parts[:MAX_PARTS] if part.is_clear]
     smallest = max(MIN_PART_PX, DUST_SHARE * usual_height(clear))
     return labels_HW, [part for part in parts if max(part.width, part.height) >= smallest]
 

@@ -25,6 +25,7 @@ from mnistcli.data.mnist_format import ink_box
 from mnistcli.reading.digit import DigitImage, LeftOut, Placement
 from mnistcli.reading.lattice import TextLine, build_line, cut_out, to_digit_image, trim
 from mnistcli.reading.parts import (
+    MAX_PARTS,
     crosses_picture,
     estimate_tilt,
     find_parts,
@@ -97,12 +98,13 @@ def segment_ink(
     """
     scale = max(picture_size) / max(ink_HW.shape)
     labels_HW, parts = find_parts(ink_HW)
-    tilt = 0.0 if single else estimate_tilt(parts)
+    tilt = 0.0 if single else estimate_tilt(parts[:MAX_PARTS])
     if abs(tilt) < LEVEL_TILT:
         tilt = 0.0
     else:
         ink_HW = rotate(ink_HW, tilt)
         labels_HW, parts = find_parts(ink_HW)
+    parts, surplus = parts[:MAX_PARTS], parts[MAX_PARTS:]
     height, width = ink_HW.shape
     placement = Placement(picture_size, (width, height), scale, tilt)
     clear = [part for part in parts if part.is_clear]
@@ -120,15 +122,17 @@ def segment_ink(
         if not part.is_clear
         and (is_digit_sized(part, usual) or any(may_be_minus(part, line) for line in lines))
     ]
-    left_out = [(part, "small, and apart from the digits") for part in apart]
-    left_out += [(part, POINT) for part in find_points(ink_HW, lines)]
-    left_out += [(part, "faint: it may be writing") for part in faint]
-    left_out += [(part, "from edge to edge of the picture") for part in crossing]
+    left_out = [([part], "small, and apart from the digits") for part in apart]
+    left_out += [([part], POINT) for part in find_points(ink_HW, lines)]
+    left_out += [([part], "faint: it may be writing") for part in faint]
+    left_out += [([part], "from edge to edge of the picture") for part in crossing]
+    if surplus:
+        left_out.append((surplus, f"smaller than the {MAX_PARTS:,} largest parts"))
     return Segmentation(
         [build_line(line, ink_HW, labels_HW, placement, cut_width=cut_width) for line in lines],
         [
-            LeftOut(to_digit_image(cut_out([part], ink_HW, labels_HW), placement), reason)
-            for part, reason in left_out
+            LeftOut(to_digit_image(cut_out(members, ink_HW, labels_HW), placement), reason)
+            for members, reason in left_out
         ],
         ink_HW,
         PICTURE_PRIOR,

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mnistcli.data.arrays import Box
-from mnistcli.reading import parts
 from mnistcli.reading.parts import estimate_tilt, find_parts, is_digit_sized, usual_height
 from tests.helpers.ink import bars, boxes_of, parts_of
 
@@ -55,11 +54,6 @@ def test_dust_is_dropped(height: int, dust: Box, speck: Box) -> None:
     digit = (10, 10, 30, 10 + height)
     assert boxes_of(parts_of(digit, dust)) == [digit]
     assert sorted(boxes_of(parts_of(digit, speck))) == [digit, speck]
-
-
-def test_only_the_largest_parts_of_a_texture_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "MAX_PARTS", 2)
-    assert sorted(boxes_of(parts_of(DIGIT, (70, 10, 78, 16), NEXT))) == [DIGIT, NEXT]
 
 
 def test_the_usual_height_is_that_of_most_of_the_writing() -> None:

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 
 from mnistcli.data.arrays import Box
+from mnistcli.reading import pipeline
 from mnistcli.reading.decode import WORKING_SIDE_PX, decode_picture
 from mnistcli.reading.pipeline import segment_ink
 from tests.helpers.ink import bars
@@ -287,6 +288,20 @@ def test_faint_ink_of_a_digits_size_is_left_out_and_named() -> None:
     [left_out] = segmentation.left_out
     assert "faint" in left_out.reason
     assert box_distance(left_out.box, (40, 12, 60, 72)) <= 1
+
+
+def test_of_too_many_parts_the_smallest_are_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "MAX_PARTS", 2)
+    small = (70, 32, 84, 70), (100, 32, 114, 68)
+    segmentation = segment_ink(
+        bars((10, 10, 30, 70), (40, 12, 60, 72), *small), (124, 82), single=False
+    )
+    assert [line.num_fragments for line in segmentation.lines] == [2]
+    [left_out] = segmentation.left_out
+    assert "largest" in left_out.reason
+    assert box_distance(left_out.box, (70, 32, 114, 70)) <= 1
 
 
 def check_digits(picture: Picture) -> None:
