@@ -37,6 +37,8 @@ def train_finder(
     $ mnist train-finder --steps 200 -o quick.pth
     $ mnist train-finder --init ink-finder.pth --seed 1 -o better.pth
     """
+    if output.is_dir():
+        raise SettingsError(f"'{output}' is a directory.", fix="Name a file in it.")
     if not output.parent.is_dir():
         raise SettingsError(
             f"There is no directory '{output.parent}' to write '{output}' to.",
