@@ -200,7 +200,7 @@ def no_digit_error(name: str) -> DataError:
     """The error for a picture in which nothing is read."""
     return DataError(
         f"There is no digit in '{name}'.",
-        why="It is blank, its ink is too faint or too small, or shows something else.",
+        why="It is blank, its ink is too faint or too small, or it shows something else.",
         fix="Draw the digit larger and darker, or crop the picture around it.",
     )
 

@@ -131,7 +131,7 @@ def segment_ink(
     return Segmentation(
         [build_line(line, ink_HW, labels_HW, placement, cut_width=cut_width) for line in lines],
         [
-            LeftOut(to_digit_image(cut_out(members, ink_HW, labels_HW), placement), reason)
+            LeftOut(to_digit_image(trim(cut_out(members, ink_HW, labels_HW)), placement), reason)
             for members, reason in left_out
         ],
         ink_HW,

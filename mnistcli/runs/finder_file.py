@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistcli.runs.archive import invalid_checkpoint, load_archive, pack
+from mnistcli.errors import DataError
+from mnistcli.runs.archive import load_archive, pack
 from mnistcli.runs.checkpoint import WEIGHTS
 from mnistcli.runs.directory import write_file
 
@@ -35,12 +36,19 @@ def load_finder(path: Path = BUNDLED_FINDER) -> "InkFinder":
 
     content = load_archive(path)
     if type(content) is not dict or content.keys() != {"origin", "weights"}:
-        raise invalid_checkpoint(path, "It does not hold a network that finds ink.")
+        raise _invalid_finder(path, "It does not hold a network that finds ink.")
     network = InkFinder()
     try:
         network.load_state_dict(content["weights"])
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise invalid_checkpoint(path, "Its weights do not fit.") from error
+        raise _invalid_finder(path, "Its weights do not fit.") from error
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
-        raise invalid_checkpoint(path, "Some of its weights are not finite.")
+        raise _invalid_finder(path, "Some of its weights are not finite.")
     return network.eval()
+
+
+def _invalid_finder(path: Path, why: str) -> DataError:
+    fix = "Name a file that mnist train-finder wrote."
+    if path == BUNDLED_FINDER:
+        fix = "The package is damaged; install it again."
+    return DataError(f"{path} is not a finder that this version reads.", why=why, fix=fix)

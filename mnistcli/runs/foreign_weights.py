@@ -14,6 +14,12 @@ from mnistcli.runs.archive import invalid_checkpoint
 
 def foreign_weights(path: Path, content: object) -> DataError:
     """The error for a file without a card, with the command for a network of the same layers."""
+    if isinstance(content, dict) and content.keys() == {"origin", "weights"}:
+        return DataError(
+            f"{path} is not a checkpoint of mnist train.",
+            why="It is a network that finds ink, which mnist train-finder wrote.",
+            fix="Name a .pth file or a run that mnist train wrote.",
+        )
     shapes = _weight_shapes(content)
     if not shapes or (isinstance(content, dict) and "card" in content):
         return invalid_checkpoint(path, "It does not hold a card and weights.")

@@ -9,7 +9,7 @@ import torch
 from mnistcli.errors import DataError, RunError
 from mnistcli.models.ink_finder import InkFinder
 from mnistcli.runs.archive import load_archive, pack
-from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT
+from mnistcli.runs.checkpoint import BUNDLED_CHECKPOINT, load_checkpoint
 from mnistcli.runs.finder_file import BUNDLED_FINDER, load_finder, save_finder
 from tests.helpers.small_mnist import change_a_byte
 
@@ -99,3 +99,8 @@ def test_weights_that_are_not_finite_are_refused() -> None:
 def test_a_file_that_cannot_be_written_is_an_error() -> None:
     with pytest.raises(RunError):
         save_finder(Path("missing") / "finder.pth", load_finder(FILE), {})
+
+
+def test_a_finder_is_no_network_that_reads_digits() -> None:
+    with pytest.raises(DataError, match="finds ink"):
+        load_checkpoint(BUNDLED_FINDER)
