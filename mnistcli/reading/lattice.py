@@ -29,6 +29,9 @@ CUTS_PER_HEIGHT, MIN_CUTS, MAX_CUTS = 3, 2, 10
 # A part lower than this share of the line is not cut; cut pieces with less of its ink are dust.
 CUT_HEIGHT, PIECE_INK = 0.35, 0.01
 
+# The first and the last (exclusive) fragment of a candidate.
+Span = tuple[int, int]
+
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
@@ -47,14 +50,11 @@ class Fragment:
 
 @dataclass(frozen=True)
 class TextLine:
-    """A line's candidates by their first and last (exclusive) fragment.
-
-    `heights` has their heights as a share of the line's.
-    """
+    """A line's candidates, and their heights as a share of the line's."""
 
     num_fragments: int
-    candidates: dict[tuple[int, int], DigitImage]
-    heights: dict[tuple[int, int], float]
+    candidates: dict[Span, DigitImage]
+    heights: dict[Span, float]
 
 
 def build_line(

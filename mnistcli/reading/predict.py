@@ -20,7 +20,7 @@ from mnistcli.evaluation.inference import predict_logits
 from mnistcli.models.ink_finder import InkFinder
 from mnistcli.reading.batch import PictureResult
 from mnistcli.reading.digit import DigitImage, LeftOut
-from mnistcli.reading.lattice import TextLine
+from mnistcli.reading.lattice import Span, TextLine
 from mnistcli.reading.picture_ink import find_picture_ink
 from mnistcli.reading.pipeline import NOTHING, Segmentation, segment_ink
 from mnistcli.runs.checkpoint import BUNDLED, LoadedModel, load_checkpoint
@@ -243,7 +243,7 @@ class _Choice:
 def _choose(segmentation: Segmentation, scores: Scores) -> _Choice:
     digits, left_out = [], list(segmentation.left_out)
     for number, line in enumerate(segmentation.lines):
-        chosen: list[tuple[tuple[int, int], bool]] = []
+        chosen: list[tuple[Span, bool]] = []
         for span, is_digit in best_path(line, scores, segmentation.no_digit_prior):
             chosen += _without_marks(line, span, scores) if is_digit else [(span, False)]
         for span, is_digit in chosen:
@@ -257,9 +257,7 @@ def _choose(segmentation: Segmentation, scores: Scores) -> _Choice:
     return _Choice(digits, left_out)
 
 
-def _without_marks(
-    line: TextLine, span: tuple[int, int], scores: Scores
-) -> list[tuple[tuple[int, int], bool]]:
+def _without_marks(line: TextLine, span: Span, scores: Scores) -> list[tuple[Span, bool]]:
     """A digit, apart from a mark before or after it if it is the same digit without the mark.
 
     A minus or a point close to a digit makes it no less probable, but should be told.
@@ -274,7 +272,7 @@ def _without_marks(
     return [(span, True)]
 
 
-def _is_mark(line: TextLine, mark: tuple[int, int], digit: tuple[int, int]) -> bool:
+def _is_mark(line: TextLine, mark: Span, digit: Span) -> bool:
     """Whether a fragment is low and beside the rest of a digit: a dash, or a dot at its foot."""
     if line.heights[mark] >= SMALL_HEIGHT:
         return False
@@ -289,14 +287,12 @@ def _is_mark(line: TextLine, mark: tuple[int, int], digit: tuple[int, int]) -> b
     return is_beside and (is_dash or is_dot)
 
 
-def best_path(
-    line: TextLine, scores: Scores, no_digit_prior: float
-) -> list[tuple[tuple[int, int], bool]]:
+def best_path(line: TextLine, scores: Scores, no_digit_prior: float) -> list[tuple[Span, bool]]:
     """The most probable division of a line into digits and ink that is left out, from the left.
 
     Each span of fragments with whether it is a digit (dynamic programming over the lattice).
     """
-    best: list[tuple[float, tuple[int, int] | None, bool]] = [(0.0, None, False)]
+    best: list[tuple[float, Span | None, bool]] = [(0.0, None, False)]
     for end in range(1, line.num_fragments + 1):
         ways = [
             (best[first][0] + score, span, is_digit)
@@ -319,7 +315,7 @@ def best_path(
 
 def _span_scores(
     line: TextLine,
-    span: tuple[int, int],
+    span: Span,
     log_probabilities_K: NDArray[np.float32],
     no_digit_prior: float,
 ) -> list[tuple[float, bool]]:
