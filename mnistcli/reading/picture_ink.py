@@ -8,12 +8,19 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from mnistcli.data.arrays import GrayImage, Labels
+from mnistcli.data.arrays import GrayImage, Labels, Mask, mask_box
 from mnistcli.models.ink_finder import STRIDE_PX, InkFinder
 from mnistcli.reading.background import estimate_background
 from mnistcli.reading.ink import find_ink
 from mnistcli.reading.noise import background_noise
-from mnistcli.reading.parts import CLEAR_INK, EIGHT_NEIGHBORS, LOW_INK, find_parts, usual_height
+from mnistcli.reading.parts import (
+    CLEAR_INK,
+    EDGE_PX,
+    EIGHT_NEIGHBORS,
+    LOW_INK,
+    find_parts,
+    usual_height,
+)
 from mnistcli.reading.polarity import DARKEST_BACKGROUND, subtract_background
 
 # The network knows digits of 9 to 150 pixels. It sees the picture at its own size and at these
@@ -38,9 +45,10 @@ LEAST_CONTRAST, FAINTNESS, RING_PX = 0.2, 0.5, 2
 # not count.
 WEAK_CONTRAST, OUTNUMBERED, COUNTED_PX = 0.65, 2, 5
 # A dark part is completed if more than this share of it was found, and if it is no wider than a
-# digit: not a frame with its digits. The background is estimated at this size of the picture's
-# longer side.
-FOUND_SHARE, MAX_ASPECT, BACKGROUND_SIDE_PX = 0.15, 2.0, 320
+# digit: not a frame with its digits. One that reaches from edge to edge of the picture, as ruled
+# lines with the digits on them do, is completed only if what was found reaches that far too, but
+# for this share. The background is estimated at this size of the picture's longer side.
+FOUND_SHARE, MAX_ASPECT, CROSSING_SHARE, BACKGROUND_SIDE_PX = 0.15, 2.0, 0.9, 320
 
 
 def find_picture_ink(finder: InkFinder, gray_HW: GrayImage) -> GrayImage:
@@ -97,9 +105,23 @@ def _complete(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:
     is_found_K[0] = False
     boxes = ndimage.find_objects(labels_HW)
     for number in np.flatnonzero(is_found_K):
-        rows, columns = boxes[number - 1]
-        is_found_K[number] = columns.stop - columns.start < MAX_ASPECT * (rows.stop - rows.start)
+        box = boxes[number - 1]
+        found_HW = (labels_HW[box] == number) & (ink_HW[box] > LOW_INK)
+        is_found_K[number] = _may_be_digit(box, found_HW, gray_HW.shape)
     return np.where(is_found_K[labels_HW], np.maximum(ink_HW, dark_HW), ink_HW)
+
+
+def _may_be_digit(box: tuple[slice, slice], found_HW: Mask, shape: tuple[int, ...]) -> bool:
+    """Whether a dark part with this box, of which `found_HW` was found, may be a digit."""
+    height, width = found_HW.shape
+    if width >= MAX_ASPECT * height or not found_HW.any():
+        return False
+    left, top, right, bottom = mask_box(found_HW)
+    return all(
+        found > CROSSING_SHARE * (side.stop - side.start)
+        for side, found, end in zip(box, (bottom - top, right - left), shape, strict=True)
+        if side.start <= EDGE_PX and side.stop >= end - EDGE_PX
+    )
 
 
 def _fade_faint(ink_HW: GrayImage, gray_HW: GrayImage) -> GrayImage:

@@ -113,6 +113,16 @@ def test_ruled_paper(spacing_px: int) -> None:
     assert read_text(picture) == "203 58"
 
 
+def test_ruled_paper_with_a_margin_line() -> None:
+    # The lines connect all digits to one dark part, which reaches from edge to edge.
+    page = Image.new("L", (600, 400), 255)
+    page.paste(written("203", "58"), (80, 80))
+    for y in range(40, 400, 40):
+        ImageDraw.Draw(page).line((0, y, 600, y), fill=160, width=2)
+    ImageDraw.Draw(page).line((60, 0, 60, 400), fill=120, width=2)
+    assert read_text(page) == "203 58"
+
+
 def test_two_pens_of_different_darkness() -> None:
     dark, faint = (
         to_array(draw((label, left, 20), height_px=60)) for label, left in (("3", 20), ("4", 110))
