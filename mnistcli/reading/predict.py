@@ -30,6 +30,8 @@ from mnistcli.runs.finder_file import load_finder
 DOUBTFUL_MARGIN = 0.7
 # So is a candidate that is a digit with a lower probability.
 DOUBTFUL_DIGIT = 0.5
+# So is a 1 between two digits, where a slash may be, with one below this.
+DOUBTFUL_SLASH = 0.75
 # The probability that small ink in a line of digits is no digit, before the network has seen it.
 SMALL_PRIOR = 0.25
 # A mark is at least this share of the digit's height away from it. The pieces of a cut digit touch:
@@ -57,14 +59,15 @@ UNTRAINED_NO_DIGIT = 4.0
 class Prediction:
     """A digit: each class's probability (0..1, sum 1), and that it is a digit at all.
 
-    `by_network` has each network's probabilities, in the order of the classes; their mean is
-    `probabilities`.
+    `is_between` says whether other digits of its line are on both sides. `by_network` has each
+    network's probabilities, in the order of the classes; their mean is `probabilities`.
     """
 
     probabilities: dict[str, float]
     digit: DigitImage
     line: int
     digit_probability: float
+    is_between: bool = False
     by_network: Sequence[Sequence[float]] = ()
 
     def __repr__(self) -> str:
@@ -94,6 +97,8 @@ class Prediction:
             return f"unsure: it may be {first} or {second}"
         if self.digit_probability < DOUBTFUL_DIGIT:
             return "unsure: it may be no digit, several, or a part of one"
+        if first == "1" and self.is_between and self.digit_probability < DOUBTFUL_SLASH:
+            return "unsure: it may be a slash"
         ink_HW = self.digit.ink()
         if not USUAL_INK[0] <= float(ink_HW.mean()) <= USUAL_INK[1]:
             return "unlike MNIST: hardly any ink, or hardly any paper"
@@ -211,21 +216,27 @@ def read_segmentations(
     scores = dict(zip(images, scores_NK, strict=True))
     numbers = {image: number for number, image in enumerate(images)}
 
-    def prediction(digit: DigitImage, line: int) -> Prediction:
+    def prediction(digit: DigitImage, line: int, *, is_between: bool) -> Prediction:
         number = numbers[digit]
         return Prediction(
             dict(zip(models[0].card.classes, probabilities_NK[number].tolist(), strict=True)),
             digit,
             line,
             float(1 - np.exp(scores[digit][-1])),
+            is_between,
             probabilities_NMK[number].tolist(),
         )
 
-    return [
-        Reading([prediction(*digit) for digit in choice.digits], choice.left_out, found.ink_HW)
-        for found in segmentations
-        for choice in [_choose(found, scores)]
-    ]
+    readings = []
+    for found in segmentations:
+        choice = _choose(found, scores)
+        lines = [line for _, line in choice.digits]
+        predictions = [
+            prediction(digit, line, is_between=lines[max(0, n - 1) : n + 2] == 3 * [line])
+            for n, (digit, line) in enumerate(choice.digits)
+        ]
+        readings.append(Reading(predictions, choice.left_out, found.ink_HW))
+    return readings
 
 
 # The logarithms of each class's probability and, last, of "no digit", (K + 1,).

@@ -282,3 +282,17 @@ def test_mnists_images_are_read_in_other_pictures(mnist_dir: Path, change: str) 
     after = [reading_of(CHANGES[change](image)) for image in images]
     assert num_correct(before) - num_correct(after) <= limit
     assert num_correct(before) > 0.98 * num
+
+
+def test_a_one_where_a_slash_may_be_is_doubted() -> None:
+    sure = prediction(SEVEN, p1=1)
+    assert not sure.doubt
+    may_be_slash = replace(sure, is_between=True, digit_probability=0.7)
+    assert may_be_slash.doubt == "unsure: it may be a slash"
+    assert not replace(may_be_slash, is_between=False).doubt
+    assert not replace(may_be_slash, digit_probability=0.8).doubt
+
+
+def test_a_digit_between_others_is_one_of_the_same_line() -> None:
+    read = reading_of(written("203", "58")).predictions
+    assert [each.is_between for each in read] == [False, True, False, False, False]
