@@ -58,8 +58,8 @@ def draw(
 ) -> None:
     """Draw digits on a page in the browser and watch networks read them.
 
-    Serves the page, to this machine only, until Ctrl-C. Drawings, and pictures that
-    are dropped, pasted or taken with the camera, are read as by mnist predict.
+    Serves the page, to this machine only, until Ctrl-C. Drawings are read as by
+    mnist predict; so are pictures dropped, pasted or taken with the camera.
 
     Examples:
     $ mnist draw

@@ -67,7 +67,9 @@ def first_cells(path: Path) -> tuple[str | None, list[str]]:
         require_readable(path)
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             line = file.readline(_MAX_LINE_BYTES).decode("utf-8-sig").strip()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "Its content is not text") from error
+    except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, getattr(error, "strerror", None) or first_line(error)) from error
     delimiter = find_delimiter(line)
     if delimiter is None:

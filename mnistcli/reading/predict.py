@@ -263,7 +263,7 @@ def _choose(segmentation: Segmentation, scores: Scores) -> _Choice:
                 digits.append((image, number))
             else:
                 is_mark = line.heights[span] < SMALL_HEIGHT
-                reason = "a mark, lower than the digits" if is_mark else "no digit"
+                reason = "a mark, smaller than the digits" if is_mark else "no digit"
                 left_out.append(LeftOut(image, reason))
     return _Choice(digits, left_out)
 

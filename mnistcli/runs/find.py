@@ -1,5 +1,6 @@
 """Finding runs, multi-runs and checkpoints by name, and what `last` means."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,11 +42,12 @@ def find_run(name: str, out: Path) -> Run:
                 fix=f"{suggestion}Train it: mnist train {option} {name}; or see its layers: "
                 f"mnist summary {option} {name}",
             )
+    named = f" --name {shlex.quote(name)}" if Path(name).name == name else ""
     newest = f"Runs in {out}, newest first: {', '.join(known[:5])}"
     raise DataError(
         f"There is no run '{name}'.",
         why=f"Neither {out / name} nor {name} is a directory.",
-        fix=f"{suggestion}{newest}" if known else "Train one: mnist train",
+        fix=f"{suggestion}{newest}" if known else f"Train one: mnist train{named}",
     )
 
 
