@@ -90,18 +90,17 @@ def find_parts(ink_HW: GrayImage) -> tuple[Labels, list[Part]]:
 
 
 def find_points(ink_HW: GrayImage, lines: list[list[Part]]) -> list[Part]:
-    """Clear dust between two digits of a line where a point, a comma or a colon would be."""
+    """Clear parts between two digits of a line where a point, a comma or a colon would be."""
     if all(len(line) == 1 for line in lines):
         return []
-    known = {part.number for line in lines for part in line}
-    dust = [part for part in _all_parts(ink_HW)[1] if part.is_clear and part.number not in known]
-    return [part for part in dust if any(_is_point(part, line) for line in lines)]
+    parts = [part for part in _all_parts(ink_HW)[1] if part.is_clear]
+    return [part for part in parts if any(_is_point(part, line) for line in lines)]
 
 
-def _is_point(dust: Part, line: list[Part]) -> bool:
-    tallest = max(part.height for part in line)
-    digits = [part for part in line if part.height >= POINT_NEIGHBOR * tallest]
-    x, y = dust.center
+def _is_point(part: Part, line: list[Part]) -> bool:
+    tallest = max(other.height for other in line)
+    digits = [other for other in line if other.height >= POINT_NEIGHBOR * tallest]
+    x, y = part.center
     before = max((digit for digit in digits if digit.box[2] <= x), key=_right, default=None)
     after = min((digit for digit in digits if digit.box[0] >= x), key=_left, default=None)
     if before is None or after is None:
@@ -109,7 +108,7 @@ def _is_point(dust: Part, line: list[Part]) -> bool:
     low, high = POINT_HEIGHTS
     top, bottom = min(before.box[1], after.box[1]), max(before.box[3], after.box[3])
     is_level = low <= (y - top) / (bottom - top) <= high
-    is_sized = POINT_PX <= max(dust.width, dust.height) <= POINT_SIZE * tallest
+    is_sized = POINT_PX <= max(part.width, part.height) <= POINT_SIZE * tallest
     return is_level and is_sized and after.box[0] - before.box[2] <= POINT_GAP * tallest
 
 

@@ -116,14 +116,18 @@ def segment_ink(
     if len(crossing) == len(clear):
         crossing = []
     lines, apart = arrange_lines([part for part in clear if part not in crossing])
+    points = find_points(ink_HW, lines)
+    lines = [[part for part in line if part not in points] for line in lines]
     faint = [
         part
         for part in parts
         if not part.is_clear
         and (is_digit_sized(part, usual) or any(may_be_minus(part, line) for line in lines))
     ]
-    left_out = [([part], "small, and apart from the digits") for part in apart]
-    left_out += [([part], POINT) for part in find_points(ink_HW, lines)]
+    left_out = [([part], POINT) for part in points]
+    left_out += [
+        ([part], "small, and apart from the digits") for part in apart if part not in points
+    ]
     left_out += [([part], "faint: it may be writing") for part in faint]
     left_out += [([part], "from edge to edge of the picture") for part in crossing]
     if surplus:

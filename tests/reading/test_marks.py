@@ -57,6 +57,13 @@ def test_a_point_of_any_size_is_told_where_it_is(dot_px: int, scale: int) -> Non
     assert second[2] - 2 * scale <= mark.box[0] < mark.box[2] <= third[0] + 2 * scale
 
 
+@pytest.mark.parametrize("dot_px", [3, 5, 8])
+def test_a_colon_of_any_size_is_no_part_of_a_digit(dot_px: int) -> None:
+    reading = reading_of(write_number("12:50", dot_px=dot_px))
+    assert reading.text == "1250"
+    assert len(reading.left_out) == 2
+
+
 def test_dust_is_a_point_only_in_the_lower_part_of_a_narrow_gap() -> None:
     for (x, y), num in (((30, 45), 1), ((30, 10), 0), ((30, 90), 0), ((5, 45), 0), ((90, 45), 0)):
         ink_HW = np.zeros((120, 160), np.float32)
