@@ -7,11 +7,12 @@ import itertools
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
 
-from mnistcli.data.arrays import Box, GrayImage, Labels
+from mnistcli.data.arrays import Box, GrayImage, Labels, Mask
 
 # A part's pixels have more ink than the first; it is clear if their mean is more than the second.
 LOW_INK, CLEAR_INK = 0.35, 0.6
@@ -32,6 +33,8 @@ DIGIT_HEIGHTS = (0.5, 2.0)
 # What comes this close to opposite edges of the picture, and is larger than digits by this factor,
 # is a line, a frame or a shadow.
 EDGE_PX, CROSSING_SIZE = 2, 1.5
+# What has another part of at least this share of its height inside of it is a circle, not a 0.
+INNER_HEIGHT = 0.4
 # A digit's right neighbor is this far away, as multiples of the usual height.
 NEIGHBOR_DISTANCES = (0.25, 6.0)
 # It is no further up or down than the first share of that distance (the tangent of 31 degrees,
@@ -71,7 +74,7 @@ class Part:
         """In pixels."""
         return self.box[3] - self.box[1]
 
-    @property
+    @cached_property
     def center(self) -> tuple[float, float]:
         """The x and y of the box's middle."""
         left, top, right, bottom = self.box
@@ -166,6 +169,29 @@ def crosses_picture(part: Part, shape: tuple[int, ...], height: float) -> bool:
         left <= EDGE_PX and right >= width_px - EDGE_PX
     )
     return is_crossing and max(part.width, part.height) > CROSSING_SIZE * height
+
+
+def surrounds_another(part: Part, parts: list[Part], labels_HW: Labels) -> bool:
+    """Whether a part has another one inside of it that is as high as a digit."""
+    return any(
+        other.height >= INNER_HEIGHT * part.height
+        and _contains(part.box, other.box)
+        and _is_around(labels_HW == part.number, other)
+        for other in parts
+    )
+
+
+def _contains(outer: Box, inner: Box) -> bool:
+    left, top, right, bottom = outer
+    return left < inner[0] and top < inner[1] and inner[2] < right and inner[3] < bottom
+
+
+def _is_around(mask_HW: Mask, part: Part) -> bool:
+    """Whether there are pixels above, below and on both sides of a part."""
+    left, top, right, bottom = part.box
+    x, y = map(int, part.center)
+    beside = (mask_HW[:top, x], mask_HW[bottom:, x], mask_HW[y, :left], mask_HW[y, right:])
+    return all(pixels_N.any() for pixels_N in beside)
 
 
 def estimate_tilt(parts: list[Part]) -> float:

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mnistcli.reading.parts import find_parts, find_points
 from mnistcli.synthesis.pen_digits import draw_digit, render_strokes
-from tests.helpers.pictures import reading_of
+from tests.helpers.pictures import draw, reading_of
 
 SIZE_PX, TOP_PX, PEN_PX = 46, 25, 3.6
 
@@ -72,3 +72,12 @@ def test_dust_is_a_point_only_in_the_lower_part_of_a_narrow_gap() -> None:
         _, parts = find_parts(ink_HW)
         assert len(parts) == 3
         assert len(find_points(ink_HW, [parts])) == num
+
+
+@pytest.mark.parametrize("label", ["0", "5"])
+def test_a_circle_around_a_digit_is_left_out(label: str) -> None:
+    picture = draw((label, 75, 70), height_px=70)
+    ImageDraw.Draw(picture).ellipse((40, 40, 165, 165), outline=0, width=5)
+    reading = reading_of(picture)
+    assert reading.text == label
+    assert [part.reason for part in reading.left_out] == ["around other ink"]
