@@ -96,8 +96,13 @@ def find_points(ink_HW: GrayImage, lines: list[list[Part]]) -> list[Part]:
     """Clear parts between two digits of a line where a point, a comma or a colon would be."""
     if all(len(line) == 1 for line in lines):
         return []
-    parts = [part for part in _all_parts(ink_HW)[1] if part.is_clear]
-    return [part for part in parts if any(_is_point(part, line) for line in lines)]
+    largest = POINT_SIZE * max(part.height for line in lines for part in line)
+    small = [
+        part
+        for part in _all_parts(ink_HW)[1]
+        if part.is_clear and max(part.width, part.height) <= largest
+    ]
+    return [part for part in small if any(_is_point(part, line) for line in lines)]
 
 
 def _is_point(part: Part, line: list[Part]) -> bool:
@@ -171,19 +176,18 @@ def crosses_picture(part: Part, shape: tuple[int, ...], height: float) -> bool:
     return is_crossing and max(part.width, part.height) > CROSSING_SIZE * height
 
 
-def surrounds_another(part: Part, parts: list[Part], labels_HW: Labels) -> bool:
-    """Whether a part has another one inside of it that is as high as a digit."""
-    return any(
-        other.height >= INNER_HEIGHT * part.height
-        and _contains(part.box, other.box)
-        and _is_around(labels_HW == part.number, other)
-        for other in parts
-    )
-
-
-def _contains(outer: Box, inner: Box) -> bool:
-    left, top, right, bottom = outer
-    return left < inner[0] and top < inner[1] and inner[2] < right and inner[3] < bottom
+def find_circles(parts: list[Part], labels_HW: Labels) -> list[Part]:
+    """The parts around others that are as high as digits."""
+    boxes_K4 = np.array([part.box for part in parts]).reshape(-1, 4)
+    contains_KK = (boxes_K4[:, None, :2] < boxes_K4[:, :2]).all(axis=2)
+    contains_KK &= (boxes_K4[:, None, 2:] > boxes_K4[:, 2:]).all(axis=2)
+    circles = [
+        parts[outer]
+        for outer, inner in np.argwhere(contains_KK)
+        if parts[inner].height >= INNER_HEIGHT * parts[outer].height
+        and _is_around(labels_HW == parts[outer].number, parts[inner])
+    ]
+    return list(dict.fromkeys(circles))
 
 
 def _is_around(mask_HW: Mask, part: Part) -> bool:

@@ -28,11 +28,11 @@ from mnistcli.reading.parts import (
     MAX_PARTS,
     crosses_picture,
     estimate_tilt,
+    find_circles,
     find_parts,
     find_points,
     is_digit_sized,
     may_be_minus,
-    surrounds_another,
     usual_height,
 )
 from mnistcli.reading.text_lines import arrange_lines
@@ -116,8 +116,8 @@ def segment_ink(
     crossing = [part for part in clear if crosses_picture(part, ink_HW.shape, usual)]
     if len(crossing) == len(clear):
         crossing = []
-    around = [part for part in clear if surrounds_another(part, clear, labels_HW)]
-    lines, apart = arrange_lines([part for part in clear if part not in crossing + around])
+    circles = find_circles(clear, labels_HW)
+    lines, apart = arrange_lines([part for part in clear if part not in crossing + circles])
     points = find_points(ink_HW, lines)
     lines = [[part for part in line if part not in points] for line in lines]
     faint = [
@@ -130,7 +130,7 @@ def segment_ink(
     left_out += [
         ([part], "small, and apart from the digits") for part in apart if part not in points
     ]
-    left_out += [([part], "around other ink") for part in around]
+    left_out += [([part], "around other ink") for part in circles]
     left_out += [([part], "faint: it may be writing") for part in faint]
     left_out += [([part], "from edge to edge of the picture") for part in crossing]
     if surplus:
