@@ -203,15 +203,17 @@ STRONG, MILD = (
         ({"max_params": 5001}, 36, 0.02, STRONG, ", width up to 55"),
         ({"width": 30, "max_params": 8000}, 64, 0.035, Augmentation(), ", width up to 30"),
         ({"max_params": 1001}, 90, 0.06, MILD, ", width up to 18"),
-        ({"width": 1}, 90, 0.06, MILD, ", width up to 18"),
+        ({"max_params": 700}, 90, 0.06, None, ", width up to 14"),
+        ({"width": 1}, 90, 0.06, None, ", width up to 14"),
     ],
 )
 def test_a_recipe_trains_smaller_networks_longer(
-    size: dict[str, int], epochs: int, lr: float, augmentation: Augmentation, source: str
+    size: dict[str, int], epochs: int, lr: float, augmentation: Augmentation | None, source: str
 ) -> None:
     resolved = resolve_settings({"arch": "cnn-small", **size}, environ={})
     settings = resolved.settings
-    assert (settings.epochs, settings.lr, settings.augmentation) == (epochs, lr, augmentation)
+    assert (settings.epochs, settings.lr) == (epochs, lr)
+    assert (settings.augmentation if settings.augment else None) == augmentation
     assert resolved.sources["epochs"] == f"recipe cnn-small{source}"
     assert resolved.sources["batch_size"] == "recipe cnn-small"
 
