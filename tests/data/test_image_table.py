@@ -92,7 +92,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> Non
         (b"", "empty"),
         (b"label," + b",".join([b"p"] * 784) + b"\n", "no rows"),
         (b"label,a,b,c\n1,2,3,4\n", "3 columns of pixels"),
-        (b"\xff\xfe\x00", "decode"),
+        (b"\xff\xfe\x00", "not text"),
         (b"label," + b",".join([b"p"] * 784) + b"\n1,2,3\n", "the others 3"),
         (b"label," + b",".join([b"p"] * 784) + b"\n" + b",".join([b"x"] * 785), "'x'"),
     ],

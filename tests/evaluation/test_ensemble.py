@@ -22,6 +22,6 @@ def test_an_ensemble_averages_the_probabilities(trained: Path) -> None:
     assert ensemble.score.loss == pytest.approx(loss, rel=1e-5)
     for mistake in ensemble.score.mistakes:
         assert mistake.probability == pytest.approx(mean_NK[mistake.index].max().item())
-    assert ensemble.num_params == 7_894 + 26_698
+    assert ensemble.num_params == 7_882 + 26_698
     assert ensemble.members == tuple(str(loaded.path) for loaded in models)
     assert (ensemble.score.checkpoint, ensemble.recipe) == ("ensemble", "")

@@ -28,7 +28,8 @@ def test_tta_averages_nine_shifts(trained: Path) -> None:
     loss = F.nll_loss(expected_NK.double().log(), digits.labels_N).item()
     assert predictions.loss == pytest.approx(loss, rel=1e-5)
     plain = evaluate_network(model.network, digits, model.normalization)
-    assert predictions.loss != pytest.approx(plain.loss, rel=1e-2)
+    largest = (predictions.probabilities_NK - plain.probabilities_NK).abs().max()
+    assert largest > 0.01
 
 
 def test_pixels_shifted_out_are_gone_and_background_comes_in(trained: Path) -> None:
