@@ -19,9 +19,9 @@ LOW_INK, CLEAR_INK = 0.35, 0.6
 EIGHT_NEIGHBORS = np.ones((3, 3), dtype=bool)
 # Ink whose longer side is below this many pixels, or this share of a usual digit, is dust.
 MIN_PART_PX, DUST_SHARE = 3, 0.12
-# Dust is a point if it is between two digits, which have at least this share of the tallest part's
-# height, and a gap of at most this many times that; if it is at these heights (0 the top, 1 the
-# bottom); and if its size is at most this share of the tallest, and at least this many pixels.
+# A part is a point between two digits, which have at least this share of the tallest part's height,
+# and a gap of at most this many times that; if it is at these heights (0 the top, 1 the bottom);
+# and if its size is at most this share of the tallest, and at least this many pixels.
 POINT_NEIGHBOR, POINT_GAP, POINT_HEIGHTS, POINT_SIZE, POINT_PX = 0.5, 1.0, (0.25, 1.15), 0.2, 3
 # A minus sign is at most this far from its digit, as a share of the digit's height, and at these
 # heights of it (0 the top, 1 the bottom).

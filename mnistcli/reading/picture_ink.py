@@ -45,9 +45,9 @@ LEAST_CONTRAST, FAINTNESS, RING_PX = 0.2, 0.5, 2
 # not count.
 WEAK_CONTRAST, OUTNUMBERED, COUNTED_PX = 0.65, 2, 5
 # A dark part is completed if more than this share of it was found, and if it is no wider than a
-# digit: not a frame with its digits. One that reaches from edge to edge of the picture, as ruled
-# lines with the digits on them do, is completed only if what was found reaches that far too, but
-# for this share. The background is estimated at this size of the picture's longer side.
+# digit: not a frame with its digits. One from edge to edge of the picture, as ruled lines with the
+# digits on them are, is completed only if what was found reaches over this share of that. The
+# background is estimated at this size of the picture's longer side.
 FOUND_SHARE, MAX_ASPECT, CROSSING_SHARE, BACKGROUND_SIDE_PX = 0.15, 2.0, 0.9, 320
 
 
