@@ -96,16 +96,13 @@ def _center_by_mass(ink_NHW: Tensor) -> Tensor:
     """Ink (N, 20, 20) in 0..255, placed in uint8 (N, 28, 28) with its center of mass central."""
     positions, middle = torch.arange(float(FIT_PX)), (IMAGE_PX - 1) / 2
     mass_N = ink_NHW.sum(dim=(1, 2)).clamp_min(1e-6)  # a blank image has none
-    top_N = (
-        (middle - (ink_NHW.sum(dim=2) * positions).sum(dim=1) / mass_N)
-        .round()
-        .clamp(0, IMAGE_PX - FIT_PX)
-    )
-    left_N = (
-        (middle - (ink_NHW.sum(dim=1) * positions).sum(dim=1) / mass_N)
-        .round()
-        .clamp(0, IMAGE_PX - FIT_PX)
-    )
+
+    def starts_of(across: int) -> Tensor:
+        """Where the ink begins along one axis, from its sums along the other."""
+        center_N = (ink_NHW.sum(dim=across) * positions).sum(dim=1) / mass_N
+        return (middle - center_N).round().clamp(0, IMAGE_PX - FIT_PX)
+
+    top_N, left_N = starts_of(2), starts_of(1)
     images_NHW = torch.zeros(len(ink_NHW), IMAGE_PX, IMAGE_PX, dtype=torch.uint8)
     offsets = zip(top_N.int().tolist(), left_N.int().tolist(), strict=True)
     for image_HW, ink_HW, (top, left) in zip(images_NHW, ink_NHW, offsets, strict=True):

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from mnistcli.data.arrays import Box, GrayImage, Labels, Mask
+from mnistcli.data.arrays import Box, GrayImage, Labels
 
 # A part's pixels have more ink than the first; it is clear if their mean is more than the second.
 LOW_INK, CLEAR_INK = 0.35, 0.6
@@ -169,33 +169,37 @@ def is_digit_sized(part: Part, height: float) -> bool:
 def crosses_picture(part: Part, shape: tuple[int, ...], height: float) -> bool:
     """Whether a part reaches from edge to opposite edge, and is larger than writing this high."""
     left, top, right, bottom = part.box
-    height_px, width_px = shape
-    is_crossing = (top <= EDGE_PX and bottom >= height_px - EDGE_PX) or (
-        left <= EDGE_PX and right >= width_px - EDGE_PX
-    )
+    is_crossing = reaches_across(top, bottom, shape[0]) or reaches_across(left, right, shape[1])
     return is_crossing and max(part.width, part.height) > CROSSING_SIZE * height
+
+
+def reaches_across(start: int, stop: int, side_px: int) -> bool:
+    """Whether pixels from `start` to `stop` reach from edge to edge of a picture's side."""
+    return start <= EDGE_PX and stop >= side_px - EDGE_PX
 
 
 def find_circles(parts: list[Part], labels_HW: Labels) -> list[Part]:
     """The parts around others that are as high as digits."""
-    boxes_K4 = np.array([part.box for part in parts]).reshape(-1, 4)
+    if len(parts) < 2:
+        return []
+    boxes_K4 = np.array([part.box for part in parts])
     contains_KK = (boxes_K4[:, None, :2] < boxes_K4[:, :2]).all(axis=2)
     contains_KK &= (boxes_K4[:, None, 2:] > boxes_K4[:, 2:]).all(axis=2)
     circles = [
         parts[outer]
         for outer, inner in np.argwhere(contains_KK)
         if parts[inner].height >= INNER_HEIGHT * parts[outer].height
-        and _is_around(labels_HW == parts[outer].number, parts[inner])
+        and _is_around(parts[outer], parts[inner], labels_HW)
     ]
     return list(dict.fromkeys(circles))
 
 
-def _is_around(mask_HW: Mask, part: Part) -> bool:
-    """Whether there are pixels above, below and on both sides of a part."""
-    left, top, right, bottom = part.box
-    x, y = map(int, part.center)
-    beside = (mask_HW[:top, x], mask_HW[bottom:, x], mask_HW[y, :left], mask_HW[y, right:])
-    return all(pixels_N.any() for pixels_N in beside)
+def _is_around(outer: Part, inner: Part, labels_HW: Labels) -> bool:
+    """Whether a part has pixels above, below and on both sides of another."""
+    left, top, right, bottom = inner.box
+    x, y = map(int, inner.center)
+    beside = (labels_HW[:top, x], labels_HW[bottom:, x], labels_HW[y, :left], labels_HW[y, right:])
+    return all((labels_N == outer.number).any() for labels_N in beside)
 
 
 def estimate_tilt(parts: list[Part]) -> float:

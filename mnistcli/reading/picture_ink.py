@@ -15,10 +15,10 @@ from mnistcli.reading.ink import find_ink
 from mnistcli.reading.noise import background_noise
 from mnistcli.reading.parts import (
     CLEAR_INK,
-    EDGE_PX,
     EIGHT_NEIGHBORS,
     LOW_INK,
     find_parts,
+    reaches_across,
     usual_height,
 )
 from mnistcli.reading.polarity import DARKEST_BACKGROUND, subtract_background
@@ -119,8 +119,8 @@ def _may_be_digit(box: tuple[slice, slice], found_HW: Mask, shape: tuple[int, ..
     left, top, right, bottom = mask_box(found_HW)
     return all(
         found > CROSSING_SHARE * (side.stop - side.start)
-        for side, found, end in zip(box, (bottom - top, right - left), shape, strict=True)
-        if side.start <= EDGE_PX and side.stop >= end - EDGE_PX
+        for side, found, side_px in zip(box, (bottom - top, right - left), shape, strict=True)
+        if reaches_across(side.start, side.stop, side_px)
     )
 
 
