@@ -116,8 +116,9 @@ def segment_ink(
     crossing = [part for part in clear if crosses_picture(part, ink_HW.shape, usual)]
     if len(crossing) == len(clear):
         crossing = []
-    circles = find_circles(clear, labels_HW)
-    lines, apart = arrange_lines([part for part in clear if part not in crossing + circles])
+    inside = [part for part in clear if part not in crossing]
+    circles = find_circles(inside, labels_HW)
+    lines, apart = arrange_lines([part for part in inside if part not in circles])
     points = find_points(ink_HW, lines)
     lines = [[part for part in line if part not in points] for line in lines]
     faint = [

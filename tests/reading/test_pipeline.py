@@ -290,6 +290,16 @@ def test_faint_ink_of_a_digits_size_is_left_out_and_named() -> None:
     assert box_distance(left_out.box, (40, 12, 60, 72)) <= 1
 
 
+def test_a_frame_at_the_edge_is_left_out_once() -> None:
+    ink_HW = np.zeros((120, 300), np.float32)
+    for left in range(60, 240, 40):
+        ink_HW[35:85, left : left + 12] = 1
+    ink_HW[:3] = ink_HW[-3:] = ink_HW[:, :3] = ink_HW[:, -3:] = 1
+    segmentation = segment_ink(ink_HW, (300, 120), single=False)
+    assert [line.num_fragments for line in segmentation.lines] == [5]
+    assert len(segmentation.left_out) == 1
+
+
 def test_of_too_many_parts_the_smallest_are_left_out_and_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
