@@ -142,7 +142,9 @@ RECIPES: dict[str, Recipe] = {
             by_size={
                 55: dict(_NARROW, epochs=36, lr=0.02),
                 30: dict(_NARROW, epochs=64, lr=0.035, augmentation=_MEDIUM_AUGMENTATION),
-                18: dict(_NARROW, epochs=90, lr=0.06, augmentation=_MILD_AUGMENTATION),
+                18: dict(
+                    _NARROW, epochs=90, lr=0.06, weight_decay=0.001, augmentation=_MILD_AUGMENTATION
+                ),
                 14: dict(_NARROW, epochs=90, lr=0.06, augment=False),
             },
         ),

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from mnistcli.evaluation.inference import evaluate_network
 from mnistcli.runs.history import EpochResult
 from mnistcli.training.losses import batch_loss, with_no_digit
 from mnistcli.training.state import TrainState
+
+# Enough for batch norm's statistics; more take longer and change nothing.
+_NUM_MEASURED_IMAGES = 5_000
 
 # Called after every step.
 OnStep = Callable[["StepProgress"], None]
@@ -69,6 +73,8 @@ def fit(
         if not group.is_main:  # a dropout of its own, which resuming does not change
             torch.manual_seed(settings.seed + 1_000_003 * group.rank + number)
         train_totals = _train_epoch(state, train, normalization, on_step)
+        if settings.augment:
+            _measure_batch_norm(state, train, normalization)
         train_seconds = time.perf_counter() - start_time
         val_loss, val_accuracy = _validate(state, val, normalization)
         _raise_if_diverged(state, train_totals, val_loss, lr=lr)
@@ -176,6 +182,21 @@ def _network_input(
         )
         shard_NHW = warp_affine(shard_NHW, maps_N23[shard])
     return normalize(shard_NHW, normalization)
+
+
+def _measure_batch_norm(state: TrainState, train: Examples, normalization: Normalization) -> None:
+    """Take batch norm's statistics from images as they are, not from augmented ones.
+
+    Those to be read are not augmented either, and their means and variances differ (as image
+    sizes do in Touvron et al. 2019; precise batch norm, Wu and Johnson 2021).
+    """
+    batch_size = state.settings.batch_size
+    batches = shuffled_batches(train, batch_size, state.shuffle_rng)
+    num_batches = max(1, _NUM_MEASURED_IMAGES // batch_size)
+    state.measure_batch_norm(
+        normalize(images_NHW[state.group.shard(len(images_NHW))], normalization)
+        for images_NHW, _ in islice(batches, num_batches)
+    )
 
 
 def _validate(

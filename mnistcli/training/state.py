@@ -1,6 +1,6 @@
 """Everything that changes while a network is trained: building, saving and resuming it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -48,8 +48,7 @@ class TrainState:
             self.model.load_state_dict({**self.model.state_dict(), **start})
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.train_model = group.wrap_model(self.model)
-        norm = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 (of any dimension)
-        self._norms = [module for module in self.model.modules() if isinstance(module, norm)]
+        self._norms = _batch_norms(self.model)
         self.ema = WeightEMA(self.model, settings.ema) if settings.ema else None
         self.optimizer = build_optimizer(self.model, settings)
         self.lr_schedule = LRSchedule(
@@ -83,6 +82,25 @@ class TrainState:
         settles = self.settings.start is None
         for norm in self._norms:
             norm.momentum = max(_NORM_MOMENTUM, 1 / step) if settles else _NORM_MOMENTUM
+
+    @torch.no_grad()
+    def measure_batch_norm(self, batches: Iterable[Tensor]) -> None:
+        """Make the batch-norm statistics of `eval_model` plain means over some batches.
+
+        Args:
+            batches: inputs of the network, of the same size; none is read without batch norm.
+        """
+        norms = _batch_norms(self.eval_model)
+        if not norms:
+            return
+        self.eval_model.eval()
+        for norm in norms:
+            norm.train()
+        for step, x_NCHW in enumerate(batches, start=1):
+            for norm in norms:
+                norm.momentum = 1 / step
+            self.eval_model(x_NCHW)
+        self.eval_model.eval()
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two epochs, as plain types and tensors; the tensors are the live ones.
@@ -149,6 +167,11 @@ class TrainState:
     def _generators(self) -> list[torch.Generator]:
         """The generators of dropout, shuffling and augmentation."""
         return [_default_generator(self.device), self.shuffle_rng, self.augment_rng]
+
+
+def _batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    norm = nn.modules.batchnorm._BatchNorm  # noqa: SLF001 (of any dimension)
+    return [module for module in model.modules() if isinstance(module, norm)]
 
 
 def _default_generator(device: torch.device) -> torch.Generator:
