@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mnistcli.data.examples import Examples
+from mnistcli.data.normalization import normalize
 from mnistcli.errors import RunError
 from mnistcli.evaluation.inference import evaluate_network
 from mnistcli.training.engine import StepProgress, fit
@@ -232,3 +233,40 @@ def test_batch_norm_begins_with_plain_means() -> None:
     torch.testing.assert_close(
         state.model.get_buffer("stem.2.running_mean"), expected, rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_after_augmentation_batch_norm_has_the_statistics_of_images_as_they_are(ema: float) -> None:
+    settings = make_settings(
+        recipe="cnn-small", width=8, batch_size=32, epochs=2, augment=True, ema=ema
+    )
+    train, normalization = some_digits(192), digits_normalization(settings)
+    state = build_state(settings, len(train))
+    for _ in fit(state, train, some_digits(0), normalization):
+        statistics = state.eval_model.state_dict()
+    inputs_NCHW = []
+    norm = state.eval_model.get_submodule("stem.2")
+    norm.register_forward_hook(lambda _module, inputs, _output: inputs_NCHW.append(inputs[0]))
+    state.eval_model(normalize(train.images_NHW, normalization))
+    mean_C = inputs_NCHW[0].mean(dim=(0, 2, 3))[:8]
+    variance_C = inputs_NCHW[0].var(dim=(0, 2, 3))[:8]
+    torch.testing.assert_close(statistics["stem.2.running_mean"], mean_C, rtol=1e-4, atol=1e-5)
+    # The mean of six batches' variances lacks the variance of their means.
+    torch.testing.assert_close(statistics["stem.2.running_var"], variance_C, rtol=0.02, atol=0)
+
+
+def test_statistics_are_measured_without_dropout() -> None:
+    """Dropout would add its own variance, and draw from the generator of the next epoch."""
+    settings = make_settings(
+        recipe="cnn-15k", batch_norm=True, dropout=0.5, batch_size=32, epochs=1, augment=True
+    )
+    train = some_digits(96)
+    state = build_state(settings, len(train))
+    draws = []
+
+    def note(progress: StepProgress) -> None:
+        if progress.number == progress.num_steps:
+            draws.append(torch.get_rng_state())
+
+    next(fit(state, train, some_digits(0), digits_normalization(settings), on_step=note))
+    assert torch.equal(draws[0], torch.get_rng_state())
