@@ -12,6 +12,10 @@ from mnistcli.system.files import UnreadableFileError, require_readable
 if TYPE_CHECKING:
     import torch
 
+# The directory of the bundled networks.
+WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
+REINSTALL = "The package is damaged; install it again."
+
 
 def pack(content: Mapping[str, Any]) -> bytes:
     """The bytes of a file with `content`: plain values and tensors in dicts and lists."""
@@ -128,4 +132,6 @@ def invalid_checkpoint(path: Path, why: str) -> DataError:
     last = path.with_name("last.pth")
     if path.name == "best.pth" and last.is_file():
         fix = f"The weights of the last epoch may be whole: {last}"
+    if path.parent == WEIGHTS:
+        fix = REINSTALL
     return DataError(f"{path} is not a checkpoint that this version reads.", why=why, fix=fix)

@@ -12,7 +12,13 @@ from mnistcli.config.settings import Classes, Start, TrainSettings
 from mnistcli.config.validate import first_problem
 from mnistcli.errors import DataError, MnistError, first_mismatch, shorten
 from mnistcli.models.registry import build_on_meta, get_architecture
-from mnistcli.runs.archive import invalid_checkpoint, is_dense_on_cpu, load_archive, pack
+from mnistcli.runs.archive import (
+    WEIGHTS,
+    invalid_checkpoint,
+    is_dense_on_cpu,
+    load_archive,
+    pack,
+)
 from mnistcli.runs.directory import Run, unwritable_path, write_file
 from mnistcli.runs.foreign_weights import foreign_weights
 from mnistcli.version import __version__
@@ -25,7 +31,6 @@ if TYPE_CHECKING:
 
     from mnistcli.data.normalization import Normalization
 
-WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
 # The networks that come with the package, by their names.
 BUNDLED = {name: WEIGHTS / f"{name}.pth" for name in ("cnn-small", "reader")}
 BUNDLED_CHECKPOINT = BUNDLED["cnn-small"]

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnistcli.errors import DataError
-from mnistcli.runs.archive import load_archive, pack
-from mnistcli.runs.checkpoint import WEIGHTS
+from mnistcli.runs.archive import REINSTALL, WEIGHTS, load_archive, pack
 from mnistcli.runs.directory import write_file
 
 if TYPE_CHECKING:
@@ -50,5 +49,5 @@ def load_finder(path: Path = BUNDLED_FINDER) -> "InkFinder":
 def _invalid_finder(path: Path, why: str) -> DataError:
     fix = "Name a file that mnist train-finder wrote."
     if path == BUNDLED_FINDER:
-        fix = "The package is damaged; install it again."
+        fix = REINSTALL
     return DataError(f"{path} is not a finder that this version reads.", why=why, fix=fix)

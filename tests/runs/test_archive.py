@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mnistcli.errors import DataError
+from mnistcli.runs import archive
 from mnistcli.runs.archive import has_valid_tensors, load_archive, pack
 from tests.helpers.audit import touches_only
 from tests.helpers.forged_archives import (
@@ -130,3 +131,14 @@ def test_a_dict_cannot_hide_its_values(values: Any) -> None:
     table = collections.OrderedDict(weight=torch.tensor([float("nan")]))
     table.values = values  # type: ignore[method-assign]
     assert not has_valid_tensors({"state": table})
+
+
+def test_a_damaged_bundled_network_calls_for_another_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "WEIGHTS", tmp_path)
+    path = tmp_path / "ink-finder.pth"
+    path.write_bytes(pack({"weights": torch.zeros(9)})[:-9])
+    with pytest.raises(DataError, match="is not a checkpoint") as caught:
+        load_archive(path)
+    assert caught.value.fix == "The package is damaged; install it again."
