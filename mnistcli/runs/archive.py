@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 # The directory of the bundled networks.
 WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
-REINSTALL = "The package is damaged; install it again."
 
 
 def pack(content: Mapping[str, Any]) -> bytes:
@@ -45,7 +44,7 @@ def load_archive(path: Path) -> Any:
         raise DataError(
             f"The checkpoint {path} cannot be read.",
             why=f"{error.strerror or error}.",
-            fix="Name a .pth file or a run: mnist train makes one.",
+            fix=or_reinstall(path, "Name a .pth file or a run: mnist train makes one."),
         ) from error
     except pickle.UnpicklingError as error:
         why = (
@@ -132,6 +131,13 @@ def invalid_checkpoint(path: Path, why: str) -> DataError:
     last = path.with_name("last.pth")
     if path.name == "best.pth" and last.is_file():
         fix = f"The weights of the last epoch may be whole: {last}"
-    if path.parent == WEIGHTS:
-        fix = REINSTALL
-    return DataError(f"{path} is not a checkpoint that this version reads.", why=why, fix=fix)
+    return DataError(
+        f"{path} is not a checkpoint that this version reads.",
+        why=why,
+        fix=or_reinstall(path, fix),
+    )
+
+
+def or_reinstall(path: Path, fix: str) -> str:
+    """What to do about an unreadable file: `fix`, but for a bundled one, install again."""
+    return "The package is damaged; install it again." if path.parent == WEIGHTS else fix

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnistcli.errors import DataError
-from mnistcli.runs.archive import REINSTALL, WEIGHTS, load_archive, pack
+from mnistcli.runs.archive import WEIGHTS, load_archive, or_reinstall, pack
 from mnistcli.runs.directory import write_file
 
 if TYPE_CHECKING:
@@ -47,7 +47,5 @@ def load_finder(path: Path = BUNDLED_FINDER) -> "InkFinder":
 
 
 def _invalid_finder(path: Path, why: str) -> DataError:
-    fix = "Name a file that mnist train-finder wrote."
-    if path == BUNDLED_FINDER:
-        fix = REINSTALL
+    fix = or_reinstall(path, "Name a file that mnist train-finder wrote.")
     return DataError(f"{path} is not a finder that this version reads.", why=why, fix=fix)

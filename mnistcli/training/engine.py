@@ -25,7 +25,7 @@ from mnistcli.runs.history import EpochResult
 from mnistcli.training.losses import batch_loss, with_no_digit
 from mnistcli.training.state import TrainState
 
-# Enough for batch norm's statistics; more take longer and change nothing.
+# As good as all 60,000 (docs/results.md).
 _NUM_MEASURED_IMAGES = 5_000
 
 # Called after every step.
@@ -73,9 +73,10 @@ def fit(
         if not group.is_main:  # a dropout of its own, which resuming does not change
             torch.manual_seed(settings.seed + 1_000_003 * group.rank + number)
         train_totals = _train_epoch(state, train, normalization, on_step)
-        if settings.augment:
-            _measure_batch_norm(state, train, normalization)
         train_seconds = time.perf_counter() - start_time
+        # A few images of a user's own would replace the good statistics of a start by noisy ones.
+        if settings.augment and not settings.start:
+            _measure_batch_norm(state, train, normalization)
         val_loss, val_accuracy = _validate(state, val, normalization)
         _raise_if_diverged(state, train_totals, val_loss, lr=lr)
         loss = train_totals.loss if val_loss is None else val_loss
@@ -185,10 +186,10 @@ def _network_input(
 
 
 def _measure_batch_norm(state: TrainState, train: Examples, normalization: Normalization) -> None:
-    """Take batch norm's statistics from images as they are, not from augmented ones.
+    """Measure batch norm's statistics on training images that are not augmented.
 
-    Those to be read are not augmented either, and their means and variances differ (as image
-    sizes do in Touvron et al. 2019; precise batch norm, Wu and Johnson 2021).
+    Images to classify are not augmented, so their means and variances differ from those of
+    training (precise batch norm: Wu and Johnson 2021; the mismatch: Touvron et al. 2019).
     """
     batch_size = state.settings.batch_size
     batches = shuffled_batches(train, batch_size, state.shuffle_rng)

@@ -85,10 +85,13 @@ class TrainState:
 
     @torch.no_grad()
     def measure_batch_norm(self, batches: Iterable[Tensor]) -> None:
-        """Make the batch-norm statistics of `eval_model` plain means over some batches.
+        """Replace the batch-norm statistics of `eval_model` by plain means over some batches.
+
+        In float32 and without dropout. Leaves `eval_model` in evaluation mode. Without batch norm
+        it does nothing and reads no batch.
 
         Args:
-            batches: inputs of the network, of the same size; none is read without batch norm.
+            batches: inputs of the network, all of the same size.
         """
         norms = _batch_norms(self.eval_model)
         if not norms:
@@ -96,10 +99,12 @@ class TrainState:
         self.eval_model.eval()
         for norm in norms:
             norm.train()
-        for step, x_NCHW in enumerate(batches, start=1):
-            for norm in norms:
-                norm.momentum = 1 / step
-            self.eval_model(x_NCHW)
+        # Without TF32, as in evaluation.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            for step, x_NCHW in enumerate(batches, start=1):
+                for norm in norms:
+                    norm.momentum = 1 / step
+                self.eval_model(x_NCHW)
         self.eval_model.eval()
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from mnistcli.data.normalization import normalize
 from mnistcli.errors import RunError
 from mnistcli.evaluation.inference import evaluate_network
 from mnistcli.training.engine import StepProgress, fit
+from mnistcli.training.state import TrainState
 from tests.helpers.runs import without_times
 from tests.helpers.training import (
     build_state,
@@ -22,7 +23,9 @@ from tests.helpers.training import (
     train_network,
 )
 
-ALL_RANDOM = {"recipe": "cnn-15k", "augment": True, "ema": 0.9, "batch_size": 32}
+AUGMENTED = {"recipe": "cnn-15k", "batch_norm": True, "augment": True, "batch_size": 32}
+ALL_RANDOM = {**AUGMENTED, "ema": 0.9}
+START = {"checkpoint": "a.pth", "sha256": 64 * "a", "mean": 0.1, "std": 0.3}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -49,7 +52,7 @@ def test_another_seed_gives_another_network() -> None:
     [
         {"recipe": "mlp-nll-sgd"},
         {"recipe": "cnn-small", "width": 2},
-        {"recipe": "cnn-15k", "schedule": "onecycle", "augment": True, "ema": 0.9},
+        {**ALL_RANDOM, "schedule": "onecycle"},
     ],
 )
 def test_validation_does_not_change_training(flags: dict[str, Any]) -> None:
@@ -197,8 +200,7 @@ def test_an_infinite_tensor_stops_training_before_it_is_saved(tensor: str, ema: 
 
 
 def test_batch_norm_keeps_the_statistics_that_a_run_starts_from() -> None:
-    start = {"checkpoint": "a.pth", "sha256": 64 * "a", "mean": 0.1, "std": 0.3}
-    settings = make_settings(recipe="cnn-small", width=8, batch_size=64, epochs=1, start=start)
+    settings = make_settings(recipe="cnn-small", width=8, batch_size=64, epochs=1, start=START)
     momenta = []
 
     def note(_progress: StepProgress) -> None:
@@ -236,7 +238,7 @@ def test_batch_norm_begins_with_plain_means() -> None:
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_after_augmentation_batch_norm_has_the_statistics_of_images_as_they_are(ema: float) -> None:
+def test_batch_norm_has_the_statistics_of_unaugmented_images(ema: float) -> None:
     settings = make_settings(
         recipe="cnn-small", width=8, batch_size=32, epochs=2, augment=True, ema=ema
     )
@@ -255,12 +257,14 @@ def test_after_augmentation_batch_norm_has_the_statistics_of_images_as_they_are(
     torch.testing.assert_close(statistics["stem.2.running_var"], variance_C, rtol=0.02, atol=0)
 
 
+def num_batches_seen(state: TrainState) -> int:
+    tensors = state.eval_model.state_dict().items()
+    return next(int(num) for name, num in tensors if name.endswith("num_batches_tracked"))
+
+
 def test_statistics_are_measured_without_dropout() -> None:
     """Dropout would add its own variance, and draw from the generator of the next epoch."""
-    settings = make_settings(
-        recipe="cnn-15k", batch_norm=True, dropout=0.5, batch_size=32, epochs=1, augment=True
-    )
-    train = some_digits(96)
+    settings, train = make_settings(**AUGMENTED, dropout=0.5, epochs=1), some_digits(96)
     state = build_state(settings, len(train))
     draws = []
 
@@ -270,3 +274,12 @@ def test_statistics_are_measured_without_dropout() -> None:
 
     next(fit(state, train, some_digits(0), digits_normalization(settings), on_step=note))
     assert torch.equal(draws[0], torch.get_rng_state())
+    assert num_batches_seen(state) == 3 + 3
+
+
+def test_a_start_keeps_its_statistics_with_augmentation() -> None:
+    settings = make_settings(**AUGMENTED, start=START, epochs=1)
+    train = some_digits(96)
+    state = build_state(settings, len(train))
+    next(fit(state, train, some_digits(0), digits_normalization(settings)))
+    assert num_batches_seen(state) == 3

@@ -25,7 +25,8 @@ from tests.helpers.training import (
 
 SMALL: dict[str, Any] = {"hidden": [8], "batch_size": 32, "epochs": 4, "lr": 0.02}
 CNN: dict[str, Any] = {"recipe": "cnn-15k", "batch_size": 32, "epochs": 4}
-ALL_RANDOM = {**CNN, "dropout": 0.2, "augment": True, "ema": 0.9, "schedule": "onecycle"}
+AUGMENTED: dict[str, Any] = {**CNN, "batch_norm": True, "dropout": 0.2, "augment": True}
+ALL_RANDOM = {**AUGMENTED, "ema": 0.9, "schedule": "onecycle"}
 # Every optimizer, every schedule, and everything else that is random or remembered.
 CASES: dict[str, dict[str, Any]] = {
     "sgd-onecycle": {**SMALL, "optimizer": "sgd", "schedule": "onecycle"},
@@ -37,6 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "one-step-an-epoch": {**SMALL, "batch_size": 96, "schedule": "onecycle"},
     "batch-norm": {"recipe": "cnn-small", "width": 2, "batch_size": 32, "epochs": 3, "ema": 0.9},
     "batch-norm-and-dropout": {"recipe": "ann", "hidden": [12], "batch_size": 32, "epochs": 3},
+    "augmented-without-ema": AUGMENTED,
     "all-random": ALL_RANDOM,
 }
 
