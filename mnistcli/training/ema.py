@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class WeightEMA:
     """An exponential moving average of a network's weights.
 
-    Batch norm's statistics are copied (after augmentation, the engine measures them anew). They are
-    averages already, and averaging them again makes the first epochs' validation accuracy worse
-    and the last ones' no better.
+    Batch norm's statistics are copied. They are averages already, and averaging them again makes
+    the first epochs' validation accuracy worse and the last ones' no better. After augmentation
+    the engine recomputes them.
 
     The decay starts low and reaches its value within about 10 / (1 - decay) steps, so
     that the random initial weights are soon forgotten and short runs have a useful

@@ -15,18 +15,20 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from mnistcli.config.settings import TrainSettings
 from mnistcli.data.augment import random_affine_maps, warp_affine
 from mnistcli.data.batches import shuffled_batches, steps_per_epoch
 from mnistcli.data.examples import Examples
 from mnistcli.data.normalization import Normalization, normalize
 from mnistcli.errors import RunError
 from mnistcli.evaluation.inference import evaluate_network
+from mnistcli.models.registry import has_batch_norm
 from mnistcli.runs.history import EpochResult
 from mnistcli.training.losses import batch_loss, with_no_digit
 from mnistcli.training.state import TrainState
 
 # As good as all 60,000 (docs/results.md).
-_NUM_MEASURED_IMAGES = 5_000
+_NUM_RECOMPUTING_IMAGES = 5_000
 
 # Called after every step.
 OnStep = Callable[["StepProgress"], None]
@@ -74,9 +76,7 @@ def fit(
             torch.manual_seed(settings.seed + 1_000_003 * group.rank + number)
         train_totals = _train_epoch(state, train, normalization, on_step)
         train_seconds = time.perf_counter() - start_time
-        # A few images of a user's own would replace the good statistics of a start by noisy ones.
-        if settings.augment and not settings.start:
-            _measure_batch_norm(state, train, normalization)
+        _recompute_batch_norm(state, train, normalization)
         val_loss, val_accuracy = _validate(state, val, normalization)
         _raise_if_diverged(state, train_totals, val_loss, lr=lr)
         loss = train_totals.loss if val_loss is None else val_loss
@@ -185,19 +185,29 @@ def _network_input(
     return normalize(shard_NHW, normalization)
 
 
-def _measure_batch_norm(state: TrainState, train: Examples, normalization: Normalization) -> None:
-    """Measure batch norm's statistics on training images that are not augmented.
+def num_recomputing_batches(settings: TrainSettings, num_examples: int) -> int:
+    """How many batches an epoch ends with to recompute batch norm's statistics."""
+    # Not in fine-tuning, which has few images: the running averages of its start move slowly.
+    is_fine_tuning = settings.start is not None
+    has_norms = has_batch_norm(settings.arch, settings.network)
+    if not settings.augment or is_fine_tuning or not has_norms:
+        return 0
+    num_batches = max(1, _NUM_RECOMPUTING_IMAGES // settings.batch_size)
+    return min(num_batches, steps_per_epoch(num_examples, settings.batch_size))
+
+
+def _recompute_batch_norm(state: TrainState, train: Examples, normalization: Normalization) -> None:
+    """Recompute batch norm's statistics on training images that are not augmented.
 
     Images to classify are not augmented, so their means and variances differ from those of
     training (precise batch norm: Wu and Johnson 2021; the mismatch: Touvron et al. 2019).
     """
-    batch_size = state.settings.batch_size
-    batches = shuffled_batches(train, batch_size, state.shuffle_rng)
-    num_batches = max(1, _NUM_MEASURED_IMAGES // batch_size)
-    state.measure_batch_norm(
-        normalize(images_NHW[state.group.shard(len(images_NHW))], normalization)
-        for images_NHW, _ in islice(batches, num_batches)
-    )
+    if num_batches := num_recomputing_batches(state.settings, len(train)):
+        batches = shuffled_batches(train, state.settings.batch_size, state.shuffle_rng)
+        state.recompute_batch_norm(
+            normalize(images_NHW[state.group.shard(len(images_NHW))], normalization)
+            for images_NHW, _ in islice(batches, num_batches)
+        )
 
 
 def _validate(

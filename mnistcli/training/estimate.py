@@ -8,7 +8,7 @@ from torch import Tensor
 from mnistcli.data.batches import evaluation_batch_size, steps_per_epoch
 from mnistcli.data.examples import Examples
 from mnistcli.errors import RunError
-from mnistcli.training.engine import fit
+from mnistcli.training.engine import fit, num_recomputing_batches
 from mnistcli.training.trainer import TrainingPlan, translate_out_of_memory
 
 # Epochs of one step each. The first is a warm-up: it loads and selects kernels.
@@ -42,11 +42,16 @@ def estimate_epoch_seconds(plan: TrainingPlan, train: Examples, val: Examples) -
         except RunError:
             return None
     step_seconds = min(len(sample) / epoch.images_per_second for epoch in epochs)
-    val_seconds = min(epoch.seconds for epoch in epochs) - step_seconds
-    # With augmentation this includes a batch to measure batch norm's statistics on, of which an
-    # epoch has about as many as of validation, or 4 % of its time without one.
-    num_val_batches = len(val) / max(1, len(val_sample))
-    return num_steps * step_seconds + num_val_batches * val_seconds
+    # Validation and recomputing batch norm's statistics: forward passes over images.
+    forward_seconds = min(epoch.seconds for epoch in epochs) - step_seconds
+    num_tried = len(val_sample) + _num_recomputing_images(plan, sample)
+    num_images = len(val) + _num_recomputing_images(plan, train)
+    return num_steps * step_seconds + num_images / max(1, num_tried) * forward_seconds
+
+
+def _num_recomputing_images(plan: TrainingPlan, train: Examples) -> int:
+    num_batches = num_recomputing_batches(plan.settings, len(train))
+    return num_batches * min(plan.settings.batch_size, len(train))
 
 
 def _first(num: int, examples: Examples) -> Tensor:

@@ -77,25 +77,23 @@ class TrainState:
         """Make batch norm's statistics plain means over the first steps; `step` counts from 1.
 
         Their initial values, mean 0 and variance 1, would distort the first evaluations otherwise.
-        Those of weights to start from are worth keeping.
+        Those of weights to start from are replaced slowly.
         """
         settles = self.settings.start is None
         for norm in self._norms:
             norm.momentum = max(_NORM_MOMENTUM, 1 / step) if settles else _NORM_MOMENTUM
 
     @torch.no_grad()
-    def measure_batch_norm(self, batches: Iterable[Tensor]) -> None:
+    def recompute_batch_norm(self, batches: Iterable[Tensor]) -> None:
         """Replace the batch-norm statistics of `eval_model` by plain means over some batches.
 
-        In float32 and without dropout. Leaves `eval_model` in evaluation mode. Without batch norm
-        it does nothing and reads no batch.
+        In float32 and without dropout. Leaves `eval_model` in evaluation mode.
 
         Args:
             batches: inputs of the network, all of the same size.
         """
+        # PyTorch's update_bn leaves dropout on.
         norms = _batch_norms(self.eval_model)
-        if not norms:
-            return
         self.eval_model.eval()
         for norm in norms:
             norm.train()

@@ -28,11 +28,10 @@ from tests.helpers.training import digits_normalization, make_settings, some_dig
 
 # Batch norm, augmentation, averaging, shares of unequal size, few images to validate on.
 # Few channels: augmented images are float32, and Adam can make a step of a rounding in them.
-AUGMENTED = {"augment": True, "label_smoothing": 0.1}
 CASES: list[dict[str, Any]] = [
-    {"recipe": "cnn-small", "width": 18, "batch_size": 33, "ema": 0.9, **AUGMENTED},
+    {"recipe": "cnn-small", "width": 18, "batch_size": 33, "label_smoothing": 0.1, "ema": 0.9},
     {"recipe": "cnn-26k", "optimizer": "sgd", "schedule": "onecycle", "augment": True},
-    {"recipe": "cnn-26k", "optimizer": "sgd", "batch_norm": True, **AUGMENTED},
+    {"recipe": "cnn-26k", "optimizer": "sgd", "batch_norm": True, "augment": True},
     {"recipe": "ann", "hidden": [12, 9], "dropout": 0.0, "batch_size": 35},
     {"recipe": "cnn-deep", "channels": [4, 8], "dropout": 0.0, "batch_size": 50, "val_size": 7},
 ]

@@ -39,6 +39,25 @@ def test_the_estimate_scales_what_a_step_and_a_batch_of_evaluation_take(
     assert seconds == pytest.approx(10 * 0.2 + 1.44 * 0.05)
 
 
+@pytest.mark.parametrize(("batch_size", "num_val"), [(32, 144), (32, 0), (1024, 144)])
+def test_the_estimate_counts_the_images_that_statistics_are_recomputed_on(
+    batch_size: int, num_val: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val = split_digits()
+    val = val.take(torch.arange(num_val))
+
+    def fit(*_: object) -> Iterator[Any]:
+        for number in (1, 2, 3):
+            yield epoch_result(number, images_per_second=batch_size / 0.2, seconds=0.2 + 0.05)
+
+    monkeypatch.setattr(estimate, "fit", fit)
+    plan = plan_for(recipe="cnn-small", width=18, batch_size=batch_size, epochs=30)
+    num_steps = 1293 // batch_size
+    num_images, num_tried = num_val + num_steps * batch_size, min(num_val, 100) + batch_size
+    seconds = estimate_epoch_seconds(plan, train, val)
+    assert seconds == pytest.approx(num_steps * 0.2 + num_images / num_tried * 0.05)
+
+
 @pytest.mark.parametrize("num_val", [0, 20])
 def test_the_trial_steps_leave_the_training_as_it_is(num_val: int) -> None:
     train, val = split_digits()
