@@ -36,7 +36,7 @@ def main() -> None:
     profiler = profile(activities=[ProfilerActivity.CPU])
 
     def stop(step: StepProgress) -> None:
-        # Before batch norm's statistics are measured, which is no part of a step.
+        # Before batch norm's statistics are recomputed, which is no part of a step.
         if state.num_epochs_done == 1 and step.number == step.num_steps:
             profiler.stop()
 

@@ -188,9 +188,8 @@ def _network_input(
 def num_recomputing_batches(settings: TrainSettings, num_examples: int) -> int:
     """How many batches an epoch ends with to recompute batch norm's statistics."""
     # Not in fine-tuning, which has few images: the running averages of its start move slowly.
-    is_fine_tuning = settings.start is not None
-    has_norms = has_batch_norm(settings.arch, settings.network)
-    if not settings.augment or is_fine_tuning or not has_norms:
+    recomputes = settings.augment and settings.start is None
+    if not recomputes or not has_batch_norm(settings.arch, settings.network):
         return 0
     num_batches = max(1, _NUM_RECOMPUTING_IMAGES // settings.batch_size)
     return min(num_batches, steps_per_epoch(num_examples, settings.batch_size))
